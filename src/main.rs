@@ -1,0 +1,2 @@
+//! The pgpool program.
+fn main() {}
