@@ -1,1 +1,168 @@
-//! To be written.
+//! Sockets: listeners, the stream that a session or a backend owns, addresses and their resolution.
+//!
+//! Knows nothing of the protocol. TLS will be a third kind of [`Stream`]; everything above sees only its methods.
+
+mod clock;
+mod listen;
+mod stream;
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::{TcpStream, UnixStream, lookup_host};
+
+pub use clock::{Clock, Micros};
+pub use listen::{Listener, Mode, bind_tcp, bind_unix};
+pub use stream::{Peek, Stream};
+
+/// Where a connection leads to, before names are resolved.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Target {
+    /// A host name or address, and a port.
+    Tcp {
+        /// Name or address.
+        host: String,
+        /// Port.
+        port: u16,
+    },
+    /// A unix socket.
+    Unix {
+        /// Path of the socket file.
+        path: PathBuf,
+        /// Port in its name.
+        port: u16,
+    },
+}
+
+/// The address that a connection really has.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Endpoint {
+    /// TCP.
+    Tcp(SocketAddr),
+    /// The unix socket of this directory's file and port.
+    Unix {
+        /// Path of the socket file; empty where unknown.
+        path: PathBuf,
+        /// Port in its name.
+        port: u16,
+    },
+}
+
+impl Endpoint {
+    /// The address without port; `unix` for unix sockets, as PgBouncer's console shows it.
+    #[must_use]
+    pub fn host(&self) -> String {
+        match self {
+            Endpoint::Tcp(addr) => addr.ip().to_canonical().to_string(),
+            Endpoint::Unix { .. } => "unix".to_owned(),
+        }
+    }
+
+    /// The port.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        match self {
+            Endpoint::Tcp(addr) => addr.port(),
+            Endpoint::Unix { port, .. } => *port,
+        }
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Endpoint::Tcp(addr) => write!(f, "{addr}"),
+            Endpoint::Unix { path, .. } if path.as_os_str().is_empty() => f.write_str("unix"),
+            Endpoint::Unix { path, .. } => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Target::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Target::Unix { path, .. } => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// TCP options of one connection; zero leaves the system's value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SocketOptions {
+    /// `tcp_keepalive`.
+    pub keepalive: bool,
+    /// `tcp_keepidle`.
+    pub idle: Duration,
+    /// `tcp_keepintvl`.
+    pub interval: Duration,
+    /// `tcp_keepcnt`.
+    pub count: u32,
+    /// `tcp_user_timeout`.
+    pub user_timeout: Duration,
+}
+
+/// Opens a connection, trying every address that the name has, in the resolver's order.
+///
+/// # Errors
+/// The last address's error, or the resolver's.
+pub async fn connect(target: &Target, options: &SocketOptions) -> io::Result<(Stream, Endpoint)> {
+    match target {
+        Target::Unix { path, port } => {
+            let stream = UnixStream::connect(path).await?;
+            Ok((Stream::Unix(stream), Endpoint::Unix { path: path.clone(), port: *port }))
+        }
+        Target::Tcp { host, port } => {
+            let mut failure = io::Error::new(io::ErrorKind::NotFound, "name has no address");
+            for addr in lookup_host((host.as_str(), *port)).await? {
+                match connect_to(&Endpoint::Tcp(addr), options).await {
+                    Ok(stream) => return Ok((stream, Endpoint::Tcp(addr))),
+                    Err(error) => failure = error,
+                }
+            }
+            Err(failure)
+        }
+    }
+}
+
+/// Opens a connection to exactly this address.
+///
+/// # Errors
+/// The system's error.
+pub async fn connect_to(endpoint: &Endpoint, options: &SocketOptions) -> io::Result<Stream> {
+    match endpoint {
+        Endpoint::Tcp(addr) => {
+            let stream = TcpStream::connect(addr).await?;
+            tune(&stream, options)?;
+            Ok(Stream::Tcp(stream))
+        }
+        Endpoint::Unix { path, .. } => Ok(Stream::Unix(UnixStream::connect(path).await?)),
+    }
+}
+
+/// Sets the TCP options; small messages are never delayed.
+fn tune(stream: &TcpStream, options: &SocketOptions) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(stream);
+    if options.keepalive {
+        let mut keepalive = TcpKeepalive::new();
+        if !options.idle.is_zero() {
+            keepalive = keepalive.with_time(options.idle);
+        }
+        if !options.interval.is_zero() {
+            keepalive = keepalive.with_interval(options.interval);
+        }
+        if options.count > 0 {
+            keepalive = keepalive.with_retries(options.count);
+        }
+        socket.set_tcp_keepalive(&keepalive)?;
+    }
+    if !options.user_timeout.is_zero() {
+        socket.set_tcp_user_timeout(Some(options.user_timeout))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,158 @@
+//! Opening a backend: socket, startup packet, login, the first ReadyForQuery.
+//!
+//! Straight down, once, in order; nothing here retries and nothing decides when to open one.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BufMut;
+
+use super::exchange::{ExchangeError, Messages};
+use super::{Backend, BackendRecord, Identity, Interner, State};
+use crate::auth::{AnswerError, Answerer, BackendSecret};
+use crate::net::{Clock, SocketOptions, Target, connect as open};
+use crate::wire::tag::{back, back_limit, front};
+use crate::wire::view::{Diagnostic, Status, int32, parameter_status};
+use crate::wire::write;
+
+/// Protocol version that PostgreSQL is asked for. 3.2 would only bring longer cancel keys, and the poolers and proxies
+/// that may stand in between close the connection when they hear of it.
+const PROTOCOL: u32 = 3 << 16;
+
+/// How to open the backends of a pool.
+#[derive(Clone, Debug)]
+pub struct Spec {
+    /// Where PostgreSQL is.
+    pub target: Target,
+    /// Database to connect to.
+    pub dbname: String,
+    /// User to log in as.
+    pub user: String,
+    /// What the user proves himself with.
+    pub secret: BackendSecret,
+    /// Parameters for the startup packet, besides user and database.
+    pub parameters: Vec<(&'static str, String)>,
+    /// TCP options.
+    pub socket: SocketOptions,
+    /// Limit for all of it.
+    pub timeout: Duration,
+}
+
+/// Why a backend could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// No connection, or one that broke.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// It took too long.
+    #[error("connect timeout")]
+    Timeout,
+    /// PostgreSQL refused, in its own words.
+    #[error("{} {}: {}", .0.severity, .0.code, .0.message)]
+    Refused(Box<Diagnostic>),
+    /// We cannot or will not answer its request for authentication.
+    #[error("server login failed: {0}")]
+    Authentication(#[from] AnswerError),
+    /// It does not speak the protocol.
+    #[error("protocol violation in login: {0}")]
+    Protocol(ExchangeError),
+}
+
+impl From<ExchangeError> for ConnectError {
+    fn from(error: ExchangeError) -> Self {
+        match error {
+            ExchangeError::Io(error) => ConnectError::Io(error),
+            ExchangeError::Refused(diagnostic) => ConnectError::Refused(diagnostic),
+            other => ConnectError::Protocol(other),
+        }
+    }
+}
+
+impl ConnectError {
+    /// Whether trying again soon may help: PostgreSQL is away, starting, stopping or full. A refusal of the login as
+    /// such (password, database, permission) is none of these.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        match self {
+            ConnectError::Io(_) | ConnectError::Timeout => true,
+            ConnectError::Refused(said) => matches!(said.code.as_str(), "57P01" | "57P02" | "57P03" | "53300"),
+            ConnectError::Authentication(_) | ConnectError::Protocol(_) => false,
+        }
+    }
+}
+
+/// Opens a backend and brings it to its first idle ReadyForQuery.
+///
+/// Cancel safety: safe; the half-open connection is closed.
+///
+/// # Errors
+/// [`ConnectError`].
+pub async fn connect(spec: &Spec, who: Identity, interner: &Interner, clock: &Clock) -> Result<Backend, ConnectError> {
+    match tokio::time::timeout(spec.timeout, log_in(spec, who, interner, clock)).await {
+        Ok(result) => result,
+        Err(_) => Err(ConnectError::Timeout),
+    }
+}
+
+async fn log_in(spec: &Spec, who: Identity, interner: &Interner, clock: &Clock) -> Result<Backend, ConnectError> {
+    let (mut stream, endpoint) = open(&spec.target, &spec.socket).await?;
+    stream.write_all(&startup(spec)).await?;
+    let mut messages = Messages::with(login_limit);
+    let mut answerer = Answerer::new(&spec.user, spec.secret.clone());
+    let local = stream.local_addr();
+    let mut record = BackendRecord::new(who, endpoint, local, clock.now());
+    let mut reported: Vec<(String, Vec<u8>)> = Vec::new();
+    loop {
+        let (tag, body) = messages.next(&mut stream).await?;
+        match tag {
+            back::AUTHENTICATION => {
+                let (code, body) = int32(body).ok_or(ExchangeError::Unexpected(tag))?;
+                if let Some(reply) = answerer.on_request(code, body)? {
+                    let mut out = Vec::new();
+                    write::message(&mut out, front::PASSWORD, |out| out.put_slice(reply.body()));
+                    stream.write_all(&out).await?;
+                }
+            }
+            back::ERROR => return Err(ConnectError::Refused(Box::new(Diagnostic::read(body)))),
+            back::NOTICE | back::NEGOTIATE => {}
+            // Nothing that follows may come from somebody whom we have not authenticated as far as the method goes.
+            _ if !answerer.is_ok() => return Err(ExchangeError::Unexpected(tag).into()),
+            back::KEY_DATA => {
+                let (process_id, secret) = int32(body).ok_or(ExchangeError::Unexpected(tag))?;
+                record = record.with_key(process_id, secret);
+            }
+            back::PARAMETER_STATUS => {
+                let (name, value) = parameter_status(body).ok_or(ExchangeError::Unexpected(tag))?;
+                reported.push((name.to_owned(), value.to_vec()));
+            }
+            back::READY if Status::from_ready(body) == Some(Status::Idle) && !messages.left_over() => break,
+            other => return Err(ExchangeError::Unexpected(other).into()),
+        }
+    }
+    let reported = interner.collect(reported.iter().map(|(name, value)| (name.as_str(), value.as_slice())));
+    let state = State { reported, extra: interner.collect([]) };
+    Ok(Backend { stream, state, idle_since: record.connected, record: Arc::new(record), used: false })
+}
+
+fn startup(spec: &Spec) -> Vec<u8> {
+    let mut out = Vec::new();
+    write::with_length(&mut out, |out| {
+        out.put_u32(PROTOCOL);
+        let fixed = [("user", spec.user.as_str()), ("database", spec.dbname.as_str())];
+        let more = spec.parameters.iter().map(|(name, value)| (*name, value.as_str()));
+        for (name, value) in fixed.into_iter().chain(more) {
+            write::put_cstr(out, name.as_bytes());
+            write::put_cstr(out, value.as_bytes());
+        }
+        out.put_u8(0);
+    });
+    out
+}
+
+fn login_limit(tag: u8) -> Option<u32> {
+    match tag {
+        back::AUTHENTICATION | back::KEY_DATA | back::NEGOTIATE => Some(16 * 1024),
+        other => back_limit(other),
+    }
+}

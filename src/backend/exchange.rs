@@ -1,0 +1,116 @@
+//! A conversation of our own with a backend, outside of any session: whole messages, one after the other.
+//!
+//! Used for the login, for server_reset_query and for server_check_query. Relayed turns never come here.
+
+use std::io;
+
+use super::{Backend, Interner};
+use crate::net::Stream;
+use crate::wire::scan::{Grammar, Scanner, Violation};
+use crate::wire::tag::{back, back_limit};
+use crate::wire::view::{Diagnostic, Status};
+use crate::wire::write;
+
+/// Largest message that such a conversation takes, bytes; PostgreSQL's longest by far are error reports.
+const MAX_MESSAGE: u32 = 256 * 1024;
+
+/// Why a conversation failed. The backend is of no use afterwards.
+#[derive(Debug, thiserror::Error)]
+pub enum ExchangeError {
+    /// The connection broke.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// PostgreSQL broke the protocol.
+    #[error("{0}")]
+    Violation(#[from] Violation),
+    /// PostgreSQL refused.
+    #[error("{} {}: {}", .0.severity, .0.code, .0.message)]
+    Refused(Box<Diagnostic>),
+    /// A message that has no place here.
+    #[error("unexpected message 0x{0:02x}")]
+    Unexpected(u8),
+    /// The conversation ended, but not in the idle state.
+    #[error("not idle afterwards")]
+    NotIdle,
+}
+
+/// Reads whole messages from a stream.
+pub(super) struct Messages {
+    buf: Vec<u8>,
+    at: usize,
+    grammar: Grammar,
+}
+
+impl Messages {
+    /// A reader for messages after the login.
+    pub(super) fn new() -> Messages {
+        Messages::with(back_limit)
+    }
+
+    /// A reader with other limits per type.
+    pub(super) fn with(limit: fn(u8) -> Option<u32>) -> Messages {
+        Messages { buf: Vec::new(), at: 0, grammar: Grammar { limit, whole: |_| true, max: MAX_MESSAGE } }
+    }
+
+    /// The next message: its type and body.
+    pub(super) async fn next(&mut self, stream: &mut Stream) -> Result<(u8, &[u8]), ExchangeError> {
+        let length = loop {
+            let rest = self.buf.get(self.at..).unwrap_or_default();
+            if let Some(piece) = Scanner::default().next(rest, &self.grammar)? {
+                break piece.bytes.len();
+            }
+            self.fill(stream).await?;
+        };
+        let message = self.buf.get(self.at..self.at + length).unwrap_or_default();
+        self.at += length;
+        let (tag, body) = (message.first().copied().unwrap_or(0), message.get(5..).unwrap_or_default());
+        Ok((tag, body))
+    }
+
+    /// Whether bytes were read that no message has been made of.
+    pub(super) fn left_over(&self) -> bool {
+        self.at < self.buf.len()
+    }
+
+    async fn fill(&mut self, stream: &mut Stream) -> Result<(), ExchangeError> {
+        self.buf.drain(..self.at);
+        self.at = 0;
+        let held = self.buf.len();
+        self.buf.resize(held + 4096, 0);
+        let free = self.buf.get_mut(held..).unwrap_or_default();
+        let read = std::future::poll_fn(|cx| stream.poll_read(cx, free)).await?;
+        self.buf.truncate(held + read);
+        if read == 0 { Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()) } else { Ok(()) }
+    }
+}
+
+impl Backend {
+    /// Runs a query of our own and reads its answer to the end. Parameters that change are noted.
+    ///
+    /// Cancel safety: none; a backend whose future was dropped must be closed.
+    ///
+    /// # Errors
+    /// [`ExchangeError`]; `Refused` also means that the backend stands at an idle ReadyForQuery again.
+    pub async fn query(&mut self, sql: &[u8], interner: &Interner) -> Result<(), ExchangeError> {
+        let mut out = Vec::with_capacity(sql.len() + 6);
+        write::query(&mut out, sql);
+        self.stream.write_all(&out).await?;
+        let mut messages = Messages::new();
+        let mut refused = None;
+        loop {
+            let (tag, body) = messages.next(&mut self.stream).await?;
+            match tag {
+                back::READY if Status::from_ready(body) == Some(Status::Idle) => break,
+                back::READY => return Err(ExchangeError::NotIdle),
+                back::ERROR => refused = Some(Box::new(Diagnostic::read(body))),
+                back::PARAMETER_STATUS => self.note_parameter(body, interner),
+                back::COPY_IN | back::COPY_OUT | back::COPY_BOTH => return Err(ExchangeError::Unexpected(tag)),
+                _ => {}
+            }
+        }
+        if messages.left_over() {
+            return Err(ExchangeError::NotIdle);
+        }
+        refused.map_or(Ok(()), |diagnostic| Err(ExchangeError::Refused(diagnostic)))
+    }
+}

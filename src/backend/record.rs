@@ -1,0 +1,142 @@
+//! What others may know of a backend while one session owns it: atomics that the owner writes and the console, the
+//! sweeper and the canceller read. No lock is taken to write any of it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+
+use crate::net::{Endpoint, Micros};
+
+/// What a backend is doing, in the words of `SHOW SERVERS`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum BackendState {
+    /// Lent to a client.
+    Active = 0,
+    /// On the shelf.
+    Idle = 1,
+    /// Being checked or reset before it is lent again.
+    Tested = 2,
+    /// Given back, but a cancel request for its last query is still under way.
+    BeingCanceled = 3,
+}
+
+/// The public face of one backend.
+#[derive(Debug)]
+pub struct BackendRecord {
+    /// Unique in this process, one sequence with the clients' ids.
+    pub id: u64,
+    /// Database entry of its pool.
+    pub database: Arc<str>,
+    /// User of its pool.
+    pub user: Arc<str>,
+    /// The address that it is connected to.
+    pub endpoint: Endpoint,
+    /// Our end of the connection.
+    pub local: Option<SocketAddr>,
+    /// PostgreSQL's process id, from BackendKeyData.
+    pub process_id: u32,
+    /// Secret for cancel requests.
+    pub secret: Box<[u8]>,
+    /// When its login was finished.
+    pub connected: Micros,
+    /// When it was last lent.
+    pub request: AtomicU64,
+    state: AtomicU8,
+    close_needed: AtomicBool,
+    link: AtomicU64,
+    cancels: AtomicU32,
+}
+
+/// Facts of a new [`BackendRecord`].
+#[derive(Debug)]
+pub struct Identity {
+    /// See [`BackendRecord::id`].
+    pub id: u64,
+    /// See [`BackendRecord::database`].
+    pub database: Arc<str>,
+    /// See [`BackendRecord::user`].
+    pub user: Arc<str>,
+}
+
+impl BackendRecord {
+    pub(super) fn new(identity: Identity, endpoint: Endpoint, local: Option<SocketAddr>, connected: Micros) -> Self {
+        BackendRecord {
+            id: identity.id,
+            database: identity.database,
+            user: identity.user,
+            endpoint,
+            local,
+            process_id: 0,
+            secret: Box::default(),
+            connected,
+            request: AtomicU64::new(connected),
+            state: AtomicU8::new(BackendState::Tested as u8),
+            close_needed: AtomicBool::new(false),
+            link: AtomicU64::new(0),
+            cancels: AtomicU32::new(0),
+        }
+    }
+
+    /// What it is doing.
+    #[must_use]
+    pub fn state(&self) -> BackendState {
+        match self.state.load(Relaxed) {
+            0 => BackendState::Active,
+            1 => BackendState::Idle,
+            2 => BackendState::Tested,
+            _ => BackendState::BeingCanceled,
+        }
+    }
+
+    /// Says what it is doing.
+    pub fn set_state(&self, state: BackendState) {
+        self.state.store(state as u8, Relaxed);
+    }
+
+    /// Whether it must be closed instead of being lent again (RECONNECT, a changed configuration).
+    #[must_use]
+    pub fn close_needed(&self) -> bool {
+        self.close_needed.load(Relaxed)
+    }
+
+    /// Marks it for closing at its next release.
+    pub fn need_close(&self) {
+        self.close_needed.store(true, Relaxed);
+    }
+
+    /// The client that it is lent to, 0 for none.
+    #[must_use]
+    pub fn link(&self) -> u64 {
+        self.link.load(Relaxed)
+    }
+
+    /// Links it to a client; 0 unlinks it.
+    pub fn set_link(&self, client: u64) {
+        self.link.store(client, Relaxed);
+    }
+
+    /// Announces a cancel request. The caller then makes sure that the query to be cancelled still runs, and calls
+    /// [`BackendRecord::cancel_over`] in any case. Together with the owner, who unlinks its client first and looks for
+    /// announcements afterwards, one of the two always sees the other (both orders are sequentially consistent).
+    pub fn announce_cancel(&self) {
+        self.cancels.fetch_add(1, SeqCst);
+    }
+
+    /// Takes an announcement back.
+    pub fn cancel_over(&self) {
+        self.cancels.fetch_sub(1, SeqCst);
+    }
+
+    /// Whether a cancel request is under way; such a backend must not be lent to another client.
+    #[must_use]
+    pub fn being_canceled(&self) -> bool {
+        self.cancels.load(SeqCst) > 0
+    }
+
+    pub(super) fn with_key(mut self, process_id: u32, secret: &[u8]) -> Self {
+        self.process_id = process_id;
+        self.secret = secret.into();
+        self
+    }
+}

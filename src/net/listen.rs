@@ -1,0 +1,109 @@
+//! Listening sockets: TCP addresses and unix sockets.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, UnixListener};
+
+use super::{Endpoint, SocketOptions, Stream, tune};
+
+/// A listening socket. A unix socket's file is removed when it is dropped.
+#[derive(Debug)]
+pub enum Listener {
+    /// TCP.
+    Tcp(TcpListener),
+    /// Unix domain.
+    Unix {
+        /// The socket.
+        listener: UnixListener,
+        /// Its file.
+        path: PathBuf,
+        /// The port in the file's name.
+        port: u16,
+    },
+}
+
+/// Permission bits of a unix socket's file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mode(pub u32);
+
+impl Listener {
+    /// The next connection.
+    ///
+    /// Cancel safety: safe; no connection is lost.
+    ///
+    /// # Errors
+    /// The system's error; running out of descriptors is one of them.
+    pub async fn accept(&self, options: &SocketOptions) -> io::Result<(Stream, Endpoint)> {
+        match self {
+            Listener::Tcp(listener) => {
+                let (stream, addr) = listener.accept().await?;
+                tune(&stream, options)?;
+                Ok((Stream::Tcp(stream), Endpoint::Tcp(addr)))
+            }
+            Listener::Unix { listener, port, .. } => {
+                let (stream, _) = listener.accept().await?;
+                Ok((Stream::Unix(stream), Endpoint::Unix { path: PathBuf::new(), port: *port }))
+            }
+        }
+    }
+
+    /// The address that it listens on, with the port that the system chose where 0 was asked for.
+    #[must_use]
+    pub fn endpoint(&self) -> Option<Endpoint> {
+        match self {
+            Listener::Tcp(listener) => listener.local_addr().ok().map(Endpoint::Tcp),
+            Listener::Unix { path, port, .. } => Some(Endpoint::Unix { path: path.clone(), port: *port }),
+        }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if let Listener::Unix { path, .. } = self {
+            // It may be gone already; nothing depends on it.
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+/// Listens on a TCP address.
+///
+/// # Errors
+/// The system's error: address in use, not ours, no permission.
+pub fn bind_tcp(addr: SocketAddr, backlog: u32) -> io::Result<Listener> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if addr.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&addr.into())?;
+    socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
+    Ok(Listener::Tcp(TcpListener::from_std(socket.into())?))
+}
+
+/// Listens on `DIR/.s.PGSQL.PORT`. A file that a dead process left behind is replaced, a live one's is not.
+///
+/// # Errors
+/// The system's error; `AddrInUse` when somebody answers there.
+pub fn bind_unix(dir: &Path, port: u16, mode: Mode, backlog: u32) -> io::Result<Listener> {
+    let path = dir.join(format!(".s.PGSQL.{port}"));
+    if path.exists() {
+        if std::os::unix::net::UnixStream::connect(&path).is_ok() {
+            return Err(io::ErrorKind::AddrInUse.into());
+        }
+        fs::remove_file(&path)?;
+    }
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&socket2::SockAddr::unix(&path)?)?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(mode.0))?;
+    socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
+    let listener = UnixListener::from_std(socket.into())?;
+    Ok(Listener::Unix { listener, path, port })
+}

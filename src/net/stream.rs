@@ -1,0 +1,146 @@
+//! One connected socket, polled by the one task that owns it.
+//!
+//! All methods take `&mut self` or do not wait: there is never a second task on the same stream, and moving a stream
+//! to another task is a plain move.
+
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+
+/// A connected socket.
+#[derive(Debug)]
+pub enum Stream {
+    /// TCP.
+    Tcp(TcpStream),
+    /// Unix domain.
+    Unix(UnixStream),
+}
+
+/// What a look at the receive queue found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peek {
+    /// Nothing to read, and the peer is there.
+    Quiet,
+    /// Bytes are waiting.
+    Readable,
+    /// The peer closed, or the socket has an error.
+    Closed,
+}
+
+/// Runs a method of whichever socket it is.
+macro_rules! each {
+    ($stream:expr, $inner:ident => $body:expr) => {
+        match $stream {
+            Stream::Tcp($inner) => $body,
+            Stream::Unix($inner) => $body,
+        }
+    };
+}
+
+impl Stream {
+    /// Ready when a read is worth trying; costs no system call.
+    #[inline]
+    pub fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self, stream => stream.poll_read_ready(cx))
+    }
+
+    /// Reads into `buf` and answers how many bytes came; zero is the end of the stream.
+    #[inline]
+    pub fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut buf = ReadBuf::new(buf);
+        ready!(each!(self, stream => Pin::new(stream).poll_read(cx, &mut buf)))?;
+        Poll::Ready(Ok(buf.filled().len()))
+    }
+
+    /// Writes some of `bytes`.
+    #[inline]
+    pub fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        each!(self, stream => Pin::new(stream).poll_write(cx, bytes))
+    }
+
+    /// Writes some of `slices` in one system call.
+    #[inline]
+    pub fn poll_write_vectored(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        each!(self, stream => Pin::new(stream).poll_write_vectored(cx, slices))
+    }
+
+    /// Reads what is there; `WouldBlock` where the runtime has seen nothing arrive (no system call is made then).
+    ///
+    /// # Errors
+    /// The system's error.
+    pub fn try_read(&self, buf: &mut [u8]) -> io::Result<usize> {
+        each!(self, stream => stream.try_read(buf))
+    }
+
+    /// Writes what fits.
+    ///
+    /// # Errors
+    /// The system's error; `WouldBlock` when nothing fits.
+    pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        each!(self, stream => stream.try_write(bytes))
+    }
+
+    /// Looks at the receive queue itself with one system call, whatever the runtime knows.
+    #[must_use]
+    pub fn peek(&self) -> Peek {
+        let mut byte = [MaybeUninit::uninit()];
+        let seen = match self {
+            Stream::Tcp(stream) => SockRef::from(stream).peek(&mut byte),
+            Stream::Unix(stream) => SockRef::from(stream).peek(&mut byte),
+        };
+        match seen {
+            Ok(0) => Peek::Closed,
+            Ok(_) => Peek::Readable,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Peek::Quiet,
+            Err(_) => Peek::Closed,
+        }
+    }
+
+    /// Reads exactly `buf`.
+    ///
+    /// Cancel safety: none; bytes already read are lost with the future.
+    ///
+    /// # Errors
+    /// The system's error, `UnexpectedEof` when the peer closes first.
+    pub async fn read_exact(&mut self, mut buf: &mut [u8]) -> io::Result<()> {
+        while !buf.is_empty() {
+            let read = std::future::poll_fn(|cx| self.poll_read(cx, buf)).await?;
+            if read == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            buf = buf.get_mut(read..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    /// Writes all of `bytes`.
+    ///
+    /// Cancel safety: none; how much went out is lost with the future.
+    ///
+    /// # Errors
+    /// The system's error.
+    pub async fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let written = std::future::poll_fn(|cx| self.poll_write(cx, bytes)).await?;
+            if written == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            bytes = bytes.get(written..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    /// The local address and port of a TCP socket.
+    #[must_use]
+    pub fn local_addr(&self) -> Option<std::net::SocketAddr> {
+        match self {
+            Stream::Tcp(stream) => stream.local_addr().ok(),
+            Stream::Unix(_) => None,
+        }
+    }
+}
