@@ -1,1 +1,30 @@
-//! To be written.
+//! Who are you: the login of our clients, and our own logins to PostgreSQL.
+//!
+//! Both are pure machines that are fed with message bodies and say what to send; sockets, frames and deadlines are
+//! the callers'. [`Login`] is the server's role (trust, plain, md5, SCRAM-SHA-256), [`Answerer`] the client's
+//! (cleartext, md5, SCRAM-SHA-256); a [`Credential`] holds one user's secret and what both derive from it once.
+//! Looking up a user is not done here.
+//!
+//! Invariant: nobody is admitted who did not prove to know the stored secret (`trust` aside), and an unknown user is
+//! refused in the same words and at the same place as one with a plain secret and a wrong password. What still tells
+//! them apart: `md5` turns into SCRAM for a stored verifier only, and checking a plain password against one takes time.
+
+mod answer;
+mod credential;
+mod crypto;
+mod login;
+mod refusal;
+mod sasl;
+mod scram_client;
+mod scram_server;
+mod secret;
+#[cfg(test)]
+mod tests;
+
+pub use answer::{AnswerError, Answerer, BackendSecret, Reply};
+pub use credential::Credential;
+pub use crypto::NoEntropy;
+pub use login::{Challenge, Login, Method, MockSecret, Step};
+pub use refusal::Refusal;
+pub use sasl::{Malformed, SCRAM_SHA_256};
+pub use secret::{Password, ScramVerifier, StoredSecret};

@@ -1,0 +1,211 @@
+//! Answers what PostgreSQL asks when we log in to it.
+//!
+//! A machine without a socket: it is fed with Authentication messages and returns the bodies of `p` messages. It does
+//! not choose whose secret to use. Invariant: a SCRAM exchange is not over before the server's signature was checked,
+//! and a secret is never sent in a weaker form than the server asked for.
+
+use std::fmt;
+use std::mem;
+use std::sync::Arc;
+
+use super::credential::Credential;
+use super::crypto::{NoEntropy, md5_answer, nonce};
+use super::sasl::{Malformed, SCRAM_SHA_256, offers_scram, write_initial_response};
+use super::scram_client::{ExpectServerFinal, ExpectServerFirst};
+
+/// AuthenticationOk and its kin, by the code that opens their bodies (PostgreSQL manual, "Message Formats").
+mod code {
+    pub(super) const OK: u32 = 0;
+    pub(super) const CLEARTEXT: u32 = 3;
+    pub(super) const MD5: u32 = 5;
+    pub(super) const SASL: u32 = 10;
+    pub(super) const SASL_CONTINUE: u32 = 11;
+    pub(super) const SASL_FINAL: u32 = 12;
+}
+
+/// What there is to log in to PostgreSQL with.
+#[derive(Debug, Clone)]
+pub enum BackendSecret {
+    /// Nothing: only a server that asks nothing lets us in.
+    None,
+    /// A plain password answers all requests; an md5 hash answers md5 requests; a verifier alone answers none. The keys
+    /// that a client's own login reveals will make a third variant, which answers SCRAM for the same salt and rounds.
+    Credential(Arc<Credential>),
+}
+
+/// The body of a `p` message to send. Its `Debug` hides it: it may be a password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Reply(Vec<u8>);
+
+impl Reply {
+    /// The bytes after tag and length.
+    pub fn body(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Reply(..)")
+    }
+}
+
+/// Why a login to PostgreSQL cannot go on. The connection is to be closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AnswerError {
+    /// The server asks for a password and there is none.
+    #[error("server login failed: server asks for a password and there is none")]
+    NoPassword,
+    /// The stored secret cannot answer this kind of request.
+    #[error("server login failed: wrong password type")]
+    WrongSecretType,
+    /// The server could not prove that it knows the secret.
+    #[error("invalid server signature")]
+    BadServerSignature,
+    /// AuthenticationOk came before the server had proven that it knows the secret.
+    #[error("server ended the SCRAM exchange before it was complete")]
+    Incomplete,
+    /// server-final-message holds an error instead of a signature.
+    #[error("server refused the SCRAM exchange")]
+    ServerRefused,
+    /// The server's message breaks the protocol.
+    #[error("malformed authentication request: {0}")]
+    Malformed(#[from] Malformed),
+    /// The server's nonce does not begin with ours, or adds nothing to it.
+    #[error("server's SCRAM nonce does not match")]
+    NonceMismatch,
+    /// The server asks for no rounds, or for more than a million.
+    #[error("server asks for {0} SCRAM iterations")]
+    IterationsOutOfRange(u32),
+    /// The server requires an extension that is not known.
+    #[error("server requires an unsupported SCRAM extension")]
+    MandatoryExtension,
+    /// The server offers SASL mechanisms without SCRAM-SHA-256.
+    #[error("server offers no SASL mechanism that is supported")]
+    UnsupportedMechanism,
+    /// A kind of authentication that is not supported (Kerberos, GSSAPI, SSPI), by its code.
+    #[error("server asks for unsupported authentication {0}")]
+    Unsupported(u32),
+    /// No random nonce could be made.
+    #[error(transparent)]
+    NoEntropy(#[from] NoEntropy),
+}
+
+/// One login to PostgreSQL, from the first Authentication message to AuthenticationOk.
+pub struct Answerer {
+    user: String,
+    secret: BackendSecret,
+    state: State,
+}
+
+enum State {
+    ExpectRequest,
+    ExpectContinue(ExpectServerFirst),
+    ExpectFinal(ExpectServerFinal),
+    /// All is answered, and checked if there was anything to check.
+    ExpectOk,
+    Ended,
+    Failed,
+}
+
+impl Answerer {
+    /// `user` is the one of the startup packet; it takes part in md5 answers.
+    pub fn new(user: &str, secret: BackendSecret) -> Self {
+        Self { user: user.to_owned(), secret, state: State::ExpectRequest }
+    }
+
+    /// Whether AuthenticationOk has come, in its place.
+    pub fn is_ok(&self) -> bool {
+        matches!(self.state, State::Ended)
+    }
+
+    /// Takes an Authentication message: its code, and what follows the code. Returns what to send, if anything.
+    ///
+    /// The first answer to a SCRAM salt costs its rounds, some milliseconds of CPU at the usual 4096 and up to a second
+    /// at the limit of a million; the credential remembers the keys. After an error each further message is an error.
+    pub fn on_request(&mut self, code: u32, body: &[u8]) -> Result<Option<Reply>, AnswerError> {
+        let state = mem::replace(&mut self.state, State::Failed);
+        match self.advance(state, code, body) {
+            Ok((state, reply)) => {
+                self.state = state;
+                Ok(reply.map(Reply))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn advance(&self, state: State, code: u32, body: &[u8]) -> Result<(State, Option<Vec<u8>>), AnswerError> {
+        match (code, state) {
+            (code::OK, State::ExpectRequest | State::ExpectOk) => empty(body).map(|()| (State::Ended, None)),
+            (code::OK, State::ExpectContinue(_) | State::ExpectFinal(_)) => Err(AnswerError::Incomplete),
+            (code::CLEARTEXT, State::ExpectRequest) => {
+                empty(body)?;
+                Ok((State::ExpectOk, Some(terminated(self.cleartext()?)?)))
+            }
+            (code::MD5, State::ExpectRequest) => {
+                let salt = body.try_into().map_err(|_| Malformed::Length)?;
+                Ok((State::ExpectOk, Some(terminated(&self.md5(salt)?)?)))
+            }
+            (code::SASL, State::ExpectRequest) => {
+                let (state, message) = self.begin_scram(body)?;
+                Ok((State::ExpectContinue(state), Some(message)))
+            }
+            (code::SASL_CONTINUE, State::ExpectContinue(scram)) => {
+                let credential = self.credential()?;
+                let (next, message) =
+                    scram.server_first(body, |salt, iterations| credential.client_keys(salt, iterations))?;
+                Ok((State::ExpectFinal(next), Some(message.into_bytes())))
+            }
+            (code::SASL_FINAL, State::ExpectFinal(scram)) => {
+                scram.server_final(body)?;
+                Ok((State::ExpectOk, None))
+            }
+            (code::OK | code::CLEARTEXT | code::MD5 | code::SASL..=code::SASL_FINAL, _) => {
+                Err(Malformed::Unexpected.into())
+            }
+            (other, _) => Err(AnswerError::Unsupported(other)),
+        }
+    }
+
+    fn credential(&self) -> Result<&Credential, AnswerError> {
+        match &self.secret {
+            BackendSecret::Credential(credential) if !credential.is_empty() => Ok(credential),
+            BackendSecret::Credential(_) | BackendSecret::None => Err(AnswerError::NoPassword),
+        }
+    }
+
+    fn cleartext(&self) -> Result<&[u8], AnswerError> {
+        let password = self.credential()?.password().ok_or(AnswerError::WrongSecretType)?;
+        Ok(password.as_bytes())
+    }
+
+    fn md5(&self, salt: [u8; 4]) -> Result<Vec<u8>, AnswerError> {
+        let hash = self.credential()?.md5_hash(&self.user).ok_or(AnswerError::WrongSecretType)?;
+        Ok(md5_answer(&hash, salt))
+    }
+
+    fn begin_scram(&self, mechanisms: &[u8]) -> Result<(ExpectServerFirst, Vec<u8>), AnswerError> {
+        if !offers_scram(mechanisms)? {
+            return Err(AnswerError::UnsupportedMechanism);
+        }
+        // Said before anything is sent: a secret that cannot finish the exchange should not begin it.
+        self.credential()?.password().ok_or(AnswerError::WrongSecretType)?;
+        let (state, message) = ExpectServerFirst::begin("", nonce()?);
+        Ok((state, write_initial_response(SCRAM_SHA_256, &message).ok_or(Malformed::Long)?))
+    }
+}
+
+fn empty(body: &[u8]) -> Result<(), AnswerError> {
+    if body.is_empty() { Ok(()) } else { Err(Malformed::Trailing.into()) }
+}
+
+/// A PasswordMessage. A password with a zero byte cannot be sent in one; it must not be sent cut.
+fn terminated(text: &[u8]) -> Result<Vec<u8>, AnswerError> {
+    if text.contains(&0) {
+        return Err(AnswerError::WrongSecretType);
+    }
+    let mut body = Vec::with_capacity(text.len() + 1);
+    body.extend_from_slice(text);
+    body.push(0);
+    Ok(body)
+}

@@ -1,0 +1,253 @@
+//! What the process knows about one user's secret, and what it has derived from it so far.
+//!
+//! A login must cost a few HMACs, not thousands of rounds; so each derivation happens once and is kept here, shared by
+//! all logins of the user in an `Arc`. It holds no state of any exchange. Invariant: what is cached is bounded, and
+//! no cached value admits a password that the stored secret would not.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use subtle::ConstantTimeEq;
+
+use super::crypto::{Key, NoEntropy, hmac, random, same};
+use super::secret::{Password, ScramKeys, ScramVerifier, StoredSecret, md5_hash};
+
+/// Bytes of a salt that we choose, as PostgreSQL's `SCRAM_DEFAULT_SALT_LEN`.
+pub(super) const SALT_LEN: usize = 16;
+
+/// How many (salt, iterations) pairs of PostgreSQL servers are remembered per user.
+const CLIENT_KEYS_KEPT: usize = 4;
+
+/// One user's secret with its derivations. Make one per user and share it in an `Arc`; keep it over a reload that
+/// leaves the secret alone (see [`Credential::holds`]), or each client sees a new salt.
+pub struct Credential {
+    secret: StoredSecret,
+    scram_iterations: u32,
+    /// Of a plain secret: the verifier with a salt of our own.
+    verifier: OnceLock<ScramVerifier>,
+    /// Of a stored verifier: the last plain password that satisfied it, as an HMAC under `proof_key`.
+    proven: Mutex<Option<Key>>,
+    /// Random and never leaves memory. A core dump holds it beside `proven`, and both together are as good for
+    /// guessing as one unsalted hash; that is the price of plain logins that do not cost the rounds each time.
+    proof_key: OnceLock<Key>,
+    /// Of a plain secret: keys for PostgreSQL servers, the oldest first.
+    client_keys: Mutex<VecDeque<CachedKeys>>,
+    derivations: AtomicU64,
+}
+
+struct CachedKeys {
+    salt: Box<[u8]>,
+    iterations: u32,
+    keys: ScramKeys,
+}
+
+impl Credential {
+    /// Wraps a secret; derives nothing yet. `scram_iterations` is the setting of that name: the rounds of a verifier
+    /// made from a plain password.
+    pub fn new(secret: StoredSecret, scram_iterations: u32) -> Self {
+        Self {
+            secret,
+            scram_iterations: scram_iterations.max(1),
+            verifier: OnceLock::new(),
+            proven: Mutex::new(None),
+            proof_key: OnceLock::new(),
+            client_keys: Mutex::new(VecDeque::new()),
+            derivations: AtomicU64::new(0),
+        }
+    }
+
+    /// The secret as stored.
+    pub fn secret(&self) -> &StoredSecret {
+        &self.secret
+    }
+
+    /// Whether a credential made of these would be the same, so that a reload can keep this one and its caches.
+    pub fn holds(&self, secret: &StoredSecret, scram_iterations: u32) -> bool {
+        self.secret == *secret && self.scram_iterations == scram_iterations.max(1)
+    }
+
+    /// How many times the rounds were paid since this credential was made.
+    pub fn derivations(&self) -> u64 {
+        self.derivations.load(Ordering::Relaxed)
+    }
+
+    /// An empty password is no secret: it admits nobody and answers nothing.
+    pub(super) fn is_empty(&self) -> bool {
+        matches!(&self.secret, StoredSecret::Plain(password) if password.as_bytes().is_empty())
+    }
+
+    /// The verifier to run a SCRAM exchange with; `None` if only an md5 hash is stored. The first call for a plain
+    /// secret pays the rounds; others that come meanwhile wait for it instead of paying as well.
+    pub(super) fn scram_verifier(&self) -> Result<Option<&ScramVerifier>, NoEntropy> {
+        match &self.secret {
+            StoredSecret::Scram(verifier) => Ok(Some(verifier)),
+            StoredSecret::Md5(_) => Ok(None),
+            StoredSecret::Plain(password) => {
+                if let Some(verifier) = self.verifier.get() {
+                    return Ok(Some(verifier));
+                }
+                let salt: [u8; SALT_LEN] = random()?;
+                Ok(Some(self.verifier.get_or_init(|| self.derive(password.as_bytes(), &salt, self.scram_iterations))))
+            }
+        }
+    }
+
+    /// The stored form of the md5 secret for this user; `None` if a verifier is stored.
+    pub(super) fn md5_hash(&self, user: &str) -> Option<[u8; 32]> {
+        match &self.secret {
+            StoredSecret::Plain(password) => Some(md5_hash(password.as_bytes(), user)),
+            StoredSecret::Md5(hash) => Some(*hash),
+            StoredSecret::Scram(_) => None,
+        }
+    }
+
+    /// Whether this plain password is the user's.
+    ///
+    /// Against a stored verifier the first right password and every wrong one cost the rounds; a right one that is
+    /// repeated costs one HMAC.
+    pub(super) fn is_satisfied_by(&self, password: &[u8], user: &str) -> bool {
+        match &self.secret {
+            StoredSecret::Plain(stored) => same(stored.as_bytes(), password),
+            StoredSecret::Md5(stored) => stored.ct_eq(&md5_hash(password, user)).into(),
+            StoredSecret::Scram(verifier) => self.satisfies(verifier, password),
+        }
+    }
+
+    fn satisfies(&self, verifier: &ScramVerifier, password: &[u8]) -> bool {
+        let digest = self.proof_key().map(|key| hmac(&key, password));
+        if let Some(digest) = &digest {
+            let proven = *self.proven.lock().unwrap_or_else(PoisonError::into_inner);
+            if proven.is_some_and(|proven| proven.ct_eq(digest).into()) {
+                return true;
+            }
+        }
+        let derived = self.derive(password, &verifier.salt, verifier.iterations);
+        let right = derived.stored_key.ct_eq(&verifier.stored_key) & derived.server_key.ct_eq(&verifier.server_key);
+        if right.into() {
+            if digest.is_some() {
+                *self.proven.lock().unwrap_or_else(PoisonError::into_inner) = digest;
+            }
+            return true;
+        }
+        false
+    }
+
+    /// Without randomness nothing is remembered, and each login costs the rounds.
+    fn proof_key(&self) -> Option<Key> {
+        if let Some(key) = self.proof_key.get() {
+            return Some(*key);
+        }
+        let fresh = random().ok()?;
+        Some(*self.proof_key.get_or_init(|| fresh))
+    }
+
+    /// The keys to answer a PostgreSQL server with; `None` unless a plain password is stored.
+    ///
+    /// The lock is held while the rounds are paid, so that a burst of reconnects pays them once.
+    pub(super) fn client_keys(&self, salt: &[u8], iterations: u32) -> Option<ScramKeys> {
+        let StoredSecret::Plain(password) = &self.secret else { return None };
+        let mut cache = self.client_keys.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = cache.iter().find(|entry| entry.iterations == iterations && *entry.salt == *salt);
+        if let Some(entry) = found {
+            return Some(entry.keys);
+        }
+        self.derivations.fetch_add(1, Ordering::Relaxed);
+        let keys = ScramKeys::derive(password.as_bytes(), salt, iterations);
+        if cache.len() >= CLIENT_KEYS_KEPT {
+            cache.pop_front();
+        }
+        cache.push_back(CachedKeys { salt: salt.into(), iterations, keys });
+        Some(keys)
+    }
+
+    /// The plain password, if that is what is stored and it is not empty.
+    pub(super) fn password(&self) -> Option<&Password> {
+        match &self.secret {
+            StoredSecret::Plain(password) if !self.is_empty() => Some(password),
+            StoredSecret::Plain(_) | StoredSecret::Md5(_) | StoredSecret::Scram(_) => None,
+        }
+    }
+
+    fn derive(&self, password: &[u8], salt: &[u8], iterations: u32) -> ScramVerifier {
+        self.derivations.fetch_add(1, Ordering::Relaxed);
+        ScramVerifier::from_password(password, salt, iterations)
+    }
+}
+
+impl fmt::Debug for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credential").field("secret", &self.secret).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn scram(password: &str) -> Credential {
+        let verifier = ScramVerifier::from_password(password.as_bytes(), b"salt of sixteen.", 3);
+        Credential::new(StoredSecret::parse(verifier.to_string()), 3)
+    }
+
+    #[test]
+    fn a_plain_secret_is_derived_once_and_keeps_its_salt() {
+        let credential = Arc::new(Credential::new(StoredSecret::parse("secret"), 7));
+        let threads: Vec<_> = (0..8)
+            .map(|_| {
+                let credential = Arc::clone(&credential);
+                std::thread::spawn(move || credential.scram_verifier().unwrap().cloned().unwrap())
+            })
+            .collect();
+        let verifiers: Vec<_> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
+        assert!(verifiers.iter().all(|verifier| *verifier == verifiers[0]));
+        assert_eq!((verifiers[0].iterations, verifiers[0].salt.len()), (7, SALT_LEN));
+        assert_eq!(credential.derivations(), 1);
+        let other = Credential::new(StoredSecret::parse("secret"), 7);
+        assert_ne!(other.scram_verifier().unwrap().unwrap().salt, verifiers[0].salt);
+    }
+
+    #[test]
+    fn a_repeated_right_password_costs_no_rounds() {
+        let credential = scram("secret");
+        for _ in 0..3 {
+            assert!(credential.is_satisfied_by(b"secret", "u"));
+        }
+        assert_eq!(credential.derivations(), 1);
+        for _ in 0..2 {
+            assert!(!credential.is_satisfied_by(b"wrong", "u"));
+        }
+        assert_eq!(credential.derivations(), 3);
+        assert!(credential.is_satisfied_by(b"secret", "u"));
+        assert_eq!(credential.derivations(), 3);
+    }
+
+    #[test]
+    fn client_keys_are_kept_for_the_last_four_salts() {
+        let credential = Credential::new(StoredSecret::parse("secret"), 1);
+        for salt in [b"a", b"b", b"c", b"d", b"a", b"d"] {
+            credential.client_keys(salt, 2).unwrap();
+        }
+        assert_eq!(credential.derivations(), 4);
+        credential.client_keys(b"e", 2).unwrap();
+        credential.client_keys(b"b", 2).unwrap();
+        assert_eq!(credential.derivations(), 5);
+        credential.client_keys(b"a", 2).unwrap();
+        assert_eq!(credential.derivations(), 6);
+        credential.client_keys(b"a", 3).unwrap();
+        assert_eq!(credential.derivations(), 7);
+        assert_eq!(credential.client_keys.lock().unwrap().len(), CLIENT_KEYS_KEPT);
+        assert!(scram("secret").client_keys(b"a", 2).is_none());
+    }
+
+    #[test]
+    fn a_reload_can_tell_whether_anything_changed() {
+        let credential = Credential::new(StoredSecret::parse("secret"), 5);
+        assert!(credential.holds(&StoredSecret::parse("secret"), 5));
+        assert!(!credential.holds(&StoredSecret::parse("secret"), 6));
+        assert!(!credential.holds(&StoredSecret::parse("Secret"), 5));
+    }
+}

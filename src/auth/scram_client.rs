@@ -1,0 +1,89 @@
+//! The client's role in SCRAM-SHA-256, towards PostgreSQL (RFC 5802, RFC 7677).
+//!
+//! It sees the messages of the mechanism only (`answer.rs` frames them), binds no channel, and leaves the derivation
+//! of the keys to its caller, who remembers them. Invariant: it ends well only if the server has proven to know the
+//! secret as well.
+
+use subtle::ConstantTimeEq;
+
+use super::answer::AnswerError;
+use super::crypto::{Key, decode_base64, encode_base64, hmac, sha256, xor};
+use super::sasl::{Attributes, Malformed, checked_nonce, key, text};
+use super::secret::ScramKeys;
+
+/// The header that says: no channel binding, no authorization identity.
+const GS2_HEADER: &str = "n,,";
+
+/// The rounds that a server may ask for. PostgreSQL's default is 4096; each million costs about a second.
+const ITERATIONS: std::ops::RangeInclusive<u32> = 1..=1_000_000;
+
+/// Waits for server-first-message.
+pub(super) struct ExpectServerFirst {
+    client_nonce: String,
+    client_first_bare: String,
+}
+
+/// Waits for server-final-message.
+pub(super) struct ExpectServerFinal {
+    server_signature: Key,
+}
+
+impl ExpectServerFirst {
+    /// Returns client-first-message with it. `user` is empty towards PostgreSQL, which knows the user from the startup
+    /// packet. `client_nonce` is printable ASCII without a comma.
+    pub(super) fn begin(user: &str, client_nonce: String) -> (Self, String) {
+        let client_first_bare = format!("n={user},r={client_nonce}");
+        let message = format!("{GS2_HEADER}{client_first_bare}");
+        (Self { client_nonce, client_first_bare }, message)
+    }
+
+    /// Takes server-first-message and returns client-final-message. `keys` gives the keys for a salt and an iteration
+    /// count, which was checked to be affordable.
+    pub(super) fn server_first(
+        self,
+        message: &[u8],
+        keys: impl FnOnce(&[u8], u32) -> Option<ScramKeys>,
+    ) -> Result<(ExpectServerFinal, String), AnswerError> {
+        let message = text(message)?;
+        let mut attributes = Attributes::new(message);
+        if attributes.is_next('m') {
+            return Err(AnswerError::MandatoryExtension);
+        }
+        let nonce = checked_nonce(attributes.expect('r')?)?;
+        let added = nonce.strip_prefix(&self.client_nonce).ok_or(AnswerError::NonceMismatch)?;
+        if added.is_empty() {
+            return Err(AnswerError::NonceMismatch);
+        }
+        let salt = decode_base64(attributes.expect('s')?).ok_or(Malformed::Base64)?;
+        let iterations = attributes.expect('i')?.parse().map_err(|_| Malformed::Iterations)?;
+        while let Some((name, _)) = attributes.next()? {
+            if name == 'm' {
+                return Err(AnswerError::MandatoryExtension);
+            }
+        }
+        if !ITERATIONS.contains(&iterations) {
+            return Err(AnswerError::IterationsOutOfRange(iterations));
+        }
+
+        let keys = keys(&salt, iterations).ok_or(AnswerError::WrongSecretType)?;
+        let without_proof = format!("c={},r={nonce}", encode_base64(GS2_HEADER.as_bytes()));
+        let auth_message = format!("{},{message},{without_proof}", self.client_first_bare);
+        let client_signature = hmac(&sha256(&keys.client_key), auth_message.as_bytes());
+        let proof = encode_base64(&xor(&keys.client_key, &client_signature));
+        let server_signature = hmac(&keys.server_key, auth_message.as_bytes());
+        Ok((ExpectServerFinal { server_signature }, format!("{without_proof},p={proof}")))
+    }
+}
+
+impl ExpectServerFinal {
+    /// Takes server-final-message and checks that the server knows the secret.
+    pub(super) fn server_final(self, message: &[u8]) -> Result<(), AnswerError> {
+        let mut attributes = Attributes::new(text(message)?);
+        if attributes.is_next('e') {
+            return Err(AnswerError::ServerRefused);
+        }
+        let signature = key(attributes.expect('v')?)?;
+        attributes.end()?;
+        if signature.ct_eq(&self.server_signature).into() { Ok(()) } else { Err(AnswerError::BadServerSignature) }
+    }
+}
