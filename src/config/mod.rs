@@ -1,1 +1,120 @@
-//! To be written.
+//! The configuration: from a file to a checked, immutable `Config`.
+//!
+//! A file is read whole before any of it counts, and every problem in it is reported at once, with its line. What a
+//! setting is called, how it is written, its default and its documentation stand in one row of one table (`general`,
+//! `database`, `user`). This module does no more I/O than reading the file and its `auth_file`; it never logs, and
+//! secrets do not appear in what it prints.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+mod changes;
+mod check;
+mod choice;
+mod database;
+mod file;
+mod general;
+mod keywords;
+mod problem;
+mod resolve;
+mod secret;
+mod span;
+mod suggest;
+mod table;
+#[cfg(test)]
+mod tests;
+mod user;
+pub mod userlist;
+mod value;
+
+pub use changes::{Changes, EntryChanges, SettingChange, changes};
+pub use choice::{AuthType, LogFormat, PoolMode};
+pub use database::{Database, Host};
+pub use general::{General, SetError, Shown};
+pub use problem::{Problem, Problems};
+pub use secret::{Secret, SecretKind, SecretSource};
+pub use table::{Row, Table, When};
+pub use user::User;
+pub use value::{FileMode, Raw, ValueError};
+
+/// A checked configuration. Never changes; a reload or `SET` makes a new one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Config {
+    /// The file, as it was named.
+    pub path: PathBuf,
+    /// `[pgpool]`.
+    pub general: General,
+    /// `[databases.NAME]` without the fallback, by name.
+    pub databases: BTreeMap<String, Arc<Database>>,
+    /// `[databases."*"]`: the entry for every name that has none; its own name is `*`.
+    pub fallback: Option<Arc<Database>>,
+    /// `[users.NAME]` and the users of the `auth_file`, by name.
+    pub users: BTreeMap<String, Arc<User>>,
+}
+
+/// A configuration that can be used, and what is doubtful in it.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// What an operator should look at, in the order of the file.
+    pub warnings: Vec<Problem>,
+}
+
+impl Config {
+    /// Reads the file at `path`, and its `auth_file` if it names one.
+    pub fn load(path: &Path) -> Result<Loaded, Problems> {
+        let problem = |message| Problems(vec![Problem { file: path.to_path_buf(), line: None, key: None, message }]);
+        if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("ini")) {
+            return Err(problem(String::from("a pgbouncer.ini cannot be read by this version, only TOML")));
+        }
+        let bytes = std::fs::read(path).map_err(|error| problem(format!("cannot read the file: {error}")))?;
+        let text = String::from_utf8(bytes).map_err(|error| problem(format!("the file is no text: {error}")))?;
+        Self::parse(&text, path)
+    }
+
+    /// Reads `text` as the file at `path`; an `auth_file` in it is searched from the directory of `path`.
+    pub fn parse(text: &str, path: &Path) -> Result<Loaded, Problems> {
+        let (mut draft, problems) = file::read(text, path);
+        let mut findings = check::Findings { file: path, places: &draft.places, problems, warnings: Vec::new() };
+        let auth_file = draft.general.auth_file.clone();
+        check::add_auth_file(auth_file.as_deref(), &mut draft.users, &mut findings);
+        let config = Self {
+            path: path.to_path_buf(),
+            general: draft.general,
+            databases: shared(draft.databases),
+            fallback: draft.fallback.map(Arc::new),
+            users: shared(draft.users),
+        };
+        check::run(&config, &mut findings);
+        let check::Findings { mut problems, mut warnings, .. } = findings;
+        // This file before its auth_file; a problem that concerns the whole file before those of its lines.
+        let place = |problem: &Problem| (problem.file != path, problem.line);
+        problems.sort_by_key(place);
+        warnings.sort_by_key(place);
+        if problems.is_empty() { Ok(Loaded { config, warnings }) } else { Err(Problems(problems)) }
+    }
+
+    /// The entry for a client that asks for `name`: the one of that name, else the fallback made out for it. The names
+    /// of the console have none.
+    pub fn database(&self, name: &str) -> Option<Arc<Database>> {
+        if check::reserved(name) {
+            return None;
+        }
+        if let Some(database) = self.databases.get(name) {
+            return Some(Arc::clone(database));
+        }
+        let fallback = self.fallback.as_ref()?;
+        Some(Arc::new(Database { name: name.to_owned(), ..Database::clone(fallback) }))
+    }
+
+    /// The user `name`, if the configuration or the `auth_file` knows it.
+    pub fn user(&self, name: &str) -> Option<&Arc<User>> {
+        self.users.get(name)
+    }
+}
+
+fn shared<T>(entries: BTreeMap<String, T>) -> BTreeMap<String, Arc<T>> {
+    entries.into_iter().map(|(name, entry)| (name, Arc::new(entry))).collect()
+}

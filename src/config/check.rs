@@ -1,0 +1,148 @@
+//! What only shows when settings are looked at together: the `auth_file`, and combinations that cannot work.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::config::choice::AuthType;
+use crate::config::problem::Problem;
+use crate::config::secret::{SecretKind, SecretSource};
+use crate::config::user::User;
+use crate::config::{Config, file, userlist};
+
+/// Problems and warnings found so far, and where each setting stands.
+pub(super) struct Findings<'a> {
+    pub(super) file: &'a Path,
+    pub(super) places: &'a BTreeMap<String, usize>,
+    pub(super) problems: Vec<Problem>,
+    pub(super) warnings: Vec<Problem>,
+}
+
+impl Findings<'_> {
+    /// A problem or warning about the setting or section `key`, on its line if the file has it.
+    fn about(&self, key: &str, message: String) -> Problem {
+        let line = self.places.get(key).copied();
+        Problem { file: self.file.to_path_buf(), line, key: Some(key.to_owned()), message }
+    }
+
+    fn warn(&mut self, key: &str, message: String) {
+        let warning = self.about(key, message);
+        self.warnings.push(warning);
+    }
+}
+
+/// Adds the users of the `auth_file`, if there is one, to `users`. A secret of the configuration goes first.
+pub(super) fn add_auth_file(path: Option<&Path>, users: &mut BTreeMap<String, User>, findings: &mut Findings<'_>) {
+    let Some(path) = path else { return };
+    let path = beside(findings.file, path);
+    let text = match std::fs::read(&path).and_then(|bytes| String::from_utf8(bytes).map_err(io::Error::other)) {
+        Ok(text) => text,
+        Err(error) => {
+            let message = format!("cannot read auth_file {}: {error}", path.display());
+            let problem = findings.about("pgpool.auth_file", message);
+            findings.problems.push(problem);
+            return;
+        }
+    };
+    let at = |line, message: String| Problem { file: path.clone(), line: Some(line), key: None, message };
+    let (entries, errors) = userlist::parse(&text);
+    findings.problems.extend(errors.into_iter().map(|(line, error)| at(line, error.to_string())));
+    let mut seen = BTreeMap::new();
+    for entry in entries {
+        if let Some(first) = seen.insert(entry.user.clone(), entry.line) {
+            let message = format!("user \"{}\" occurs again after line {first}; the last line counts", entry.user);
+            findings.warnings.push(at(entry.line, message));
+        }
+        let user = users.entry(entry.user.clone()).or_insert_with(|| User { name: entry.user, ..User::default() });
+        if user.secret_source != SecretSource::Config {
+            user.secret_source = if entry.secret.is_some() { SecretSource::AuthFile } else { SecretSource::None };
+            user.password = entry.secret;
+        }
+    }
+}
+
+/// `path` as seen from the directory of the configuration file.
+fn beside(file: &Path, path: &Path) -> PathBuf {
+    file.parent().unwrap_or(Path::new("")).join(path)
+}
+
+/// Looks for combinations that cannot work, or not as they were meant.
+pub(super) fn run(config: &Config, findings: &mut Findings<'_>) {
+    listening(config, findings);
+    logins(config, findings);
+    pools(config, findings);
+}
+
+fn listening(config: &Config, findings: &mut Findings<'_>) {
+    let general = &config.general;
+    if general.listen_addr.is_empty() && general.unix_socket_dir.is_none() {
+        let message = String::from("nothing to listen on: listen_addr and unix_socket_dir are both empty");
+        let problem = findings.about("pgpool.listen_addr", message);
+        findings.problems.push(problem);
+    }
+    if config.databases.is_empty() && config.fallback.is_none() {
+        let message = String::from("there are no databases: clients can only reach the console");
+        findings.warn("databases", message);
+    }
+}
+
+fn logins(config: &Config, findings: &mut Findings<'_>) {
+    let auth_type = config.general.auth_type;
+    if auth_type == AuthType::ScramSha256 {
+        for user in config.users.values() {
+            if user.password.as_ref().is_some_and(|secret| secret.kind() == SecretKind::Md5) {
+                let message = format!(
+                    "user \"{}\" can never log in: an md5 secret does not work with auth_type scram-sha-256",
+                    user.name
+                );
+                findings.warn(&format!("users.{}.password", user.name), message);
+            }
+        }
+    }
+    let groups = [("admin_users", &config.general.admin_users), ("stats_users", &config.general.stats_users)];
+    for (setting, names) in groups {
+        for name in names {
+            let secret = config.users.get(name).and_then(|user| user.password.as_ref());
+            if secret.is_none() && auth_type != AuthType::Trust {
+                let message = format!("user \"{name}\" of {setting} has no secret and cannot log in");
+                findings.warn(&format!("pgpool.{setting}"), message);
+            }
+        }
+    }
+    for database in config.databases.values().chain(&config.fallback) {
+        if database.password.is_some() && database.user.is_none() {
+            let key = format!("databases.{}.password", database.name);
+            findings.warn(&key, String::from("a database's password has no effect without its user"));
+        }
+    }
+}
+
+fn pools(config: &Config, findings: &mut Findings<'_>) {
+    let general = &config.general;
+    let mut reserves = vec![general.reserve_pool_size];
+    reserves.extend(config.databases.values().chain(&config.fallback).filter_map(|entry| entry.reserve_pool_size));
+    reserves.extend(config.users.values().filter_map(|user| user.reserve_pool_size));
+    if general.reserve_pool_timeout.is_zero() && reserves.iter().any(|size| *size > 0) {
+        let message = String::from("reserve_pool_timeout = 0 means that reserve_pool_size has no effect");
+        findings.warn("pgpool.reserve_pool_timeout", message);
+    }
+    let too_large = |min: u32, size: u32| size > 0 && min > size;
+    let (min, size) = (general.min_pool_size, general.default_pool_size);
+    if too_large(min, size) {
+        let message = format!("min_pool_size {min} is larger than default_pool_size {size}");
+        findings.warn("pgpool.min_pool_size", message);
+    }
+    for database in config.databases.values().chain(&config.fallback) {
+        let said_here = database.pool_size.is_some() || database.min_pool_size.is_some();
+        let (min, size) = (config.min_pool_size(database), config.pool_size(database, None));
+        if said_here && too_large(min, size) {
+            let key = format!("databases.{}", database.name);
+            findings.warn(&key, format!("min_pool_size {min} is larger than pool_size {size} in [{key}]"));
+        }
+    }
+}
+
+/// Whether `name` belongs to the console.
+pub(super) fn reserved(name: &str) -> bool {
+    file::RESERVED.contains(&name)
+}

@@ -1,0 +1,122 @@
+//! Settings that are one word out of a few: pool mode, authentication method, log format.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::config::value::ValueError;
+
+/// An enum whose values have fixed spellings.
+pub(super) trait Choice: Copy + FromStr<Err = ValueError> + fmt::Display {
+    /// "expected …" for an error about a value that is no string.
+    const EXPECTED: &'static str;
+}
+
+macro_rules! choice {
+    (
+        $(#[$meta:meta])*
+        pub enum $name:ident($what:literal) { $( $(#[$vmeta:meta])* $variant:ident = $text:literal, )* }
+        known to PgBouncer only: [$($foreign:literal),*]
+    ) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name { $( $(#[$vmeta])* $variant, )* }
+
+        impl $name {
+            /// Every spelling, in the order of the documentation.
+            pub const NAMES: &'static [&'static str] = &[$($text),*];
+
+            /// The spelling of the configuration.
+            pub fn as_str(self) -> &'static str {
+                match self { $( Self::$variant => $text, )* }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = ValueError;
+
+            fn from_str(text: &str) -> Result<Self, ValueError> {
+                // PgBouncer compares without regard to case.
+                match text.trim().to_ascii_lowercase().as_str() {
+                    $( $text => Ok(Self::$variant), )*
+                    $( $foreign => Err(ValueError::Unsupported($foreign)), )*
+                    _ => Err(ValueError::Choice { found: text.to_owned(), choices: Self::NAMES }),
+                }
+            }
+        }
+
+        impl Choice for $name {
+            const EXPECTED: &'static str = $what;
+        }
+    };
+}
+
+choice! {
+    /// When a backend goes back to its pool.
+    pub enum PoolMode("a pool mode") {
+        /// When the client leaves.
+        Session = "session",
+        /// When the transaction is over.
+        Transaction = "transaction",
+        /// After each statement; transactions of several statements are refused.
+        Statement = "statement",
+    }
+    known to PgBouncer only: []
+}
+
+choice! {
+    /// How clients prove who they are.
+    pub enum AuthType("an authentication method") {
+        /// No proof; the user still has to be known.
+        Trust = "trust",
+        /// The password in clear.
+        Plain = "plain",
+        /// MD5, or SCRAM where the stored secret is a SCRAM verifier.
+        Md5 = "md5",
+        /// SCRAM-SHA-256.
+        ScramSha256 = "scram-sha-256",
+    }
+    known to PgBouncer only: ["any", "cert", "hba", "ldap", "pam"]
+}
+
+choice! {
+    /// The shape of a log line.
+    pub enum LogFormat("a log format") {
+        /// For people.
+        Text = "text",
+        /// One JSON object per line.
+        Json = "json",
+    }
+    known to PgBouncer only: []
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spellings_go_both_ways() {
+        for name in PoolMode::NAMES {
+            assert_eq!(name.parse::<PoolMode>().unwrap().to_string(), *name);
+        }
+        for name in AuthType::NAMES {
+            assert_eq!(name.parse::<AuthType>().unwrap().to_string(), *name);
+        }
+        assert_eq!("Transaction".parse::<PoolMode>(), Ok(PoolMode::Transaction));
+    }
+
+    #[test]
+    fn wrong_words_say_what_would_do() {
+        for word in ["password", "scram", "sha256", ""] {
+            let error = word.parse::<AuthType>().unwrap_err().to_string();
+            assert_eq!(error, format!("`{word}` is none of trust, plain, md5, scram-sha-256"));
+        }
+        let error = "hba".parse::<AuthType>().unwrap_err().to_string();
+        assert_eq!(error, "`hba` of PgBouncer is not supported by this version");
+    }
+}

@@ -1,0 +1,111 @@
+//! The settings of `[databases.NAME]`.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::config::choice::PoolMode;
+use crate::config::secret::Secret;
+use crate::config::span::Seconds;
+use crate::config::table::settings;
+use crate::config::value::{Count, Hidden, Maybe, OneOf, Target, Text, Within};
+
+/// Where a PostgreSQL server listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Host {
+    /// The directory of its Unix socket.
+    Socket(PathBuf),
+    /// A host name or an IP address.
+    Name(String),
+}
+
+settings! {
+    /// One entry of `[databases]`. A field that is `None` falls back to the user's or the general setting; a zero that
+    /// was written counts, and means no limit or off.
+    pub struct Database in "databases.NAME" {
+        /// Name that clients ask for; `*` in the fallback entry as it stands in the file.
+        name: String,
+    }
+
+    /// Host name, IP address, or directory of a Unix socket; unset = PostgreSQL's socket directory.
+    host: Option<Host> as Maybe<Target> = None, Reload;
+    /// Port of the PostgreSQL server.
+    port: u16 as Within<u16, 1, 65535> = 5432, Reload;
+    /// Name of the database in PostgreSQL; unset = the entry's name, for "*" the name that the client asked for.
+    dbname: Option<String> as Maybe<Text> = None, Reload;
+    /// Log in to PostgreSQL as this user, whoever the client is; unset = as the client's user.
+    user: Option<String> as Maybe<Text> = None, Reload;
+    /// Password of that user; unset = the secret of [users.NAME] or auth_file.
+    password: Option<Secret> as Maybe<Hidden> = None, Reload;
+    /// Most connections to PostgreSQL per user; 0 = no limit; unset = default_pool_size.
+    pool_size: Option<u32> as Maybe<Count> = None, Reload;
+    /// Connections that are kept open per pool; unset = min_pool_size of [pgpool].
+    min_pool_size: Option<u32> as Maybe<Count> = None, Reload;
+    /// Connections beyond the pool's size when a client waits too long; unset = reserve_pool_size of [pgpool].
+    reserve_pool_size: Option<u32> as Maybe<Count> = None, Reload;
+    /// Most connections to PostgreSQL over all users; 0 = no limit; unset = max_db_connections of [pgpool].
+    max_db_connections: Option<u32> as Maybe<Count> = None, Reload;
+    /// Most client connections; 0 = no limit; unset = max_db_client_connections of [pgpool].
+    max_db_client_connections: Option<u32> as Maybe<Count> = None, Reload;
+    /// Pool mode: session, transaction or statement; unset = pool_mode of [pgpool].
+    pool_mode: Option<PoolMode> as Maybe<OneOf<PoolMode>> = None, Reload;
+    /// Age from which an unused connection is closed; 0 = use once; unset = server_lifetime of [pgpool].
+    server_lifetime: Option<Duration> as Maybe<Seconds> = None, Reload;
+    /// Most time that a query waits for a connection; 0 = no limit; unset = the user's, else that of [pgpool].
+    query_wait_timeout: Option<Duration> as Maybe<Seconds> = None, Reload;
+    /// client_encoding for new connections to PostgreSQL; unset = the server's.
+    client_encoding: Option<String> as Maybe<Text> = None, Reload;
+    /// DateStyle for new connections to PostgreSQL; unset = the server's.
+    datestyle: Option<String> as Maybe<Text> = None, Reload;
+    /// TimeZone for new connections to PostgreSQL; unset = the server's.
+    timezone: Option<String> as Maybe<Text> = None, Reload;
+    /// application_name for new connections to PostgreSQL; unset = none.
+    application_name: Option<String> as Maybe<Text> = None, Reload;
+}
+
+impl Database {
+    /// Where PostgreSQL listens. Without `host` that is the directory of its Unix socket: Debian's if it exists, else
+    /// PostgreSQL's own default. Looks at the file system.
+    pub fn backend_host(&self) -> Host {
+        let local = || {
+            let debian = Path::new("/var/run/postgresql");
+            Host::Socket(if debian.is_dir() { debian } else { Path::new("/tmp") }.to_path_buf())
+        };
+        self.host.clone().unwrap_or_else(local)
+    }
+
+    /// Name of the database in PostgreSQL.
+    pub fn backend_dbname(&self) -> &str {
+        self.dbname.as_deref().unwrap_or(&self.name)
+    }
+
+    /// Startup parameters that the entry asks for, as (name, value).
+    pub fn startup_parameters(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        [
+            ("client_encoding", &self.client_encoding),
+            ("datestyle", &self.datestyle),
+            ("timezone", &self.timezone),
+            ("application_name", &self.application_name),
+        ]
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value.as_deref()?)))
+    }
+
+    /// Whether connections opened for `self` also serve `other`: same place, database and forced user. Other
+    /// differences need no new connections.
+    pub fn same_target(&self, other: &Self) -> bool {
+        self.host == other.host
+            && self.port == other.port
+            && self.backend_dbname() == other.backend_dbname()
+            && self.user == other.user
+    }
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Socket(directory) => write!(f, "{}", directory.display()),
+            Self::Name(name) => f.write_str(name),
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! The settings of `[pgpool]`, with their defaults.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::thread::available_parallelism;
+use std::time::Duration;
+
+use crate::config::choice::{AuthType, LogFormat, PoolMode};
+use crate::config::span::{KeepaliveSeconds, Millis, Period, Seconds};
+use crate::config::suggest::nearest;
+use crate::config::table::{Row, Table, When, settings};
+use crate::config::value::{Count, File, FileMode, Flag, INT_MAX, Mode, OneOf, Raw, Text, ValueError, Within, Words};
+
+const fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+settings! {
+    /// The settings of `[pgpool]`. Names and meanings are PgBouncer's. Times are `Duration`s; where 0 has a meaning of
+    /// its own (off, no limit), the field says so.
+    pub struct General in "pgpool" {}
+
+    /// Addresses to listen on: names, IP addresses or "*" for all; empty = no TCP.
+    listen_addr: Vec<String> as Words = vec![String::from("127.0.0.1")], Boot;
+    /// TCP port, also part of the Unix socket's name; 0 = any free port.
+    listen_port: u16 as Within<u16, 0, 65535> = 6432, Boot;
+    /// Directory of the Unix socket; empty = no Unix socket.
+    unix_socket_dir: Option<PathBuf> as File = Some(PathBuf::from("/tmp")), Boot;
+    /// File mode of the Unix socket, in octal.
+    unix_socket_mode: FileMode as Mode = FileMode(0o777), Boot;
+    /// Connections that the kernel keeps waiting to be accepted, per listening socket.
+    listen_backlog: u32 as Within<u32, 1, 65535> = 1024, Boot;
+    /// Threads that serve connections; 0 = as many as the process has cores to run on.
+    worker_threads: u16 as Within<u16, 0, 1024> = 0, Boot;
+
+    /// Shape of a log line: text or json.
+    log_format: LogFormat as OneOf<LogFormat> = LogFormat::Text, Boot;
+    /// How much more to log, 0 to 3; -v on the command line adds to it.
+    verbose: u8 as Within<u8, 0, 3> = 0, Reload;
+    /// Log each client login and each new connection to PostgreSQL.
+    log_connections: bool as Flag = true, Reload;
+    /// Log each end of a connection, with its reason.
+    log_disconnections: bool as Flag = true, Reload;
+    /// Log each error that the pooler itself sends to a client.
+    log_pooler_errors: bool as Flag = true, Reload;
+    /// Log one line of totals every stats_period.
+    log_stats: bool as Flag = true, Reload;
+    /// Period of the averages in SHOW STATS and of log_stats.
+    stats_period: Duration as Period = secs(60), Reload;
+
+    /// When a connection to PostgreSQL may serve another client: session, transaction or statement.
+    pool_mode: PoolMode as OneOf<PoolMode> = PoolMode::Session, Reload;
+    /// Most client connections, those of the console included.
+    max_client_conn: u32 as Count = 1000, Reload;
+    /// Most connections to PostgreSQL per database and user; 0 = no limit.
+    default_pool_size: u32 as Count = 20, Reload;
+    /// Connections to PostgreSQL that are kept open per pool even when idle.
+    min_pool_size: u32 as Count = 0, Reload;
+    /// Connections that a pool may open beyond its size when a client waits too long; 0 = none.
+    reserve_pool_size: u32 as Count = 0, Reload;
+    /// How long a client must have waited before the reserve is used; 0 = the reserve is never used.
+    reserve_pool_timeout: Duration as Seconds = secs(5), Reload;
+    /// Most connections to PostgreSQL per database, over all users; 0 = no limit.
+    max_db_connections: u32 as Count = 0, Reload;
+    /// Most connections to PostgreSQL per user, over all databases; 0 = no limit.
+    max_user_connections: u32 as Count = 0, Reload;
+    /// Most client connections per database; 0 = no limit.
+    max_db_client_connections: u32 as Count = 0, Reload;
+    /// Most client connections per user; 0 = no limit.
+    max_user_client_connections: u32 as Count = 0, Reload;
+    /// Use idle connections in turn instead of the last used one first.
+    server_round_robin: bool as Flag = false, Reload;
+    /// Largest single message that is let through, in bytes.
+    max_packet_size: u32 as Within<u32, 16, INT_MAX> = 2_147_483_647, Reload;
+    /// Startup parameters of clients to ignore instead of refusing the login.
+    ignore_startup_parameters: Vec<String> as Words = Vec::new(), Reload;
+
+    /// How clients prove who they are: trust, plain, md5 or scram-sha-256.
+    auth_type: AuthType as OneOf<AuthType> = AuthType::ScramSha256, Reload;
+    /// File of users and secrets in PgBouncer's format, relative to this file; empty = none.
+    auth_file: Option<PathBuf> as File = None, Reload;
+    /// Users who may do everything on the console.
+    admin_users: Vec<String> as Words = Vec::new(), Reload;
+    /// Users who may read statistics on the console.
+    stats_users: Vec<String> as Words = Vec::new(), Reload;
+    /// Iterations of a SCRAM verifier that is made from a plain password.
+    scram_iterations: u32 as Within<u32, 1, INT_MAX> = 4096, Reload;
+
+    /// Query that clears a connection before another client gets it, in session mode; empty = none.
+    server_reset_query: String as Text = String::from("DISCARD ALL"), Reload;
+    /// Run server_reset_query in every pool mode.
+    server_reset_query_always: bool as Flag = false, Reload;
+    /// Query that checks an idle connection; "<empty>" = send an empty query, empty = no check.
+    server_check_query: String as Text = String::from("<empty>"), Reload;
+    /// A connection that was idle for less than this is used without a check; 0 = always check.
+    server_check_delay: Duration as Seconds = secs(30), Reload;
+    /// Age from which an unused connection to PostgreSQL is closed; 0 = use each connection once.
+    server_lifetime: Duration as Seconds = secs(3600), Reload;
+    /// Close connections that were idle this long, down to min_pool_size; 0 = never.
+    server_idle_timeout: Duration as Seconds = secs(600), Reload;
+    /// Most time for connecting and logging in to PostgreSQL; 0 = no limit.
+    server_connect_timeout: Duration as Seconds = secs(15), Reload;
+    /// Pause after a failed login to PostgreSQL before the next try.
+    server_login_retry: Duration as Seconds = secs(15), Reload;
+
+    /// Most time for a client's login; 0 = no limit.
+    client_login_timeout: Duration as Seconds = secs(60), Reload;
+    /// Close the connection of a query that runs longer; 0 = no limit. Prefer PostgreSQL's statement_timeout.
+    query_timeout: Duration as Seconds = Duration::ZERO, Reload;
+    /// Most time that a query waits for a connection to PostgreSQL; 0 = no limit.
+    query_wait_timeout: Duration as Seconds = secs(120), Reload;
+    /// Tell a client by a notice that it waits, after this time; 0 = never.
+    query_wait_notify: Duration as Seconds = secs(5), Reload;
+    /// Drop a cancel request that waited this long; 0 = never.
+    cancel_wait_timeout: Duration as Seconds = secs(10), Reload;
+    /// Close a client that sent nothing for this long outside a transaction; 0 = never.
+    client_idle_timeout: Duration as Seconds = Duration::ZERO, Reload;
+    /// Close a client that is idle inside a transaction for this long; 0 = never.
+    idle_transaction_timeout: Duration as Seconds = Duration::ZERO, Reload;
+    /// Close a client whose transaction takes longer; 0 = never.
+    transaction_timeout: Duration as Seconds = Duration::ZERO, Reload;
+
+    /// Let the kernel probe silent TCP connections.
+    tcp_keepalive: bool as Flag = true, Reload;
+    /// Silence before the first keepalive probe; 0 = the system's default.
+    tcp_keepidle: Duration as KeepaliveSeconds = Duration::ZERO, Reload;
+    /// Time between keepalive probes; 0 = the system's default.
+    tcp_keepintvl: Duration as KeepaliveSeconds = Duration::ZERO, Reload;
+    /// Unanswered keepalive probes before a connection is dead; 0 = the system's default.
+    tcp_keepcnt: u32 as Within<u32, 0, 127> = 0, Reload;
+    /// Drop a TCP connection whose sent data stays unacknowledged this long; 0 = the system's default.
+    tcp_user_timeout: Duration as Millis = Duration::ZERO, Reload;
+}
+
+/// Why the console's `SET` was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SetError {
+    /// There is no such setting in `[pgpool]`.
+    #[error("unknown setting `{name}`{}", nearest.map(|known| format!(", did you mean `{known}`?")).unwrap_or_default())]
+    Unknown {
+        /// What was asked for.
+        name: String,
+        /// A known name that is reasonably near.
+        nearest: Option<&'static str>,
+    },
+    /// The setting is read only when the process starts.
+    #[error("`{0}` takes effect only when the process starts")]
+    Boot(&'static str),
+    /// The value does not fit.
+    #[error("`{name}`: {source}")]
+    Value {
+        /// The setting.
+        name: &'static str,
+        /// What is wrong with the value.
+        source: ValueError,
+    },
+}
+
+/// One row of `SHOW CONFIG`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// Name of the setting.
+    pub key: &'static str,
+    /// Its value, in PgBouncer's spelling.
+    pub value: String,
+    /// Its default, in the same spelling.
+    pub default: String,
+    /// Whether a reload or `SET` changes it.
+    pub changeable: bool,
+}
+
+impl General {
+    /// Changes one setting from text, as the console's `SET` does; boot-only settings are refused.
+    pub fn set(&mut self, name: &str, text: &str) -> Result<(), SetError> {
+        let Some(row) = Self::row(name) else {
+            let nearest = nearest(name, Self::ROWS.iter().map(|row| row.name));
+            return Err(SetError::Unknown { name: name.to_owned(), nearest });
+        };
+        match row.when {
+            When::Boot => Err(SetError::Boot(row.name)),
+            When::Reload => {
+                (row.set)(self, &Raw::Text(text)).map_err(|source| SetError::Value { name: row.name, source })
+            }
+        }
+    }
+
+    /// The rows of `SHOW CONFIG`, by name.
+    pub fn shown(&self) -> Vec<Shown> {
+        let defaults = Self::default();
+        let show = |row: &Row<Self>| Shown {
+            key: row.name,
+            value: (row.show)(self),
+            default: (row.show)(&defaults),
+            changeable: row.when == When::Reload,
+        };
+        let mut rows: Vec<Shown> = Self::ROWS.iter().map(show).collect();
+        rows.sort_by_key(|shown| shown.key);
+        rows
+    }
+
+    /// Takes the boot-only settings over from the configuration that runs, since a reload cannot apply new ones.
+    pub fn keep_boot_settings(&mut self, running: &Self) {
+        for row in Self::ROWS.iter().filter(|row| row.when == When::Boot) {
+            (row.copy)(self, running);
+        }
+    }
+
+    /// How many threads serve connections: `worker_threads`, or the cores that the process may run on.
+    pub fn workers(&self) -> usize {
+        match self.worker_threads {
+            0 => available_parallelism().map_or(1, NonZeroUsize::get),
+            threads => usize::from(threads),
+        }
+    }
+
+    /// The text of the check query: `Some("")` stands for an empty query, `None` for no check.
+    pub fn check_query(&self) -> Option<&str> {
+        match self.server_check_query.as_str() {
+            "" => None,
+            "<empty>" => Some(""),
+            query => Some(query),
+        }
+    }
+}

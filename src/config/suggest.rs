@@ -1,0 +1,173 @@
+//! What somebody may have meant by a name that is not known.
+
+use crate::config::database::Database;
+use crate::config::general::General;
+use crate::config::table::Table;
+use crate::config::user::User;
+
+/// Settings of PgBouncer's `[pgbouncer]` section that this version does not have.
+pub(super) const PGBOUNCER_GENERAL: &[&str] = &[
+    "application_name_add_host",
+    "auth_dbname",
+    "auth_hba_file",
+    "auth_ident_file",
+    "auth_ldap_options",
+    "auth_query",
+    "auth_user",
+    "autodb_idle_timeout",
+    "client_tls13_ciphers",
+    "client_tls_ca_file",
+    "client_tls_cert_file",
+    "client_tls_ciphers",
+    "client_tls_dheparams",
+    "client_tls_ecdhcurve",
+    "client_tls_key_file",
+    "client_tls_protocols",
+    "client_tls_sslmode",
+    "conffile",
+    "disable_pqexec",
+    "dns_max_ttl",
+    "dns_nxdomain_ttl",
+    "dns_zone_check_period",
+    "job_name",
+    "logfile",
+    "login_notify_message",
+    "max_prepared_statements",
+    "peer_id",
+    "pidfile",
+    "pkt_buf",
+    "pool_idle_timeout",
+    "resolv_conf",
+    "sbuf_loopcnt",
+    "server_fast_close",
+    "server_tls13_ciphers",
+    "server_tls_ca_file",
+    "server_tls_cert_file",
+    "server_tls_ciphers",
+    "server_tls_key_file",
+    "server_tls_protocols",
+    "server_tls_sslmode",
+    "service_name",
+    "so_reuseport",
+    "suspend_timeout",
+    "syslog",
+    "syslog_facility",
+    "syslog_ident",
+    "tcp_defer_accept",
+    "tcp_socket_buffer",
+    "track_extra_parameters",
+    "unix_socket_group",
+    "user",
+];
+
+/// Settings of PgBouncer's database entries that this version does not have.
+pub(super) const PGBOUNCER_DATABASE: &[&str] =
+    &["auth_dbname", "auth_query", "auth_user", "connect_query", "load_balance_hosts"];
+
+/// The sections of a file.
+pub(super) const SECTIONS: &[&str] = &["pgpool", "databases", "users"];
+
+/// Longer words are not compared: the distance takes time by the product of the lengths, and nobody meant them.
+const LONGEST: usize = 64;
+
+/// The known name that `word` is probably a slip of: few letters away, or a name that has `word` as a part.
+pub(super) fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str> + Clone) -> Option<&'a str> {
+    let word = word.to_ascii_lowercase();
+    if word.is_empty() || word.len() > LONGEST {
+        return None;
+    }
+    let distance = |name: &str| strsim::damerau_levenshtein(&word, name);
+    let near = known.clone().map(|name| (distance(name), name)).min();
+    if let Some((distance, name)) = near
+        && distance <= (word.len().max(name.len()) / 3).max(1)
+    {
+        return Some(name);
+    }
+    let has_word = |name: &&str| format!("_{name}_").contains(&format!("_{word}_"));
+    known.filter(has_word).min_by_key(|name| name.len())
+}
+
+/// The message about a setting that its section does not have.
+///
+/// `section` is what stands in the brackets of the file, `T` what such a section fills.
+pub(super) fn unknown_setting<T: Table>(name: &str, section: &str) -> String {
+    let unsupported = || format!("setting `{name}` of PgBouncer is not supported by this version");
+    // PgBouncer's `user` of the general section is the account to run as, not the `user` of a database.
+    if T::SECTION == General::SECTION && PGBOUNCER_GENERAL.contains(&name) {
+        return unsupported();
+    }
+    if let Some(message) = elsewhere(name) {
+        return message;
+    }
+    if PGBOUNCER_DATABASE.contains(&name) || PGBOUNCER_GENERAL.contains(&name) {
+        return unsupported();
+    }
+    let hint = match nearest(name, names::<T>()) {
+        Some(known) => format!(", did you mean `{known}`?"),
+        None => others(name),
+    };
+    format!("unknown setting `{name}` in [{section}]{hint}")
+}
+
+/// "`pool_mode` belongs into [pgpool] or [users.NAME]", when `name` is a setting of these sections.
+pub(super) fn elsewhere(name: &str) -> Option<String> {
+    let mut homes = Vec::new();
+    if General::row(name).is_some() {
+        homes.push(format!("[{}]", General::SECTION));
+    }
+    if Database::row(name).is_some() {
+        homes.push(format!("[{}]", Database::SECTION));
+    }
+    if User::row(name).is_some() {
+        homes.push(format!("[{}]", User::SECTION));
+    }
+    (!homes.is_empty()).then(|| format!("`{name}` belongs into {}", homes.join(" or ")))
+}
+
+fn names<T: Table>() -> impl Iterator<Item = &'static str> + Clone {
+    T::ROWS.iter().map(|row| row.name)
+}
+
+/// A slip of a setting's name in a section where that setting would be wrong as well.
+fn others(name: &str) -> String {
+    let near = [
+        (General::SECTION, nearest(name, names::<General>())),
+        (Database::SECTION, nearest(name, names::<Database>())),
+        (User::SECTION, nearest(name, names::<User>())),
+    ];
+    let found = near.into_iter().find_map(|(section, known)| Some((section, known?)));
+    found.map(|(section, known)| format!(", did you mean `{known}` of [{section}]?")).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slips_are_recognised() {
+        let cases = [
+            ("mode", Some("pool_mode")),
+            ("listen_prot", Some("listen_port")),
+            ("LISTEN_PORT", Some("listen_port")),
+            ("max_client_connections", Some("max_db_client_connections")),
+            ("max_clients_conn", Some("max_client_conn")),
+            ("frobnicate", None),
+            ("", None),
+            ("x", None),
+        ];
+        for (word, expected) in cases {
+            assert_eq!(nearest(word, names::<General>()), expected, "{word}");
+        }
+    }
+
+    #[test]
+    fn a_setting_is_either_ours_or_missing() {
+        for name in PGBOUNCER_GENERAL {
+            assert!(General::row(name).is_none(), "{name} is supported");
+        }
+        for name in PGBOUNCER_DATABASE {
+            assert!(Database::row(name).is_none(), "{name} is supported");
+        }
+        assert!(PGBOUNCER_GENERAL.is_sorted());
+    }
+}

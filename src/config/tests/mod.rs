@@ -1,0 +1,1 @@
+//! Tests of the whole module: files in, configurations or problems out.
