@@ -55,6 +55,11 @@ macro_rules! settings {
         $( #[doc = $doc:literal] $field:ident : $type:ty as $kind:ty = $default:expr, $when:ident; )*
     ) => {
         $(#[$meta])*
+        #[allow(
+            rustdoc::broken_intra_doc_links,
+            rustdoc::invalid_html_tags,
+            reason = "a row's doc is for operators: [users.NAME] is no link and <empty> is no tag"
+        )]
         #[derive(Clone, Debug, PartialEq, Eq)]
         pub struct $name {
             $( $(#[$extra_meta])* pub $extra: $extra_type, )*
