@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::config::Config;
 use crate::config::general::General;
-use crate::config::table::{Table, When};
+use crate::config::table::{Row, Table, When};
 
 /// Everything that differs. Holds no secrets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,7 +44,7 @@ pub struct EntryChanges {
 
 /// What changes from `old` to `new`.
 pub fn changes(old: &Config, new: &Config) -> Changes {
-    let differs = |row: &&crate::config::table::Row<General>| (row.show)(&old.general) != (row.show)(&new.general);
+    let differs = |row: &&Row<General>| !(row.same)(&old.general, &new.general);
     let settings = General::ROWS.iter().filter(differs).map(|row| SettingChange {
         name: row.name,
         old: (row.show)(&old.general),

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::config::choice::PoolMode;
+use crate::config::kinds::{Count, Hidden, Maybe, OneOf, Target, Text, Within};
 use crate::config::secret::Secret;
 use crate::config::span::Seconds;
 use crate::config::table::settings;
-use crate::config::value::{Count, Hidden, Maybe, OneOf, Target, Text, Within};
 
 /// Where a PostgreSQL server listens.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -153,7 +153,6 @@ impl<'a> Reader<'a> {
             let (name, line) = (key.get_ref().as_ref(), self.line(key.span()));
             let mut user = User { name: name.to_owned(), ..User::default() };
             if self.entry(&mut user, name, value.get_ref(), ("users", line)) {
-                user.password = user.password.filter(|secret| !secret.expose().is_empty());
                 if user.password.is_some() {
                     user.secret_source = SecretSource::Config;
                 }

@@ -6,10 +6,11 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use crate::config::choice::{AuthType, LogFormat, PoolMode};
+use crate::config::kinds::{Count, File, FileMode, Flag, INT_MAX, Mode, OneOf, Text, Within, Words};
 use crate::config::span::{KeepaliveSeconds, Millis, Period, Seconds};
 use crate::config::suggest::nearest;
 use crate::config::table::{Row, Table, When, settings};
-use crate::config::value::{Count, File, FileMode, Flag, INT_MAX, Mode, OneOf, Raw, Text, ValueError, Within, Words};
+use crate::config::value::{Raw, ValueError};
 
 const fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)

@@ -16,6 +16,7 @@ mod database;
 mod file;
 mod general;
 mod keywords;
+mod kinds;
 mod problem;
 mod resolve;
 mod secret;
@@ -32,11 +33,12 @@ pub use changes::{Changes, EntryChanges, SettingChange, changes};
 pub use choice::{AuthType, LogFormat, PoolMode};
 pub use database::{Database, Host};
 pub use general::{General, SetError, Shown};
+pub use kinds::FileMode;
 pub use problem::{Problem, Problems};
 pub use secret::{Secret, SecretKind, SecretSource};
 pub use table::{Row, Table, When};
 pub use user::User;
-pub use value::{FileMode, Raw, ValueError};
+pub use value::{Raw, ValueError};
 
 /// A checked configuration. Never changes; a reload or `SET` makes a new one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

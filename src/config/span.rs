@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::config::value::{INT_MAX, Kind, Raw, ValueError};
+use crate::config::kinds::INT_MAX;
+use crate::config::value::{Kind, Raw, ValueError};
 
 /// A time of at least `MIN` and at most `MAX` units, where a bare number counts units of `UNIT` microseconds and the
 /// time must be a multiple of `GRAIN` microseconds (finer parts are rounded off where the grain is one microsecond).

@@ -29,6 +29,8 @@ pub struct Row<T> {
     pub set: fn(&mut T, &Raw<'_>) -> Result<(), ValueError>,
     /// The field in PgBouncer's spelling; "" when unset, never a secret.
     pub show: fn(&T) -> String,
+    /// Whether the field is the same in both.
+    pub same: fn(&T, &T) -> bool,
     /// Takes the field over from another `T` (first argument: the one that is changed).
     pub copy: fn(&mut T, &T),
 }
@@ -53,6 +55,11 @@ macro_rules! settings {
         $( #[doc = $doc:literal] $field:ident : $type:ty as $kind:ty = $default:expr, $when:ident; )*
     ) => {
         $(#[$meta])*
+        #[allow(
+            rustdoc::broken_intra_doc_links,
+            rustdoc::invalid_html_tags,
+            reason = "a row's doc is for operators: [users.NAME] is no link and <empty> is no tag"
+        )]
         #[derive(Clone, Debug, PartialEq, Eq)]
         pub struct $name {
             $( $(#[$extra_meta])* pub $extra: $extra_type, )*
@@ -77,6 +84,7 @@ macro_rules! settings {
                     Ok(())
                 },
                 show: |target| <$kind as crate::config::value::Kind>::show(&target.$field),
+                same: |one, other| one.$field == other.$field,
                 copy: |target, from| target.$field.clone_from(&from.$field),
             }, )* ];
         }

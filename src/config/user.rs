@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use crate::config::choice::PoolMode;
+use crate::config::kinds::{Count, Hidden, Maybe, OneOf};
 use crate::config::secret::{Secret, SecretSource};
 use crate::config::span::Seconds;
 use crate::config::table::settings;
-use crate::config::value::{Count, Hidden, Maybe, OneOf};
 
 settings! {
     /// A user of `[users]` or of the `auth_file`. A field that is `None` falls back to the database's or the general
