@@ -9,7 +9,8 @@ use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 /// Reported settings that no SET can change; a client is told when they differ.
-const READ_ONLY: [&str; 5] = ["in_hot_standby", "integer_datetimes", "is_superuser", "server_encoding", "server_version"];
+const READ_ONLY: [&str; 5] =
+    ["in_hot_standby", "integer_datetimes", "is_superuser", "server_encoding", "server_version"];
 
 /// Reported settings whose values cannot be refused once PostgreSQL has reported them, and whose SET may therefore
 /// travel in one flight with the client's first message.
@@ -152,7 +153,8 @@ pub struct Difference {
 /// The statements that take a backend `from` one state `to` another.
 #[must_use]
 pub fn difference(from: &State, to: &State) -> Difference {
-    let mut found = Difference { same_flight: from.extra.value("statement_timeout").is_none(), ..Difference::default() };
+    let mut found =
+        Difference { same_flight: from.extra.value("statement_timeout").is_none(), ..Difference::default() };
     if from.reported != to.reported {
         // Becoming another user comes first: it decides what the rest may do.
         for authorization in [true, false] {
@@ -244,7 +246,8 @@ mod tests {
     use super::*;
 
     fn state(interner: &Interner, reported: &[(&str, &str)], extra: &[(&str, &str)]) -> State {
-        let set = |pairs: &[(&str, &str)]| interner.collect(pairs.iter().map(|(name, value)| (*name, value.as_bytes())));
+        let set =
+            |pairs: &[(&str, &str)]| interner.collect(pairs.iter().map(|(name, value)| (*name, value.as_bytes())));
         State { reported: set(reported), extra: set(extra) }
     }
 
@@ -309,7 +312,8 @@ mod tests {
     #[test]
     fn the_user_comes_first_and_read_only_ones_are_told() {
         let interner = Interner::default();
-        let from = state(&interner, &[("server_version", "16"), ("session_authorization", "a"), ("DateStyle", "x")], &[]);
+        let from =
+            state(&interner, &[("server_version", "16"), ("session_authorization", "a"), ("DateStyle", "x")], &[]);
         let to = state(&interner, &[("server_version", "15"), ("session_authorization", "b"), ("DateStyle", "y")], &[]);
         let found = difference(&from, &to);
         assert_eq!(found.sql, br#"SET "session_authorization"='b';SET "DateStyle"='y';"#);

@@ -85,7 +85,11 @@ impl Averages {
     /// `count` per second.
     #[must_use]
     pub fn per_second(&self, count: u64) -> u64 {
-        if self.period == 0 { 0 } else { u64::try_from(u128::from(count) * 1_000_000 / u128::from(self.period)).unwrap_or(u64::MAX) }
+        if self.period == 0 {
+            0
+        } else {
+            u64::try_from(u128::from(count) * 1_000_000 / u128::from(self.period)).unwrap_or(u64::MAX)
+        }
     }
 
     /// `time` divided by `count`.

@@ -1,1 +1,282 @@
-//! To be written.
+//! Lending: the pools of backends, their limits, and the clients that they are lent to.
+//!
+//! A [`Pool`] is the backends of one (database entry, user) pair. [`Pool::try_checkout`] is the warm path: a seat, the
+//! shelf's lock, and a look whether the backend is still alive. [`Pool::checkout`] waits, first come first served, for
+//! whichever comes first: a backend given back, or one that the [`connector`] opened. What comes out is a [`Lease`],
+//! and [`Lease::release`] is the only way back.
+
+mod cap;
+mod client;
+mod connector;
+mod interrupt;
+mod lease;
+mod plan;
+mod pools;
+mod queue;
+mod settings;
+mod shelf;
+mod sweep;
+mod wait;
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use arc_swap::ArcSwap;
+use tokio::sync::Notify;
+
+use crate::backend::{BackendRecord, Interner, State};
+use crate::metrics::Counters;
+use crate::net::{Clock, Micros};
+use queue::Queue;
+use shelf::{Held, Shelf, Taken};
+
+pub use cap::{Cap, Caps, Permit};
+pub use client::{ClientIdentity, ClientRecord, Clients, Listed, Phase};
+pub use connector::Failure;
+pub use interrupt::{Interrupt, Reason};
+pub use lease::Lease;
+pub use pools::{PoolKey, Pools};
+pub use settings::{Credentials, PoolSettings, socket_options};
+pub use sweep::{WaitRules, sweep};
+pub use wait::WaitEnd;
+
+/// What all pools of a process share.
+#[derive(Debug)]
+pub struct Shared {
+    /// The process's clock.
+    pub clock: Clock,
+    /// The process's settings in use.
+    pub interner: Interner,
+    /// Source of the ids of clients and backends.
+    pub ids: AtomicU64,
+}
+
+impl Shared {
+    /// The next id; clients and backends share one sequence, as PgBouncer's do.
+    pub fn next_id(&self) -> u64 {
+        self.ids.fetch_add(1, Relaxed) + 1
+    }
+}
+
+/// Numbers of one pool for the console, one moment's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PoolCounts {
+    /// Backends open, opening included.
+    pub total: u32,
+    /// Backends being opened.
+    pub opening: u32,
+    /// Backends on the shelf.
+    pub idle: u32,
+    /// Clients that wait for a backend.
+    pub waiting: u32,
+    /// Since when the first of them waits.
+    pub oldest: Option<Micros>,
+}
+
+/// The backends of one (database entry, user) pair.
+#[derive(Debug)]
+pub struct Pool {
+    /// Which pair.
+    pub key: PoolKey,
+    /// What it counted.
+    pub counters: Counters,
+    /// What it goes by at present.
+    pub settings: ArcSwap<PoolSettings>,
+    /// What all pools share.
+    pub shared: Arc<Shared>,
+    shelf: Shelf,
+    queue: Queue,
+    size: Arc<Cap>,
+    database_cap: Arc<Cap>,
+    user_cap: Arc<Cap>,
+    opening: AtomicU32,
+    /// Wakes the connector.
+    asked: Arc<Notify>,
+    /// Wakes the waiting clients when opening backends has failed for good.
+    failed: Notify,
+    failure: Mutex<Option<Failure>>,
+    /// What a new client of this pool starts with.
+    welcome: Mutex<Option<State>>,
+    /// Startup settings that PostgreSQL accepted, and what it made of them.
+    accepted: Mutex<std::collections::HashMap<Vec<(String, String)>, State>>,
+    backends: Mutex<std::collections::BTreeMap<u64, Arc<BackendRecord>>>,
+    /// Given back while a cancel request for its last query was under way.
+    parked: Mutex<Vec<Lease>>,
+    closing: AtomicBool,
+}
+
+/// Most sets of startup settings that are remembered per pool.
+const ACCEPTED: usize = 1000;
+
+impl Pool {
+    /// A lease of an idle backend, if one is there and nobody waits. Costs no system call.
+    #[inline]
+    pub fn try_checkout(self: &Arc<Self>) -> Option<Lease> {
+        loop {
+            let seat = self.shelf.try_seat()?;
+            let lease = self.lease(seat)?;
+            if let Some(lease) = lease.alive(false) {
+                return Some(lease);
+            }
+        }
+    }
+
+    fn lease(self: &Arc<Self>, seat: Taken) -> Option<Lease> {
+        let held = self.shelf.pick(self.settings.load().round_robin)?;
+        Some(Lease::new(held, seat, Arc::clone(self)))
+    }
+
+    /// Present numbers.
+    #[must_use]
+    pub fn counts(&self) -> PoolCounts {
+        let short = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        PoolCounts {
+            total: self.size.used(),
+            opening: self.opening.load(Relaxed),
+            idle: short(self.shelf.len()),
+            waiting: short(self.queue.len()),
+            oldest: self.queue.oldest(),
+        }
+    }
+
+    /// Backends of this pool.
+    #[must_use]
+    pub fn backends(&self) -> Vec<Arc<BackendRecord>> {
+        self.listed().values().cloned().collect()
+    }
+
+    /// The backend of this id.
+    #[must_use]
+    pub fn backend(&self, id: u64) -> Option<Arc<BackendRecord>> {
+        self.listed().get(&id).cloned()
+    }
+
+    /// The settings that a new client of this pool starts with, once a backend has told them.
+    #[must_use]
+    pub fn welcome(&self) -> Option<State> {
+        self.welcome.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What PostgreSQL made of these startup settings, if it has accepted them before.
+    #[must_use]
+    pub fn accepted(&self, settings: &[(String, String)]) -> Option<State> {
+        self.accepted.lock().unwrap_or_else(PoisonError::into_inner).get(settings).cloned()
+    }
+
+    /// Remembers that PostgreSQL accepted these startup settings, and what it made of them.
+    pub fn accept(&self, settings: Vec<(String, String)>, state: State) {
+        let mut accepted = self.accepted.lock().unwrap_or_else(PoisonError::into_inner);
+        if accepted.len() >= ACCEPTED {
+            accepted.clear();
+        }
+        accepted.insert(settings, state);
+    }
+
+    /// The last failure to open a backend, unless one was opened since.
+    #[must_use]
+    pub fn failure(&self) -> Option<Failure> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether nothing is lent or put on the shelf at present.
+    #[must_use]
+    pub fn paused(&self) -> bool {
+        self.shelf.lock().paused
+    }
+
+    /// PAUSE or RESUME. Paused, idle backends are closed and so is each one that comes back; clients queue.
+    pub fn set_paused(&self, paused: bool) {
+        self.shelf.lock().paused = paused;
+        if paused {
+            self.close_idle(|_| true);
+        }
+        self.asked.notify_one();
+    }
+
+    /// RECONNECT: closes idle backends now and the others when they come back; forgets the welcome.
+    pub fn reconnect(&self) {
+        self.shelf.lock().epoch += 1;
+        for record in self.backends() {
+            record.need_close();
+        }
+        *self.welcome.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.accepted.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.close_idle(|held| held.backend.record.close_needed());
+        self.asked.notify_one();
+    }
+
+    /// Puts new settings in force; backends that no longer fit are closed as they come back.
+    pub fn configure(&self, settings: PoolSettings, new_target: bool) {
+        self.settings.store(Arc::new(settings));
+        if new_target {
+            self.reconnect();
+        }
+        self.asked.notify_one();
+    }
+
+    /// Closes the pool for good: the connector ends, idle backends are closed, nothing comes back.
+    pub fn close(&self) {
+        self.closing.store(true, Relaxed);
+        self.set_paused(true);
+    }
+
+    /// Makes the connector look again.
+    pub fn nudge(&self) {
+        self.asked.notify_one();
+    }
+
+    /// Gives back the leases that waited for a cancel request which is over now.
+    pub fn unpark(&self) {
+        let mut parked = self.parked.lock().unwrap_or_else(PoisonError::into_inner);
+        let ready = parked.extract_if(.., |lease| !lease.backend().record.being_canceled()).collect::<Vec<_>>();
+        drop(parked);
+        for lease in ready {
+            lease.release();
+        }
+    }
+
+    /// Closes the idle backends that `which` chooses, and answers how many.
+    fn close_idle(&self, which: impl Fn(&Held) -> bool) -> usize {
+        self.close_idle_mut(|held| which(held))
+    }
+
+    /// Closes the idle backends that `which` chooses, and answers how many.
+    fn close_idle_mut(&self, which: impl FnMut(&mut Held) -> bool) -> usize {
+        let removed = self.shelf.remove(which);
+        let count = removed.len();
+        for held in removed {
+            held.terminate();
+        }
+        count
+    }
+
+    /// Where somebody starves at a limit that this pool shares, an idle backend here is what he needs.
+    fn offer(&self) {
+        for cap in [&self.database_cap, &self.user_cap] {
+            if cap.starved() {
+                cap.wake();
+            }
+        }
+    }
+
+    fn listed(&self) -> std::sync::MutexGuard<'_, std::collections::BTreeMap<u64, Arc<BackendRecord>>> {
+        self.backends.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A backend's place in its pool's list; dropped, it is struck off and the connector looks again.
+#[derive(Debug)]
+struct Listing {
+    pool: Weak<Pool>,
+    id: u64,
+}
+
+impl Drop for Listing {
+    fn drop(&mut self) {
+        if let Some(pool) = self.pool.upgrade() {
+            pool.listed().remove(&self.id);
+            pool.nudge();
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! What others may know of a client while one task owns it, and the list of all clients.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use super::interrupt::{Interrupt, Reason};
+use super::{Permit, Pool};
+use crate::backend::{BackendRecord, Settings};
+use crate::net::{Endpoint, Micros};
+
+/// What a client is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Phase {
+    /// Not yet admitted.
+    Login = 0,
+    /// Between transactions, without a backend (session mode: with one).
+    Idle = 1,
+    /// Queued for a backend.
+    Waiting = 2,
+    /// A query runs.
+    Running = 3,
+    /// A transaction is open and PostgreSQL waits for the client.
+    InTransaction = 4,
+}
+
+/// Who a client is.
+#[derive(Clone, Debug)]
+pub struct ClientIdentity {
+    /// User that it logged in as.
+    pub user: Arc<str>,
+    /// Database that it asked for.
+    pub database: Arc<str>,
+    /// Its address.
+    pub peer: Endpoint,
+    /// Our end of its connection.
+    pub local: Option<SocketAddr>,
+    /// When it connected.
+    pub connected: Micros,
+}
+
+/// The public face of one client. Its task writes, anyone reads.
+#[derive(Debug)]
+pub struct ClientRecord {
+    /// Unique in this process; also the process id of its cancel key.
+    pub id: u64,
+    /// Secret of its cancel key: 4 bytes in protocol 3.0, 32 in 3.2.
+    pub secret: Box<[u8]>,
+    /// Who it is.
+    pub identity: ClientIdentity,
+    /// How others stop it.
+    pub interrupt: Interrupt,
+    /// Start of the present phase.
+    pub since: AtomicU64,
+    /// Start of the present or last transaction.
+    pub transaction_since: AtomicU64,
+    /// Start of the present or last query.
+    pub request: AtomicU64,
+    /// How much of the present wait does not count, since the pool was paused; microseconds.
+    pub grace: AtomicU64,
+    pool: OnceLock<Arc<Pool>>,
+    phase: AtomicU8,
+    admitted: AtomicBool,
+    link: AtomicU64,
+    settings: Mutex<Option<Settings>>,
+    permits: Mutex<Vec<Permit>>,
+}
+
+impl ClientRecord {
+    /// The record of a client that is still logging in.
+    #[must_use]
+    pub fn new(id: u64, secret: Box<[u8]>, identity: ClientIdentity, permits: Vec<Permit>) -> ClientRecord {
+        let connected = identity.connected;
+        ClientRecord {
+            id,
+            secret,
+            identity,
+            interrupt: Interrupt::default(),
+            since: AtomicU64::new(connected),
+            transaction_since: AtomicU64::new(connected),
+            request: AtomicU64::new(connected),
+            grace: AtomicU64::new(0),
+            pool: OnceLock::new(),
+            phase: AtomicU8::new(Phase::Login as u8),
+            admitted: AtomicBool::new(false),
+            link: AtomicU64::new(0),
+            settings: Mutex::new(None),
+            permits: Mutex::new(permits),
+        }
+    }
+
+    /// What it is doing.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        match self.phase.load(Relaxed) {
+            0 => Phase::Login,
+            1 => Phase::Idle,
+            2 => Phase::Waiting,
+            3 => Phase::Running,
+            _ => Phase::InTransaction,
+        }
+    }
+
+    /// Says what it is doing from now on.
+    #[inline]
+    pub fn enter(&self, phase: Phase, now: Micros) {
+        self.since.store(now, Relaxed);
+        self.phase.store(phase as u8, Relaxed);
+    }
+
+    /// Whether its login is over.
+    #[must_use]
+    pub fn admitted(&self) -> bool {
+        self.admitted.load(Relaxed)
+    }
+
+    /// Says that its login is over.
+    pub fn admit(&self, now: Micros) {
+        self.admitted.store(true, Relaxed);
+        self.enter(Phase::Idle, now);
+    }
+
+    /// The backend that it is linked to, 0 for none. Cancel requests rely on its order with
+    /// [`BackendRecord::being_canceled`].
+    #[must_use]
+    pub fn link(&self) -> u64 {
+        self.link.load(SeqCst)
+    }
+
+    /// Links it to a backend, whose queries a cancel request may hit from now on.
+    pub fn set_link(&self, backend: Option<&BackendRecord>) {
+        self.link.store(backend.map_or(0, |record| record.id), SeqCst);
+    }
+
+    /// The pool that it belongs to; `None` for clients of the console and before the login is over.
+    #[must_use]
+    pub fn pool(&self) -> Option<&Arc<Pool>> {
+        self.pool.get()
+    }
+
+    /// Says which pool it belongs to, once.
+    pub fn join(&self, pool: &Arc<Pool>) {
+        let _ = self.pool.set(Arc::clone(pool));
+    }
+
+    /// Adds permits that it holds until it is gone.
+    pub fn hold(&self, more: Vec<Permit>) {
+        self.permits.lock().unwrap_or_else(PoisonError::into_inner).extend(more);
+    }
+
+    /// Publishes its settings, for the console's `application_name`.
+    pub fn publish(&self, settings: &Settings) {
+        *self.settings.lock().unwrap_or_else(PoisonError::into_inner) = Some(settings.clone());
+    }
+
+    /// Its `application_name`, empty where it has none.
+    #[must_use]
+    pub fn application_name(&self) -> String {
+        let settings = self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        settings
+            .and_then(|set| set.value("application_name").map(|name| String::from_utf8_lossy(name).into_owned()))
+            .unwrap_or_default()
+    }
+}
+
+/// All clients.
+#[derive(Debug, Default)]
+pub struct Clients(Mutex<HashMap<u64, Arc<ClientRecord>>>);
+
+impl Clients {
+    /// Lists a client until the guard is dropped.
+    #[must_use]
+    pub fn enlist(self: &Arc<Self>, record: Arc<ClientRecord>) -> Listed {
+        self.lock().insert(record.id, Arc::clone(&record));
+        Listed { clients: Arc::clone(self), record }
+    }
+
+    /// All of them, in order of their ids.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<ClientRecord>> {
+        let mut all: Vec<_> = self.lock().values().cloned().collect();
+        all.sort_unstable_by_key(|record| record.id);
+        all
+    }
+
+    /// The client of this id.
+    #[must_use]
+    pub fn find(&self, id: u64) -> Option<Arc<ClientRecord>> {
+        self.lock().get(&id).cloned()
+    }
+
+    /// Interrupts every client that `which` chooses, and answers how many.
+    pub fn interrupt(&self, reason: Reason, which: impl Fn(&ClientRecord) -> bool) -> usize {
+        let all = self.all();
+        let chosen = all.iter().filter(|record| which(record));
+        chosen.inspect(|record| record.interrupt.raise(reason)).count()
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Arc<ClientRecord>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A client's place in the list; dropped, the client is gone, and its permits with it.
+#[derive(Debug)]
+pub struct Listed {
+    clients: Arc<Clients>,
+    record: Arc<ClientRecord>,
+}
+
+impl Listed {
+    /// The record.
+    #[must_use]
+    pub fn record(&self) -> &Arc<ClientRecord> {
+        &self.record
+    }
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        self.clients.lock().remove(&self.record.id);
+        // The record may live on in a snapshot; what it holds must not.
+        self.record.permits.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}

@@ -1,0 +1,267 @@
+//! The connector: one loop per pool that opens backends when they are asked for.
+//!
+//! Opening is never owned by a client: one that leaves wastes nothing, and a waiting client takes whichever comes first,
+//! a backend given back or a new one. Several are opened at a time, but one failing login is not repeated once per
+//! waiter. Trouble that may pass (nobody listens, starting, stopping, full) is retried with a growing pause while the
+//! clients stay queued; a login that PostgreSQL refuses fails all who wait, where the pool has no other backend.
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::time::{Sleep, sleep};
+
+use super::cap::Starving;
+use super::plan::{Plan, View, plan};
+use super::pools::Pools;
+use super::shelf::Held;
+use super::{Listing, Permit, Pool};
+use crate::backend::{Backend, BackendState, ConnectError, Identity, connect};
+use crate::net::{Clock, Micros};
+
+/// Most backends that one pool opens at the same time.
+const PARALLEL: u32 = 8;
+/// First pause after trouble that may pass; it doubles up to `server_login_retry`.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+/// How often the connector looks by itself: for `min_pool_size` and `reserve_pool_timeout`.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// Why opening backends fails at present.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// First of the failures in a row.
+    pub since: Micros,
+    /// Last of them.
+    pub last: Micros,
+    /// How many.
+    pub count: u32,
+    /// No new attempt before.
+    pub retry_at: Micros,
+    /// PostgreSQL refused the login as such.
+    pub refused: bool,
+    /// SQLSTATE of PostgreSQL's refusal, else 08006.
+    pub code: String,
+    /// What went wrong, in PostgreSQL's words where it had some.
+    pub message: String,
+    /// PostgreSQL's DETAIL.
+    pub detail: String,
+    /// PostgreSQL's HINT.
+    pub hint: String,
+}
+
+type Opening = Pin<Box<dyn Future<Output = Result<Box<Held>, ConnectError>> + Send>>;
+
+/// What the loop holds between two looks.
+#[derive(Default)]
+struct Work {
+    openings: Vec<Opening>,
+    starving: Vec<Starving>,
+    pause: Option<Pin<Box<Sleep>>>,
+}
+
+impl Pool {
+    /// Whether a client that wants a backend now has none to hope for: no backend is left, and logins are refused or
+    /// nothing was reached for longer than `server_login_retry`.
+    #[must_use]
+    pub(super) fn hopeless(&self) -> Option<Failure> {
+        let failure = self.failure()?;
+        if self.size.used() > self.opening.load(Relaxed) || self.paused() {
+            return None;
+        }
+        let now = self.shared.clock.now();
+        let hopeless = if failure.refused {
+            now < failure.retry_at
+        } else {
+            Clock::between(failure.since, now) > self.settings.load().login_retry
+        };
+        hopeless.then_some(failure)
+    }
+
+    /// Opens backends until the pool is closed. `pools` are the siblings whose idle backends may be evicted.
+    pub async fn run_connector(self: Arc<Self>, pools: Arc<Pools>) {
+        let mut work = Work::default();
+        let mut asked = Box::pin(self.asked.notified());
+        while !self.closing.load(Relaxed) {
+            self.start(&mut work, &pools);
+            poll_fn(|cx| {
+                let mut awake = false;
+                while asked.as_mut().poll(cx).is_ready() {
+                    asked.set(self.asked.notified());
+                    awake = true;
+                }
+                awake |= self.poll_openings(&mut work, cx);
+                if work.pause.as_mut().is_none_or(|pause| pause.as_mut().poll(cx).is_ready()) {
+                    work.pause = None;
+                    awake = true;
+                }
+                if awake { Poll::Ready(()) } else { Poll::Pending }
+            })
+            .await;
+        }
+    }
+
+    /// Starts as many openings as the plan says and the limits allow.
+    fn start(self: &Arc<Self>, work: &mut Work, pools: &Pools) {
+        let now = self.shared.clock.now();
+        let held_back = self.failure().is_some_and(|failure| now < failure.retry_at);
+        work.starving.clear();
+        if !held_back && !self.paused() {
+            let todo = plan(&self.view(now));
+            for _ in 0..todo.open {
+                let Some(permits) = self.permits(todo, pools, &mut work.starving) else { break };
+                work.openings.push(self.open(permits));
+            }
+        }
+        let look = self
+            .failure()
+            .map_or(LOOK, |failure| Clock::between(now, failure.retry_at).clamp(Duration::from_millis(1), LOOK));
+        work.pause = Some(Box::pin(sleep(look)));
+    }
+
+    fn view(&self, now: Micros) -> View {
+        let counts = self.counts();
+        let settings = self.settings.load();
+        let patient = |since| Clock::between(since, now) < settings.reserve_timeout;
+        let reserve = match counts.oldest {
+            Some(since) if !settings.reserve_timeout.is_zero() && !patient(since) => settings.reserve,
+            _ => 0,
+        };
+        let parallel = if self.failure().is_some() { 1 } else { PARALLEL };
+        View {
+            total: counts.total,
+            opening: counts.opening,
+            // A free seat belongs to somebody who is just being woken.
+            waiting: counts.waiting.saturating_sub(counts.idle),
+            size: settings.size,
+            min: settings.min,
+            reserve,
+            parallel,
+        }
+    }
+
+    /// Permits for one more backend; where a client waits for it and a sibling pool holds an idle one, that one goes.
+    fn permits(&self, todo: Plan, pools: &Pools, starving: &mut Vec<Starving>) -> Option<[Permit; 3]> {
+        let settings = self.settings.load();
+        let size = self.size.acquire(todo.limit)?;
+        let mut permit = |cap: &Arc<super::Cap>, limit: u32, same: &dyn Fn(&Pool) -> bool| {
+            if let Some(permit) = cap.acquire(limit) {
+                return Some(permit);
+            }
+            if !todo.urgent {
+                return None;
+            }
+            // Whoever gives one back from here on wakes this loop.
+            starving.push(cap.starve(&self.asked));
+            pools.evict(self, same);
+            cap.acquire(limit)
+        };
+        let database = permit(&self.database_cap, settings.max_db, &|pool| pool.key.database == self.key.database)?;
+        let user = permit(&self.user_cap, settings.max_user, &|pool| pool.key.user == self.key.user)?;
+        Some([size, database, user])
+    }
+
+    fn open(self: &Arc<Self>, permits: [Permit; 3]) -> Opening {
+        let pool = Arc::clone(self);
+        self.opening.fetch_add(1, Relaxed);
+        let underway = Underway(Arc::clone(self));
+        Box::pin(async move {
+            let _underway = underway;
+            let settings = pool.settings.load_full();
+            let epoch = pool.shelf.lock().epoch;
+            let id = pool.shared.next_id();
+            let who = Identity { id, database: Arc::clone(&pool.key.database), user: Arc::clone(&pool.key.user) };
+            let backend = connect(&settings.spec, who, &pool.shared.interner, &pool.shared.clock).await?;
+            if pool.shelf.lock().epoch != epoch {
+                backend.record.need_close();
+            }
+            pool.listed().insert(id, Arc::clone(&backend.record));
+            let listing = Listing { pool: Arc::downgrade(&pool), id };
+            Ok(Box::new(Held { backend, permits, listing }))
+        })
+    }
+
+    /// Takes in what the openings brought; says whether there was anything.
+    fn poll_openings(&self, work: &mut Work, cx: &mut Context<'_>) -> bool {
+        let mut ended = Vec::new();
+        work.openings.retain_mut(|opening| match opening.as_mut().poll(cx) {
+            Poll::Ready(result) => {
+                ended.push(result);
+                false
+            }
+            Poll::Pending => true,
+        });
+        let any = !ended.is_empty();
+        for result in ended {
+            match result {
+                Ok(held) => self.opened(held),
+                Err(error) => self.failed(&error),
+            }
+        }
+        any
+    }
+
+    fn opened(&self, held: Box<Held>) {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Backend { record, state, .. } = &held.backend;
+        tracing::info!(database = %record.database, user = %record.user, id = record.id, address = %record.endpoint,
+                       pid = record.process_id, "new connection to server");
+        record.set_state(BackendState::Idle);
+        self.welcome.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| state.clone());
+        if let Err(held) = self.shelf.add(held) {
+            held.terminate();
+        }
+        self.offer();
+    }
+
+    fn failed(&self, error: &ConnectError) {
+        let now = self.shared.clock.now();
+        let retry = self.settings.load().login_retry;
+        let refused = !error.may_pass();
+        let mut slot = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        let (since, count) = slot.as_ref().map_or((now, 0), |known| (known.since, known.count));
+        let pause = if refused { retry } else { passing_pause(count, retry) };
+        let mut failure = Failure {
+            since,
+            last: now,
+            count: count.saturating_add(1),
+            retry_at: now.saturating_add(u64::try_from(pause.as_micros()).unwrap_or(u64::MAX)),
+            refused,
+            code: "08006".to_owned(),
+            message: error.to_string(),
+            detail: String::new(),
+            hint: String::new(),
+        };
+        if let ConnectError::Refused(said) = error {
+            failure.code.clone_from(&said.code);
+            failure.message.clone_from(&said.message);
+            failure.detail.clone_from(&said.detail);
+            failure.hint.clone_from(&said.hint);
+        }
+        tracing::warn!(database = %self.key.database, user = %self.key.user, target = %self.settings.load().spec.target,
+                       %error, failures = failure.count, ?pause, "cannot connect to server");
+        *slot = Some(failure);
+        drop(slot);
+        self.failed.notify_waiters();
+    }
+}
+
+/// The pause after `count` failures in a row: doubling, and a quarter more or less so that pools do not march in step.
+fn passing_pause(count: u32, most: Duration) -> Duration {
+    let pause = FIRST_PAUSE.saturating_mul(1 << count.min(16)).min(most);
+    let mut random = [0u8];
+    // Without entropy there is no jitter, which is no reason to fail.
+    let _ = getrandom::fill(&mut random);
+    pause.mul_f64(0.75 + f64::from(random[0]) / 512.0)
+}
+
+/// Counts a backend that is being opened.
+struct Underway(Arc<Pool>);
+
+impl Drop for Underway {
+    fn drop(&mut self) {
+        self.0.opening.fetch_sub(1, Relaxed);
+    }
+}

@@ -1,0 +1,123 @@
+//! How others stop what a session is waiting for: one reason, one waker.
+//!
+//! The session's task looks at the flag whenever it is polled, which costs one load; the sweeper, the console and the
+//! canceller set it and wake the task. A reason that ends the session stays; one that only ends a wait is taken.
+
+use std::sync::atomic::{AtomicU8, Ordering::AcqRel, Ordering::Acquire};
+use std::task::Waker;
+
+use atomic_waker::AtomicWaker;
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $name:ident = $value:literal,)*) => {
+        /// Why a session is interrupted.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u8)]
+        pub enum Reason { $($(#[$doc])* $name = $value,)* }
+
+        impl Reason {
+            fn from_u8(value: u8) -> Option<Reason> {
+                match value {
+                    $($value => Some(Reason::$name),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// The client asked to cancel while it was queued; only the wait ends.
+    Canceled = 1,
+    /// `query_wait_notify` has passed; the wait goes on.
+    Notify = 2,
+    /// `query_wait_timeout`
+    QueryWaitTimeout = 3,
+    /// `query_timeout`
+    QueryTimeout = 4,
+    /// `idle_transaction_timeout`
+    IdleTransactionTimeout = 5,
+    /// `transaction_timeout`
+    TransactionTimeout = 6,
+    /// `client_idle_timeout`
+    ClientIdleTimeout = 7,
+    /// `client_login_timeout`
+    LoginTimeout = 8,
+    /// KILL, or the entry vanished from the configuration
+    DatabaseRemoved = 9,
+    /// KILL_CLIENT
+    Killed = 10,
+    /// SHUTDOWN WAIT_FOR_SERVERS: queued clients are refused
+    ServerShutdown = 11,
+    /// The process exits now
+    Shutdown = 12,
+}
+
+impl Reason {
+    /// Whether the session goes on after it.
+    #[must_use]
+    pub fn passes(self) -> bool {
+        matches!(self, Reason::Canceled | Reason::Notify)
+    }
+}
+
+/// The interrupt of one session.
+#[derive(Debug, Default)]
+pub struct Interrupt {
+    reason: AtomicU8,
+    waker: AtomicWaker,
+}
+
+impl Interrupt {
+    /// Sets the reason and wakes the session. A reason that ends the session is not replaced.
+    pub fn raise(&self, reason: Reason) {
+        let set = self.reason.fetch_update(AcqRel, Acquire, |present| {
+            let ends = Reason::from_u8(present).is_some_and(|present| !present.passes());
+            (!ends).then_some(reason as u8)
+        });
+        if set.is_ok() {
+            self.waker.wake();
+        }
+    }
+
+    /// Registers the task to wake. A task's waker stays the same, so once per session (and per wait) is enough.
+    pub fn register(&self, waker: &Waker) {
+        self.waker.register(waker);
+    }
+
+    /// The reason, if there is one.
+    #[inline]
+    #[must_use]
+    pub fn raised(&self) -> Option<Reason> {
+        match self.reason.load(Acquire) {
+            0 => None,
+            value => Reason::from_u8(value),
+        }
+    }
+
+    /// Takes a reason that passes; one that ends the session stays.
+    pub fn clear(&self) {
+        let _ = self
+            .reason
+            .fetch_update(AcqRel, Acquire, |present| Reason::from_u8(present).is_some_and(Reason::passes).then_some(0));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_is_not_replaced_and_a_pass_is() {
+        let interrupt = Interrupt::default();
+        interrupt.raise(Reason::Notify);
+        interrupt.raise(Reason::Canceled);
+        assert_eq!(interrupt.raised(), Some(Reason::Canceled));
+        interrupt.clear();
+        assert_eq!(interrupt.raised(), None);
+        interrupt.raise(Reason::QueryTimeout);
+        interrupt.raise(Reason::Canceled);
+        interrupt.clear();
+        assert_eq!(interrupt.raised(), Some(Reason::QueryTimeout));
+    }
+}

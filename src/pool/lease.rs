@@ -1,0 +1,148 @@
+//! A backend lent to one session.
+//!
+//! Invariants: [`Lease::release`] is the only way back to the shelf, and its caller vouches that nothing is owed and the
+//! connection stands idle between two messages. A lease that is dropped in any other way closes the backend.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::shelf::{Held, Taken};
+use super::sweep::expired;
+use super::{ClientRecord, Pool, PoolSettings};
+use crate::backend::{Backend, BackendState, ExchangeError};
+use crate::net::{Clock, Micros};
+
+/// A backend lent to one session.
+#[derive(Debug)]
+pub struct Lease {
+    held: Box<Held>,
+    seat: Taken,
+    pool: Arc<Pool>,
+}
+
+impl Lease {
+    pub(super) fn new(held: Box<Held>, seat: Taken, pool: Arc<Pool>) -> Lease {
+        Lease { held, seat, pool }
+    }
+
+    /// The backend.
+    #[must_use]
+    pub fn backend(&self) -> &Backend {
+        &self.held.backend
+    }
+
+    /// The backend.
+    #[must_use]
+    pub fn backend_mut(&mut self) -> &mut Backend {
+        &mut self.held.backend
+    }
+
+    /// The pool that it comes from.
+    #[must_use]
+    pub fn pool(&self) -> &Arc<Pool> {
+        &self.pool
+    }
+
+    /// This lease if its backend can be used, else nothing; the backend is closed then. `handed`: it comes straight from
+    /// another session, so that the runtime may not have seen yet that it died.
+    pub(super) fn alive(mut self, handed: bool) -> Option<Lease> {
+        let interner = &Arc::clone(&self.pool.shared).interner;
+        let backend = self.backend_mut();
+        if backend.record.close_needed() {
+            self.close();
+            return None;
+        }
+        let look = if handed { backend.settle_handed(interner) } else { backend.settle_idle(interner) };
+        match look {
+            Ok(()) => Some(self),
+            Err(dead) => {
+                let record = &self.backend().record;
+                tracing::info!(database = %record.database, user = %record.user, id = record.id, %dead, "idle backend is gone");
+                None
+            }
+        }
+    }
+
+    /// Links the backend and the client to each other.
+    #[inline]
+    pub fn link(&self, client: &ClientRecord, now: Micros) {
+        let record = &self.backend().record;
+        record.set_state(BackendState::Active);
+        record.request.store(now, std::sync::atomic::Ordering::Relaxed);
+        record.set_link(client.id);
+    }
+
+    /// Whether it was idle for so long that server_check_query has to run first.
+    #[must_use]
+    pub fn check_due(&self, settings: &PoolSettings, now: Micros) -> bool {
+        settings.check_query.is_some()
+            && self.backend().used
+            && Clock::between(self.backend().idle_since, now) >= settings.check_delay
+    }
+
+    /// Runs a query of the pooler's own on it.
+    ///
+    /// Cancel safety: none; the lease must be dropped then.
+    ///
+    /// # Errors
+    /// [`ExchangeError`]; `TimedOut` after `limit`.
+    pub async fn query(&mut self, sql: &str, limit: Duration) -> Result<(), ExchangeError> {
+        let shared = Arc::clone(&self.pool.shared);
+        let run = self.backend_mut().query(sql.as_bytes(), &shared.interner);
+        tokio::time::timeout(limit, run)
+            .await
+            .unwrap_or_else(|_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()))
+    }
+
+    /// Gives the backend back. The caller vouches for design's first invariant: nothing is owed, the last ReadyForQuery
+    /// said idle, the read buffer is empty and no COPY is open.
+    pub fn release(mut self) {
+        let now = self.pool.shared.clock.now();
+        let backend = self.backend_mut();
+        backend.idle_since = now;
+        backend.used = true;
+        let record = &self.held.backend.record;
+        record.set_link(0);
+        if record.being_canceled() {
+            record.set_state(BackendState::BeingCanceled);
+            self.park();
+            return;
+        }
+        if self.expired(now) {
+            self.close();
+            return;
+        }
+        record.set_state(BackendState::Idle);
+        let Lease { held, seat, pool } = self;
+        match pool.shelf.put(held, seat) {
+            Ok(()) => pool.offer(),
+            Err(held) => held.terminate(),
+        }
+    }
+
+    /// Closes a backend that stands between two messages.
+    pub fn close(self) {
+        let Lease { held, seat, .. } = self;
+        drop(seat);
+        held.terminate();
+    }
+
+    fn expired(&self, now: Micros) -> bool {
+        let record = &self.backend().record;
+        let settings = self.pool.settings.load();
+        let over = settings.size > 0 && self.pool.size.used() > settings.size.saturating_add(settings.reserve);
+        let used_once = settings.lifetime.is_zero();
+        record.close_needed()
+            || over
+            || used_once
+            || expired(&settings, record.id, Clock::between(record.connected, now))
+    }
+
+    /// Sets the lease aside until the cancel requests for its last query are over.
+    fn park(self) {
+        let pool = Arc::clone(&self.pool);
+        pool.parked.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(self);
+        // It may have been over before the lease was set aside.
+        pool.unpark();
+    }
+}

@@ -1,0 +1,160 @@
+//! What the configuration says of one pool, resolved once per (re)load.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::auth::{BackendSecret, Credential, StoredSecret};
+use crate::backend::Spec;
+use crate::config::{Config, Database, General, Host, PoolMode};
+use crate::net::{SocketOptions, Target};
+
+/// Everything that a pool and its sessions go by. Counts of 0 mean no limit, times of 0 mean off, unless said otherwise.
+#[derive(Clone, Debug)]
+pub struct PoolSettings {
+    /// When a backend may go to another client.
+    pub mode: PoolMode,
+    /// `pool_size`.
+    pub size: u32,
+    /// `min_pool_size`.
+    pub min: u32,
+    /// `reserve_pool_size`; 0 means none.
+    pub reserve: u32,
+    /// `reserve_pool_timeout`; 0 means that the reserve is never used.
+    pub reserve_timeout: Duration,
+    /// `max_db_connections`.
+    pub max_db: u32,
+    /// `max_user_connections`.
+    pub max_user: u32,
+    /// `server_round_robin`.
+    pub round_robin: bool,
+    /// `server_lifetime`; 0 means that a backend is used once.
+    pub lifetime: Duration,
+    /// `server_idle_timeout`.
+    pub idle_timeout: Duration,
+    /// `server_reset_query`, where it runs in this pool; empty: none.
+    pub reset_query: String,
+    /// `server_check_query`; `None`: no check.
+    pub check_query: Option<String>,
+    /// `server_check_delay`; 0 means always.
+    pub check_delay: Duration,
+    /// `server_login_retry`.
+    pub login_retry: Duration,
+    /// `query_timeout`.
+    pub query_timeout: Duration,
+    /// `idle_transaction_timeout`.
+    pub idle_transaction_timeout: Duration,
+    /// `transaction_timeout`.
+    pub transaction_timeout: Duration,
+    /// `query_wait_notify`.
+    pub query_wait_notify: Duration,
+    /// `max_packet_size`, bytes.
+    pub max_packet: u32,
+    /// How backends are opened.
+    pub spec: Spec,
+    /// The database entry that all this comes from.
+    pub database: Arc<Database>,
+}
+
+impl PoolSettings {
+    /// Resolves them for the pool of `database` and `user` (the pool's user, forced or not).
+    #[must_use]
+    pub fn resolve(config: &Config, database: &Arc<Database>, user: &str, secret: BackendSecret) -> PoolSettings {
+        let general = &config.general;
+        let known = config.user(user).map(Arc::as_ref);
+        let mode = config.pool_mode(database, known);
+        let resets = general.server_reset_query_always || mode == PoolMode::Session;
+        PoolSettings {
+            mode,
+            size: config.pool_size(database, known),
+            min: config.min_pool_size(database),
+            reserve: config.reserve_pool_size(database, known),
+            reserve_timeout: general.reserve_pool_timeout,
+            max_db: config.max_db_connections(database),
+            max_user: config.max_user_connections(known),
+            round_robin: general.server_round_robin,
+            lifetime: config.server_lifetime(database),
+            idle_timeout: general.server_idle_timeout,
+            reset_query: if resets { general.server_reset_query.clone() } else { String::new() },
+            check_query: general.check_query().map(str::to_owned),
+            check_delay: general.server_check_delay,
+            login_retry: general.server_login_retry,
+            query_timeout: config.query_timeout(known),
+            idle_transaction_timeout: config.idle_transaction_timeout(known),
+            transaction_timeout: config.transaction_timeout(known),
+            query_wait_notify: general.query_wait_notify,
+            max_packet: general.max_packet_size,
+            spec: spec(general, database, user, secret),
+            database: Arc::clone(database),
+        }
+    }
+}
+
+fn spec(general: &General, database: &Database, user: &str, secret: BackendSecret) -> Spec {
+    let port = database.port;
+    let target = match database.backend_host() {
+        Host::Name(host) => Target::Tcp { host, port },
+        Host::Socket(dir) => Target::Unix { path: dir.join(format!(".s.PGSQL.{port}")), port },
+    };
+    let never = Duration::from_secs(365 * 24 * 3600);
+    let timeout = general.server_connect_timeout;
+    Spec {
+        target,
+        dbname: database.backend_dbname().to_owned(),
+        user: user.to_owned(),
+        secret,
+        parameters: database.startup_parameters().map(|(name, value)| (name, value.to_owned())).collect(),
+        socket: socket_options(general),
+        timeout: if timeout.is_zero() { never } else { timeout },
+    }
+}
+
+/// The TCP options of the configuration.
+#[must_use]
+pub fn socket_options(general: &General) -> SocketOptions {
+    SocketOptions {
+        keepalive: general.tcp_keepalive,
+        idle: general.tcp_keepidle,
+        interval: general.tcp_keepintvl,
+        count: general.tcp_keepcnt,
+        user_timeout: general.tcp_user_timeout,
+    }
+}
+
+/// The credentials in use, one per owner of a secret, so that what is derived from a secret is derived once and outlives
+/// a reload that did not change it.
+#[derive(Debug, Default)]
+pub struct Credentials(Mutex<HashMap<String, Arc<Credential>>>);
+
+impl Credentials {
+    /// The credential of a user that logs in, or to PostgreSQL as himself.
+    pub fn of_user(&self, config: &Config, user: &str) -> Option<Arc<Credential>> {
+        let secret = config.user(user)?.password.as_ref()?;
+        Some(self.of(user.to_owned(), secret.expose(), config.general.scram_iterations))
+    }
+
+    /// What the pool of `database` and `user` proves itself to PostgreSQL with: the forced user's own secret, else the
+    /// one that the configuration has of the user.
+    pub fn of_pool(&self, config: &Config, database: &Database, user: &str) -> BackendSecret {
+        let credential = match config.forced_secret(database) {
+            // A name that no user can have, since it holds a NUL.
+            Some(secret) => {
+                Some(self.of(format!("{}\0{user}", database.name), secret.expose(), config.general.scram_iterations))
+            }
+            None if database.user.is_some() => None,
+            None => self.of_user(config, user),
+        };
+        credential.map_or(BackendSecret::None, BackendSecret::Credential)
+    }
+
+    fn of(&self, owner: String, secret: &str, iterations: u32) -> Arc<Credential> {
+        let stored = StoredSecret::parse(secret);
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(credential) = known.get(&owner).filter(|credential| credential.holds(&stored, iterations)) {
+            return Arc::clone(credential);
+        }
+        let credential = Arc::new(Credential::new(stored, iterations));
+        known.insert(owner, Arc::clone(&credential));
+        credential
+    }
+}

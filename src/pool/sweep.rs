@@ -1,0 +1,190 @@
+//! The sweeper: every timeout of clients and backends, looked at a few times a second instead of by a timer per query.
+//!
+//! The verdict on a client is a pure function of what its record says; [`sweep`] applies it and tends the shelves.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use super::{ClientRecord, Phase, Pool, PoolSettings, Pools, Reason};
+use crate::net::{Clock, Micros};
+
+/// The limits of one client; 0 is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WaitRules {
+    /// `client_login_timeout`
+    pub login: Duration,
+    /// `client_idle_timeout`
+    pub idle: Duration,
+    /// `query_wait_timeout`
+    pub wait: Duration,
+    /// `query_wait_notify`
+    pub notify: Duration,
+    /// `query_timeout`
+    pub query: Duration,
+    /// `idle_transaction_timeout`
+    pub idle_transaction: Duration,
+    /// `transaction_timeout`
+    pub transaction: Duration,
+}
+
+/// What the sweeper sees of a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Seen {
+    phase: Phase,
+    /// Time in this phase; for a wait, the time in PAUSE is left out.
+    phase_for: Duration,
+    /// Time since the transaction began.
+    transaction_for: Duration,
+    /// Time since the login began.
+    connected_for: Duration,
+    /// Whether the login is over.
+    admitted: bool,
+}
+
+fn verdict(seen: &Seen, rules: &WaitRules) -> Option<Reason> {
+    let over = |time: Duration, limit: Duration| !limit.is_zero() && time > limit;
+    if !seen.admitted && over(seen.connected_for, rules.login) {
+        return Some(Reason::LoginTimeout);
+    }
+    match seen.phase {
+        Phase::Login => None,
+        Phase::Idle => over(seen.phase_for, rules.idle).then_some(Reason::ClientIdleTimeout),
+        Phase::Waiting if over(seen.phase_for, rules.wait) => Some(Reason::QueryWaitTimeout),
+        Phase::Waiting if over(seen.phase_for, rules.query) => Some(Reason::QueryTimeout),
+        Phase::Waiting => over(seen.phase_for, rules.notify).then_some(Reason::Notify),
+        Phase::Running if over(seen.phase_for, rules.query) => Some(Reason::QueryTimeout),
+        Phase::InTransaction if over(seen.phase_for, rules.idle_transaction) => Some(Reason::IdleTransactionTimeout),
+        Phase::Running | Phase::InTransaction => {
+            over(seen.transaction_for, rules.transaction).then_some(Reason::TransactionTimeout)
+        }
+    }
+}
+
+/// Looks at every client and every shelf once. `last` is when it did so before.
+pub fn sweep(pools: &Pools, last: Micros) {
+    let now = pools.shared.clock.now();
+    for client in pools.clients.all() {
+        sweep_client(pools, &client, last, now);
+    }
+    for pool in pools.all() {
+        sweep_pool(&pool, now);
+    }
+}
+
+fn sweep_client(pools: &Pools, client: &ClientRecord, last: Micros, now: Micros) {
+    let phase = client.phase();
+    let since = client.since.load(Relaxed);
+    let config = pools.config.load();
+    let mut rules = WaitRules { login: config.general.client_login_timeout, ..WaitRules::default() };
+    let mut grace = 0;
+    if let Some(pool) = client.pool() {
+        let settings = pool.settings.load();
+        let login_user = config.user(&client.identity.user).map(AsRef::as_ref);
+        rules.idle = config.client_idle_timeout(login_user);
+        rules.wait = config.query_wait_timeout(&settings.database, login_user);
+        rules.query = settings.query_timeout;
+        rules.idle_transaction = settings.idle_transaction_timeout;
+        rules.transaction = settings.transaction_timeout;
+        if phase == Phase::Waiting {
+            if pool.paused() {
+                client.grace.fetch_add(now.saturating_sub(last.max(since)), Relaxed);
+            }
+            grace = client.grace.load(Relaxed);
+            // Once per wait: at the first look after the time has passed.
+            let waited_before = Clock::between(since, last);
+            if waited_before <= settings.query_wait_notify {
+                rules.notify = settings.query_wait_notify;
+            }
+        }
+    }
+    let seen = Seen {
+        phase,
+        phase_for: Clock::between(since.saturating_add(grace), now),
+        transaction_for: Clock::between(client.transaction_since.load(Relaxed), now),
+        connected_for: Clock::between(client.identity.connected, now),
+        admitted: client.admitted(),
+    };
+    // The phase and its start are two loads; if the session moved on in between, the next look will tell.
+    if let Some(reason) = verdict(&seen, &rules)
+        && client.phase() == phase
+        && client.since.load(Relaxed) == since
+    {
+        client.interrupt.raise(reason);
+    }
+}
+
+/// Closes idle backends that died, are too old, or have been idle for too long.
+fn sweep_pool(pool: &Pool, now: Micros) {
+    let settings = pool.settings.load();
+    let interner = &pool.shared.interner;
+    let mut spare = pool.counts().total.saturating_sub(settings.min);
+    pool.close_idle_mut(|held| {
+        let record = &held.backend.record;
+        let aged = expired(&settings, record.id, Clock::between(record.connected, now));
+        let idle = Clock::between(held.backend.idle_since, now);
+        let unused = !settings.idle_timeout.is_zero() && idle > settings.idle_timeout && spare > 0;
+        let over = settings.size > 0 && pool.size.used() > settings.size.saturating_add(settings.reserve);
+        let out = record.close_needed() || aged || unused || over || held.backend.settle_idle(interner).is_err();
+        spare = spare.saturating_sub(u32::from(out));
+        out
+    });
+    pool.unpark();
+}
+
+/// Whether a backend of this age is to be closed; `server_lifetime` is spread over a fifth, so that backends opened
+/// together do not end together. A lifetime of 0 is the release's business.
+pub(super) fn expired(settings: &PoolSettings, id: u64, age: Duration) -> bool {
+    let spread = settings.lifetime / 5 * u32::try_from(id % 16).unwrap_or(0) / 16;
+    !settings.lifetime.is_zero() && age + spread >= settings.lifetime
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn seen(phase: Phase, seconds: u32) -> Seen {
+        Seen {
+            phase,
+            phase_for: SECOND * seconds,
+            transaction_for: SECOND * seconds * 2,
+            connected_for: SECOND * 100,
+            admitted: true,
+        }
+    }
+
+    #[test]
+    fn each_phase_has_its_clock() {
+        let none = WaitRules::default();
+        let rules = WaitRules {
+            login: SECOND * 60,
+            idle: SECOND * 5,
+            wait: SECOND * 4,
+            notify: SECOND * 2,
+            query: SECOND * 8,
+            idle_transaction: SECOND * 3,
+            transaction: SECOND * 14,
+        };
+        let cases = [
+            (Phase::Idle, 5, None),
+            (Phase::Idle, 6, Some(Reason::ClientIdleTimeout)),
+            (Phase::Waiting, 2, None),
+            (Phase::Waiting, 3, Some(Reason::Notify)),
+            (Phase::Waiting, 5, Some(Reason::QueryWaitTimeout)),
+            (Phase::Running, 7, None),
+            (Phase::Running, 8, Some(Reason::TransactionTimeout)),
+            (Phase::Running, 9, Some(Reason::QueryTimeout)),
+            (Phase::InTransaction, 3, None),
+            (Phase::InTransaction, 4, Some(Reason::IdleTransactionTimeout)),
+            (Phase::Login, 1000, None),
+        ];
+        for (phase, seconds, expected) in cases {
+            assert_eq!(verdict(&seen(phase, seconds), &rules), expected, "{phase:?} for {seconds} s");
+            assert_eq!(verdict(&seen(phase, seconds), &none), None);
+        }
+        let late = Seen { admitted: false, ..seen(Phase::Login, 100) };
+        assert_eq!(verdict(&late, &rules), Some(Reason::LoginTimeout));
+        assert_eq!(verdict(&Seen { phase: Phase::Waiting, ..late }, &rules), Some(Reason::LoginTimeout));
+    }
+}
