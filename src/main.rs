@@ -1,2 +1,133 @@
-//! The pgpool program.
-fn main() {}
+//! The pgpool program: arguments, logging, runtime, signals.
+//!
+//! `pgpool [-q] [-v]... CONFIG` runs the pooler; `pgpool check CONFIG` reads the configuration, says everything that is
+//! wrong with it, and ends.
+
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{ArgAction, Parser, Subcommand};
+use pgpool::config::{Config, Loaded, LogFormat};
+use tracing::level_filters::LevelFilter;
+
+/// A PostgreSQL connection pooler.
+#[derive(Debug, Parser)]
+#[command(name = "pgpool", version, disable_version_flag = true, args_conflicts_with_subcommands = true)]
+struct Arguments {
+    /// Log warnings and errors only.
+    #[arg(short, long)]
+    quiet: bool,
+    /// Log more; may be given several times.
+    #[arg(short, long, action = ArgAction::Count)]
+    verbose: u8,
+    /// Print the version and exit.
+    #[arg(short = 'V', long)]
+    version: bool,
+    /// The configuration file.
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Read the configuration, say everything that is wrong with it, and exit.
+    Check {
+        /// The configuration file.
+        config: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    if arguments.version {
+        return print(&format!("pgpool {}\n", env!("CARGO_PKG_VERSION")));
+    }
+    match (&arguments.command, &arguments.config) {
+        (Some(Command::Check { config }), _) => check(config),
+        (None, Some(config)) => run(config, &arguments),
+        (None, None) => fail("pgpool: no configuration file was named; try `pgpool --help`"),
+    }
+}
+
+fn check(path: &Path) -> ExitCode {
+    match Config::load(path) {
+        Ok(Loaded { warnings, .. }) => {
+            let mut text: String = warnings.iter().map(|warning| format!("warning: {warning}\n")).collect();
+            text.push_str(&format!("{}: no problem found\n", path.display()));
+            print(&text)
+        }
+        Err(problems) => fail(&problems.to_string()),
+    }
+}
+
+fn run(path: &Path, arguments: &Arguments) -> ExitCode {
+    let Loaded { config, warnings } = match Config::load(path) {
+        Ok(loaded) => loaded,
+        Err(problems) => return fail(&problems.to_string()),
+    };
+    log_to_stderr(&config, arguments);
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    raise_descriptor_limit();
+    let workers = config.general.workers();
+    let mut builder = if workers == 1 {
+        tokio::runtime::Builder::new_current_thread()
+    } else {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder.worker_threads(workers);
+        builder
+    };
+    let runtime = match builder.enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&format!("pgpool: cannot start: {error}")),
+    };
+    let result = runtime.block_on(pgpool::proxy::run(config));
+    // Sessions that did not end by themselves are not waited for.
+    runtime.shutdown_background();
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&format!("pgpool: {error}")),
+    }
+}
+
+fn log_to_stderr(config: &Config, arguments: &Arguments) {
+    let level = match (arguments.quiet, arguments.verbose.saturating_add(config.general.verbose)) {
+        (true, _) => LevelFilter::WARN,
+        (false, 0) => LevelFilter::INFO,
+        (false, 1) => LevelFilter::DEBUG,
+        (false, _) => LevelFilter::TRACE,
+    };
+    let builder = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_target(false);
+    match config.general.log_format {
+        LogFormat::Json => builder.json().init(),
+        LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).init(),
+    }
+}
+
+/// A client and a backend are a descriptor each; the system's soft limit of 1024 is soon reached.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let present = getrlimit(Resource::Nofile);
+    let wanted = Rlimit { current: present.maximum, maximum: present.maximum };
+    if present.current != present.maximum
+        && let Err(error) = setrlimit(Resource::Nofile, wanted)
+    {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
+}
+
+fn print(text: &str) -> ExitCode {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn fail(text: &str) -> ExitCode {
+    // Without a standard error there is nobody to tell.
+    let _ = writeln!(std::io::stderr(), "{text}");
+    ExitCode::FAILURE
+}

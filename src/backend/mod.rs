@@ -22,7 +22,7 @@ pub use cancel::cancel;
 pub use connect::{ConnectError, Spec, connect};
 pub use exchange::ExchangeError;
 pub use record::{BackendRecord, BackendState, Identity};
-pub use settings::{Difference, Interner, Settings, State, difference};
+pub use settings::{Difference, Interner, Settings, State, assignments, difference};
 
 /// One logged-in connection to PostgreSQL.
 #[derive(Debug)]

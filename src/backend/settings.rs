@@ -184,6 +184,16 @@ pub fn difference(from: &State, to: &State) -> Difference {
     found
 }
 
+/// The statements that make these settings, as a startup packet would.
+#[must_use]
+pub fn assignments<'a>(settings: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Vec<u8> {
+    let mut sql = Vec::new();
+    for (name, value) in settings {
+        assign(&mut sql, name, value);
+    }
+    sql
+}
+
 fn reported(found: &mut Difference, from: &State, name: &str, value: &[u8]) {
     if READ_ONLY.contains(&name) {
         if let Some(actual) = from.reported.value(name) {

@@ -1,1 +1,336 @@
-//! To be written.
+//! A client until it is admitted: opening packets, login, first settings.
+//!
+//! Straight down, once, in order: [`admit`] ends in an [`Admitted`] or a [`Rejected`]. Before the login is over a client
+//! costs at most [`MAX_BEFORE_LOGIN`] bytes, and everything is under the one deadline of `client_login_timeout`.
+
+mod intake;
+mod login;
+mod reject;
+mod settings;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use pgwire::messages::Message;
+use pgwire::messages::startup::{Authentication, BackendKeyData, NegotiateProtocolVersion, ParameterStatus, SecretKey};
+
+use crate::auth::MockSecret;
+use crate::backend::State;
+use crate::config::Config;
+use crate::net::{Endpoint, Stream};
+use crate::pool::{ClientIdentity, ClientRecord, Listed, Permit, Pools};
+use crate::wire::sqlstate;
+use crate::wire::startup::{NEWEST_MINOR, Opening, Startup, parse};
+use crate::wire::write::{Report, ready_idle};
+use intake::Intake;
+use login::Proof;
+
+pub use intake::MAX_BEFORE_LOGIN;
+pub use reject::Rejected;
+
+/// Names of the console.
+pub const CONSOLE: [&str; 2] = ["pgpool", "pgbouncer"];
+
+/// What a user may do on the console.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Everything (`admin_users`).
+    Admin,
+    /// Look (`stats_users`).
+    Stats,
+}
+
+/// What logins go by.
+pub struct Gate {
+    /// Pools, clients, configuration.
+    pub pools: Arc<Pools>,
+    /// Makes the answers to unknown users.
+    pub mock: MockSecret,
+}
+
+/// A client that passed.
+#[derive(Debug)]
+pub enum Admitted {
+    /// To a pool. It has been told that it may begin.
+    Session {
+        /// Its place in the list.
+        client: Listed,
+        /// Its settings.
+        state: State,
+        /// Bytes that it sent already.
+        early: Vec<u8>,
+    },
+    /// To the console. It has been sent AuthenticationOk and nothing more.
+    Admin {
+        /// Its place in the list.
+        client: Listed,
+        /// What it may do.
+        role: Role,
+    },
+    /// It only came to cancel somebody's query.
+    Cancel {
+        /// Process id of the key.
+        process_id: u32,
+        /// Secret of the key.
+        secret: Vec<u8>,
+    },
+}
+
+/// Takes a client in. The stream stays the caller's, who tells it of a rejection.
+///
+/// Cancel safety: none; close the stream then.
+///
+/// # Errors
+/// [`Rejected`], with what to tell the client.
+pub async fn admit(
+    gate: &Gate,
+    stream: &mut Stream,
+    peer: &Endpoint,
+    process_ends: bool,
+) -> Result<Admitted, Rejected> {
+    let config = gate.pools.config.load_full();
+    let connected = gate.pools.shared.clock.now();
+    let limit = match config.general.client_login_timeout {
+        Duration::ZERO => Duration::from_secs(365 * 24 * 3600),
+        limit => limit,
+    };
+    let mut intake = Intake::default();
+    let known = async {
+        let startup = match open(stream, &mut intake).await? {
+            Opening::Start(startup) => startup,
+            Opening::Cancel { process_id, secret } => return Ok(Err(Admitted::Cancel { process_id, secret })),
+            Opening::Ssl | Opening::GssEnc => return Err(Rejected::Protocol("unexpected request")),
+        };
+        let permits = permits(gate, &config, &startup)?;
+        if process_ends && !is_console(&startup) {
+            return Err(Rejected::Told(Report::fatal(sqlstate::ADMIN_SHUTDOWN, "pooler is shutting down")));
+        }
+        let proof = login::log_in(gate, &config, stream, &mut intake, &startup).await?;
+        Ok(Ok((startup, permits, proof)))
+    };
+    let known = tokio::time::timeout(limit, known).await.map_err(|_| Rejected::Timeout)??;
+    let (startup, permits, proof) = match known {
+        Ok(known) => known,
+        Err(cancel) => return Ok(cancel),
+    };
+    let identity = ClientIdentity {
+        user: startup.user.as_str().into(),
+        database: startup.database.as_str().into(),
+        peer: peer.clone(),
+        local: stream.local_addr(),
+        connected,
+    };
+    let secret = random_secret(startup.minor)?;
+    let record = ClientRecord::new(gate.pools.shared.next_id(), secret, identity, permits);
+    let client = gate.pools.clients.enlist(Arc::new(record));
+    if is_console(&startup) {
+        return console(gate, &config, stream, client, proof).await;
+    }
+    session(gate, &config, stream, client, Newcomer { startup, proof, early: intake.left_over() }).await
+}
+
+/// What is known of a client that has logged in.
+struct Newcomer {
+    startup: Startup,
+    proof: Proof,
+    early: Vec<u8>,
+}
+
+fn is_console(startup: &Startup) -> bool {
+    CONSOLE.contains(&startup.database.as_str())
+}
+
+/// Reads opening packets up to the one that counts. TLS and GSS are declined; each may be asked for once.
+async fn open(stream: &mut Stream, intake: &mut Intake) -> Result<Opening, Rejected> {
+    let (mut ssl, mut gss) = (false, false);
+    loop {
+        let opening = parse(intake.opening(stream).await?).map_err(Rejected::Startup)?;
+        let asked = match &opening {
+            Opening::Ssl => &mut ssl,
+            Opening::GssEnc => &mut gss,
+            Opening::Cancel { .. } => return Ok(opening),
+            Opening::Start(startup) => {
+                if startup.replication.is_some() {
+                    return Err(Rejected::Told(
+                        Report::fatal(sqlstate::FEATURE_NOT_SUPPORTED, "replication connections are not supported")
+                            .hint("Connect to PostgreSQL directly for replication."),
+                    ));
+                }
+                negotiate(stream, startup).await?;
+                return Ok(opening);
+            }
+        };
+        if std::mem::replace(asked, true) || intake.has_more() {
+            return Err(Rejected::Protocol("received unencrypted data after SSL request"));
+        }
+        stream.write_all(b"N").await?;
+    }
+}
+
+/// Tells a client that asks for more than we speak what we speak.
+async fn negotiate(stream: &mut Stream, startup: &Startup) -> Result<(), Rejected> {
+    if startup.minor <= NEWEST_MINOR && startup.protocol_options.is_empty() {
+        return Ok(());
+    }
+    let spoken = (3 << 16) | i32::from(startup.minor.min(NEWEST_MINOR));
+    let mut out = BytesMut::new();
+    encode(&NegotiateProtocolVersion::new(spoken, startup.protocol_options.clone()), &mut out)?;
+    Ok(stream.write_all(&out).await?)
+}
+
+/// The permits that a client needs; admins get at the console whatever the limits are.
+fn permits(gate: &Gate, config: &Config, startup: &Startup) -> Result<Vec<Permit>, Rejected> {
+    let pools = &gate.pools;
+    let limit = config.general.max_client_conn;
+    // 0 would mean no limit to a cap; here it means that nobody is let in.
+    let Some(first) = pools
+        .client_cap
+        .acquire(if is_console(startup) { 0 } else { limit.max(1) })
+        .filter(|_| limit > 0 || is_console(startup))
+    else {
+        let used = pools.client_cap.used();
+        return Err(Rejected::Told(
+            Report::fatal(sqlstate::TOO_MANY_CONNECTIONS, "no more connections allowed (max_client_conn)")
+                .detail(format!("{used} clients are connected, max_client_conn is {limit}."))
+                .hint("Raise max_client_conn, or let the application's pool open fewer connections."),
+        ));
+    };
+    let mut permits = vec![first];
+    if is_console(startup) {
+        return Ok(permits);
+    }
+    if let Some(database) = config.database(&startup.database) {
+        let limit = config.max_db_client_connections(&database);
+        let permit = pools.database_clients.of(&startup.database).acquire(limit);
+        permits.push(permit.ok_or_else(|| full("max_db_client_connections", "database", &startup.database, limit))?);
+    }
+    let limit = config.max_user_client_connections(config.user(&startup.user).map(AsRef::as_ref));
+    let permit = pools.user_clients.of(&startup.user).acquire(limit);
+    permits.push(permit.ok_or_else(|| full("max_user_client_connections", "user", &startup.user, limit))?);
+    Ok(permits)
+}
+
+fn full(setting: &str, what: &str, name: &str, limit: u32) -> Rejected {
+    let message = format!("client connections exceeded ({setting})");
+    Rejected::Told(
+        Report::fatal(sqlstate::TOO_MANY_CONNECTIONS, message)
+            .detail(format!("The {what} \"{name}\" may have {limit} client connections, and has them."))
+            .hint(format!("Raise {setting}, or let the application's pool open fewer connections.")),
+    )
+}
+
+async fn console(
+    gate: &Gate,
+    config: &Config,
+    stream: &mut Stream,
+    client: Listed,
+    proof: Proof,
+) -> Result<Admitted, Rejected> {
+    let user = client.record().identity.user.to_string();
+    let role = if config.general.admin_users.contains(&user) {
+        Role::Admin
+    } else if config.general.stats_users.contains(&user) {
+        Role::Stats
+    } else {
+        return Err(Rejected::Told(
+            Report::fatal(sqlstate::INSUFFICIENT_PRIVILEGE, "not allowed")
+                .detail(format!("User \"{user}\" may not use the console."))
+                .hint("Add the user to admin_users or stats_users."),
+        ));
+    };
+    let mut out = BytesMut::new();
+    proof.welcome(&mut out)?;
+    stream.write_all(&out).await?;
+    client.record().admit(gate.pools.shared.clock.now());
+    Ok(Admitted::Admin { client, role })
+}
+
+async fn session(
+    gate: &Gate,
+    config: &Config,
+    stream: &mut Stream,
+    client: Listed,
+    newcomer: Newcomer,
+) -> Result<Admitted, Rejected> {
+    let Newcomer { startup, proof, early } = newcomer;
+    let name = &startup.database;
+    let database = config.database(name).ok_or_else(|| {
+        Rejected::Told(
+            Report::fatal(sqlstate::INVALID_CATALOG_NAME, format!("no such database: {name}"))
+                .hint("The databases that can be reached are those of [databases] in the pooler's configuration."),
+        )
+    })?;
+    if gate.pools.is_disabled(name) {
+        return Err(Rejected::Told(
+            Report::fatal(sqlstate::CANNOT_CONNECT_NOW, format!("database \"{name}\" is disabled"))
+                .hint("An administrator has disabled it on the console; ENABLE lets clients in again."),
+        ));
+    }
+    let pool = gate.pools.pool(&database, &startup.user);
+    client.record().join(&pool);
+    let state = settings::first_settings(gate, config, stream, &client, &startup).await?;
+    let mut out = BytesMut::new();
+    proof.welcome(&mut out)?;
+    for (name, value) in state.reported.iter() {
+        // Names and values came from PostgreSQL in the client's encoding; those that are not UTF-8 are sent as bytes.
+        match std::str::from_utf8(value) {
+            Ok(value) => encode(&ParameterStatus::new(name.to_owned(), value.to_owned()), &mut out)?,
+            Err(_) => {
+                let mut raw = Vec::new();
+                crate::wire::write::parameter_status(&mut raw, name, value);
+                out.extend_from_slice(&raw);
+            }
+        }
+    }
+    let record = client.record();
+    encode(&key_data(record), &mut out)?;
+    let mut ready = Vec::new();
+    ready_idle(&mut ready);
+    out.extend_from_slice(&ready);
+    stream.write_all(&out).await?;
+    record.publish(&state.reported);
+    record.admit(gate.pools.shared.clock.now());
+    crate::metrics::add(&pool.counters.client_login_count, 1);
+    Ok(Admitted::Session { client, state, early })
+}
+
+/// The cancel key of a client: its id, and its secret.
+#[must_use]
+pub fn key_data(record: &ClientRecord) -> BackendKeyData {
+    BackendKeyData::new(process_id(record.id), SecretKey::Bytes(Bytes::copy_from_slice(&record.secret)))
+}
+
+/// The process id that a client is told: the low 31 bits of its id.
+fn process_id(id: u64) -> i32 {
+    i32::try_from(id & 0x7fff_ffff).unwrap_or(i32::MAX)
+}
+
+/// The client that a cancel key belongs to. The secret is compared in constant time.
+#[must_use]
+pub fn find_by_key(pools: &Pools, key: u32, secret: &[u8]) -> Option<Arc<ClientRecord>> {
+    let matches = |record: &Arc<ClientRecord>| {
+        u32::try_from(process_id(record.id)) == Ok(key)
+            && record.secret.len() == secret.len()
+            && record.secret.iter().zip(secret).fold(0, |all, (a, b)| all | (a ^ b)) == 0
+    };
+    // Ids beyond 31 bits are found by the look through all.
+    pools.clients.find(u64::from(key)).filter(matches).or_else(|| pools.clients.all().into_iter().find(matches))
+}
+
+/// Secret of a cancel key: 4 bytes before protocol 3.2, 32 since.
+fn random_secret(minor: u16) -> Result<Box<[u8]>, Rejected> {
+    let mut secret = vec![0; if minor >= 2 { 32 } else { 4 }].into_boxed_slice();
+    getrandom::fill(&mut secret).map_err(|_| Rejected::Internal("no entropy"))?;
+    Ok(secret)
+}
+
+/// Appends a message; pgwire fails at none of those that are sent here.
+fn encode(message: &impl Message, out: &mut BytesMut) -> Result<(), Rejected> {
+    message.encode(out).map_err(|_| Rejected::Internal("message could not be encoded"))
+}
+
+/// Appends an authentication request.
+fn encode_request(request: &Authentication, out: &mut BytesMut) -> Result<(), Rejected> {
+    encode(request, out)
+}

@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 /// A connected socket.
@@ -101,6 +101,25 @@ impl Stream {
         }
     }
 
+    /// Ready when the peer has closed. While bytes are waiting to be read this cannot be known; then it stays pending and
+    /// no waker is registered.
+    pub fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            if ready!(self.poll_read_ready(cx)).is_err() {
+                return Poll::Ready(());
+            }
+            match self.peek() {
+                Peek::Closed => return Poll::Ready(()),
+                Peek::Readable => return Poll::Pending,
+                Peek::Quiet => {
+                    // The runtime's note of readiness is out of date; a read that would block takes it back.
+                    let block = || -> io::Result<()> { Err(io::ErrorKind::WouldBlock.into()) };
+                    let _ = each!(self, stream => stream.try_io(Interest::READABLE, block));
+                }
+            }
+        }
+    }
+
     /// Reads exactly `buf`.
     ///
     /// Cancel safety: none; bytes already read are lost with the future.
@@ -131,6 +150,25 @@ impl Stream {
                 return Err(io::ErrorKind::WriteZero.into());
             }
             bytes = bytes.get(written..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    /// Ends our side of the connection and waits until the peer has read everything and closes its own, so that a reset
+    /// does not overtake the last words. What the peer still sends is read and dropped, up to 1 MiB.
+    ///
+    /// # Errors
+    /// The system's error.
+    pub async fn finish(&mut self) -> io::Result<()> {
+        match self {
+            Stream::Tcp(stream) => stream.shutdown().await?,
+            Stream::Unix(stream) => stream.shutdown().await?,
+        }
+        let mut scrap = [0; 1024];
+        for _ in 0..1024 {
+            if std::future::poll_fn(|cx| self.poll_read(cx, &mut scrap)).await? == 0 {
+                break;
+            }
         }
         Ok(())
     }

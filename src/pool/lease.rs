@@ -87,11 +87,26 @@ impl Lease {
     /// # Errors
     /// [`ExchangeError`]; `TimedOut` after `limit`.
     pub async fn query(&mut self, sql: &str, limit: Duration) -> Result<(), ExchangeError> {
+        self.query_bytes(sql.as_bytes(), limit).await
+    }
+
+    /// Like [`Lease::query`], for text in a client's encoding.
+    ///
+    /// # Errors
+    /// [`ExchangeError`]; `TimedOut` after `limit`.
+    pub async fn query_bytes(&mut self, sql: &[u8], limit: Duration) -> Result<(), ExchangeError> {
         let shared = Arc::clone(&self.pool.shared);
-        let run = self.backend_mut().query(sql.as_bytes(), &shared.interner);
+        let run = self.backend_mut().query(sql, &shared.interner);
         tokio::time::timeout(limit, run)
             .await
             .unwrap_or_else(|_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()))
+    }
+
+    /// After a reset: the settings that we made are gone (`all`), or not known any more.
+    pub fn forget_settings(&mut self, all: bool) {
+        let shared = Arc::clone(&self.pool.shared);
+        let state = &mut self.backend_mut().state;
+        state.extra = if all { shared.interner.collect([]) } else { shared.interner.forget(&state.extra) };
     }
 
     /// Gives the backend back. The caller vouches for design's first invariant: nothing is owed, the last ReadyForQuery

@@ -8,6 +8,7 @@
 mod cap;
 mod client;
 mod connector;
+mod facts;
 mod interrupt;
 mod lease;
 mod plan;
@@ -33,12 +34,13 @@ use shelf::{Held, Shelf, Taken};
 pub use cap::{Cap, Caps, Permit};
 pub use client::{ClientIdentity, ClientRecord, Clients, Listed, Phase};
 pub use connector::Failure;
+pub use facts::{facts, failure_report, reason_report};
 pub use interrupt::{Interrupt, Reason};
 pub use lease::Lease;
 pub use pools::{PoolKey, Pools};
 pub use settings::{Credentials, PoolSettings, socket_options};
 pub use sweep::{WaitRules, sweep};
-pub use wait::WaitEnd;
+pub use wait::{WaitEnd, Waiting};
 
 /// What all pools of a process share.
 #[derive(Debug)]

@@ -1,1 +1,291 @@
-//! To be written.
+//! An admitted client: the turn machine, the relay, and how it ended.
+//!
+//! Idle, a [`Session`] owns its socket and a small record. The first bytes of a request borrow a workspace and take a
+//! lease; the relay runs the turn; the lease goes back. One task does all of it, and nothing here spawns.
+
+mod end;
+mod goodbye;
+mod lend;
+mod relay;
+mod settle;
+mod tally;
+mod turn;
+mod workspace;
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use crate::backend::State;
+use crate::net::Stream;
+use crate::pool::{Lease, Listed, Pool, PoolSettings, Pools};
+use crate::wire::scan::Scanner;
+use crate::wire::tag::front;
+use relay::{Parties, Relay, front_grammar};
+use tally::Tally;
+use workspace::Workspace;
+
+pub use end::{Blame, End};
+pub use turn::{Back, Front, Turn};
+pub use workspace::Workspaces;
+
+/// What all sessions share.
+#[derive(Clone, Debug)]
+pub struct House {
+    /// Pools, clients, configuration.
+    pub pools: Arc<Pools>,
+    /// Buffers to work with.
+    pub workspaces: Arc<Workspaces>,
+}
+
+/// A client that was admitted to a pool.
+#[derive(Debug)]
+pub struct Session {
+    stream: Stream,
+    client: Listed,
+    pool: Arc<Pool>,
+    pools: Arc<Pools>,
+    workspaces: Arc<Workspaces>,
+    /// The settings that the client has.
+    state: State,
+    /// Where its stream of messages stands.
+    scanner: Scanner,
+    tally: Tally,
+    /// Present while bytes are there that were not sent on.
+    workspace: Option<Box<Workspace>>,
+    /// Nothing of our own can be sent to the client any more.
+    mute: bool,
+}
+
+/// What the first message of a turn asks for.
+enum Need {
+    /// More bytes.
+    Bytes,
+    /// A backend.
+    Backend,
+    /// Nothing more: the client leaves.
+    Leave,
+}
+
+impl Session {
+    /// A session of `client`, with the settings that its login ended with and the bytes that it has sent already
+    /// (`early`, at most 64 KiB). `None` for a client that has joined no pool.
+    #[must_use]
+    pub fn new(stream: Stream, client: Listed, state: State, house: House, early: &[u8]) -> Option<Session> {
+        let pool = Arc::clone(client.record().pool()?);
+        let House { pools, workspaces } = house;
+        let mut session = Session {
+            stream,
+            client,
+            tally: Tally::new(pool.shared.clock),
+            pool,
+            pools,
+            workspaces,
+            state,
+            scanner: Scanner::default(),
+            workspace: None,
+            mute: false,
+        };
+        if !early.is_empty() {
+            session.workspace.insert(session.workspaces.borrow()).up.restore(early);
+        }
+        Some(session)
+    }
+
+    /// Serves the client until it ends.
+    pub async fn run(mut self) -> End {
+        poll_fn(|cx| {
+            self.client.record().interrupt.register(cx.waker());
+            Poll::Ready(())
+        })
+        .await;
+        loop {
+            if let Err(end) = self.turn().await {
+                self.tally.settle(&self.pool.counters);
+                Box::pin(self.say_goodbye(&end)).await;
+                return end;
+            }
+        }
+    }
+
+    /// Waits for a request and serves one turn; in session mode all turns.
+    async fn turn(&mut self) -> Result<(), End> {
+        poll_fn(|cx| self.poll_first_bytes(cx)).await?;
+        let settings = self.pool.settings.load_full();
+        let lease = match self.pool.try_checkout() {
+            Some(lease) if !lease.check_due(&settings, self.pool.shared.clock.now()) => lease,
+            other => match Box::pin(self.wait_for_lease(other, &settings)).await? {
+                Some(lease) => lease,
+                // The client cancelled what it was queued for, and was told so.
+                None => return Ok(()),
+            },
+        };
+        self.serve(lease, &settings).await
+    }
+
+    /// Runs a turn on a lease and gives it back.
+    async fn serve(&mut self, mut lease: Lease, settings: &PoolSettings) -> Result<(), End> {
+        self.tally.assigned();
+        lease.link(self.client.record(), self.pool.shared.clock.now());
+        if lease.backend().state != self.state {
+            Box::pin(self.settle(&mut lease, settings)).await?;
+        } else {
+            self.client.record().set_link(Some(&lease.backend().record));
+        }
+        let result = self.relay(&mut lease, settings).await;
+        self.client.record().set_link(None);
+        match result {
+            Ok(leaving) => {
+                self.keep_settings(&lease);
+                self.give_back(lease, settings).await;
+                self.tally.settle(&self.pool.counters);
+                self.flush_down().await?;
+                if leaving { Err(End::Goodbye) } else { Ok(()) }
+            }
+            // Dropping the lease closes the backend.
+            Err(end) => Err(end),
+        }
+    }
+
+    /// Relays one turn; answers whether the client has said goodbye.
+    async fn relay(&mut self, lease: &mut Lease, settings: &PoolSettings) -> Result<bool, End> {
+        let shared = Arc::clone(&self.pool.shared);
+        let Some(workspace) = self.workspace.as_mut() else { return Ok(false) };
+        let parties = Parties {
+            client: &mut self.stream,
+            backend: lease.backend_mut(),
+            workspace,
+            record: self.client.record(),
+            tally: &mut self.tally,
+            interner: &shared.interner,
+            scanner: &mut self.scanner,
+        };
+        let mut relay = Relay::new(parties, settings.mode, settings.max_packet);
+        relay.begin()?;
+        let result = poll_fn(|cx| relay.poll(cx)).await;
+        let boundary = relay.client_at_boundary();
+        match result {
+            // A session that ends while nothing is owed leaves a clean backend behind.
+            Err(End::ClientClosed) if relay.idle() => Ok(true),
+            Err(end) if !boundary => {
+                // Half a message is on its way; an error within it would be read as its rest.
+                self.mute = true;
+                Err(end)
+            }
+            other => other,
+        }
+    }
+
+    /// Takes over what PostgreSQL reported in this turn.
+    fn keep_settings(&mut self, lease: &Lease) {
+        let reported = &lease.backend().state.reported;
+        if self.state.reported != *reported {
+            self.state.reported = reported.clone();
+            self.client.record().publish(reported);
+        }
+    }
+
+    /// Gives the lease back, after server_reset_query where it is due.
+    async fn give_back(&mut self, lease: Lease, settings: &PoolSettings) {
+        if settings.reset_query.is_empty() {
+            lease.release();
+        } else {
+            Box::pin(lend::reset(lease, settings)).await;
+        }
+    }
+
+    /// Sends the client what is left of the turn.
+    async fn flush_down(&mut self) -> Result<(), End> {
+        let Some(workspace) = self.workspace.as_mut() else { return Ok(()) };
+        poll_fn(|cx| {
+            while !workspace.down.approved().is_empty() {
+                if let Some(end) = ending(&self.client) {
+                    return Poll::Ready(Err(end));
+                }
+                match ready!(self.stream.poll_write(cx, workspace.down.approved())) {
+                    Ok(sent) => workspace.down.sent(sent),
+                    Err(error) => return Poll::Ready(Err(End::ClientBroke(error))),
+                }
+            }
+            Poll::Ready(Ok(()))
+        })
+        .await?;
+        if workspace.up.is_empty() {
+            self.return_workspace();
+        } else {
+            workspace.prepare();
+        }
+        Ok(())
+    }
+
+    /// Reads until there is a request that needs a backend. What PostgreSQL would ignore between two transactions is
+    /// dropped here. Without bytes, no workspace is held.
+    fn poll_first_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
+        loop {
+            if let Some(end) = ending(&self.client) {
+                return Poll::Ready(Err(end));
+            }
+            match self.look()? {
+                Need::Backend => return Poll::Ready(Ok(())),
+                Need::Leave => return Poll::Ready(Err(End::Goodbye)),
+                Need::Bytes => {}
+            }
+            if self.workspace.as_ref().is_some_and(|workspace| workspace.up.is_empty()) {
+                self.return_workspace();
+            }
+            if self.workspace.is_none() {
+                ready!(self.stream.poll_read_ready(cx)).map_err(End::ClientBroke)?;
+            }
+            let workspace = self.workspace.get_or_insert_with(|| self.workspaces.borrow());
+            match self.stream.poll_read(cx, workspace.up.room()) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(End::ClientClosed)),
+                Poll::Ready(Ok(read)) => {
+                    workspace.up.filled(read);
+                    self.tally.received += read as u64;
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(End::ClientBroke(error))),
+                Poll::Pending => {
+                    if workspace.up.is_empty() {
+                        self.return_workspace();
+                    }
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+
+    /// Looks at the bytes that were read without taking the first message that needs a backend.
+    fn look(&mut self) -> Result<Need, End> {
+        let Some(workspace) = self.workspace.as_mut() else { return Ok(Need::Bytes) };
+        let grammar = front_grammar(u32::MAX);
+        loop {
+            let mut scanner = self.scanner;
+            let next = scanner.next(workspace.up.unjudged(), &grammar).map_err(End::ClientViolation)?;
+            let Some(piece) = next else { return Ok(Need::Bytes) };
+            match piece.tag {
+                front::TERMINATE => return Ok(Need::Leave),
+                // The end of a COPY that PostgreSQL has refused, and a Flush with nothing to flush.
+                front::COPY_DATA | front::COPY_DONE | front::COPY_FAIL | front::FLUSH => {
+                    let length = piece.bytes.len();
+                    workspace.up.discard(length);
+                    self.scanner = scanner;
+                }
+                _ => return Ok(Need::Backend),
+            }
+        }
+    }
+
+    fn return_workspace(&mut self) {
+        if let Some(workspace) = self.workspace.take() {
+            self.workspaces.give_back(workspace);
+        }
+    }
+}
+
+/// The reason that ends a session, if somebody has raised one.
+fn ending(client: &Listed) -> Option<End> {
+    let interrupt = &client.record().interrupt;
+    let reason = interrupt.raised()?;
+    interrupt.clear();
+    (!reason.passes()).then_some(End::Interrupted(reason))
+}

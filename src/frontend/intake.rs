@@ -1,0 +1,88 @@
+//! Reading before the login is over: few bytes, checked lengths, nothing lost of what follows.
+
+use super::Rejected;
+use crate::net::Stream;
+use crate::wire::scan::HEADER;
+use crate::wire::startup::body_length;
+use crate::wire::tag::front;
+
+/// Most that is held of a client that has not logged in, bytes.
+pub const MAX_BEFORE_LOGIN: usize = 10_004;
+
+/// How much is read at a time: a whole login message of any driver.
+const STEP: usize = 2_048;
+
+/// Bytes of a client that has not logged in.
+#[derive(Default)]
+pub(super) struct Intake {
+    buf: Vec<u8>,
+    /// What the caller has had of it.
+    used: usize,
+}
+
+impl Intake {
+    /// The next opening packet, without its length word.
+    pub(super) async fn opening(&mut self, stream: &mut Stream) -> Result<&[u8], Rejected> {
+        self.need(stream, 4).await?;
+        let word = *self.rest().first_chunk::<4>().ok_or(Rejected::Protocol("short packet"))?;
+        let length = body_length(word).map_err(Rejected::Startup)?;
+        self.need(stream, 4 + length).await?;
+        Ok(self.take(4, 4 + length))
+    }
+
+    /// The body of the next message, which must be a PasswordMessage or one of its SASL relatives.
+    pub(super) async fn password(&mut self, stream: &mut Stream) -> Result<&[u8], Rejected> {
+        self.need(stream, HEADER).await?;
+        let Some(&[tag, a, b, c, d]) = self.rest().first_chunk::<HEADER>() else {
+            return Err(Rejected::Protocol("short message"));
+        };
+        if tag != front::PASSWORD {
+            return Err(Rejected::Protocol("expected password response"));
+        }
+        let length = u32::from_be_bytes([a, b, c, d]) as usize;
+        if !(4..MAX_BEFORE_LOGIN).contains(&length) {
+            return Err(Rejected::Protocol("invalid password message length"));
+        }
+        self.need(stream, 1 + length).await?;
+        Ok(self.take(HEADER, 1 + length))
+    }
+
+    /// Whether bytes were read that the caller has not had.
+    pub(super) fn has_more(&self) -> bool {
+        self.used < self.buf.len()
+    }
+
+    /// What the client sent behind its login.
+    pub(super) fn left_over(&self) -> Vec<u8> {
+        self.rest().to_vec()
+    }
+
+    fn rest(&self) -> &[u8] {
+        self.buf.get(self.used..).unwrap_or_default()
+    }
+
+    fn take(&mut self, from: usize, to: usize) -> &[u8] {
+        let start = self.used;
+        self.used += to;
+        self.buf.get(start + from..start + to).unwrap_or_default()
+    }
+
+    async fn need(&mut self, stream: &mut Stream, count: usize) -> Result<(), Rejected> {
+        if self.used > 0 {
+            self.buf.drain(..self.used);
+            self.used = 0;
+        }
+        while self.buf.len() < count {
+            let held = self.buf.len();
+            let room = (held + STEP).max(count).min(MAX_BEFORE_LOGIN);
+            self.buf.resize(room, 0);
+            let free = self.buf.get_mut(held..).unwrap_or_default();
+            let read = std::future::poll_fn(|cx| stream.poll_read(cx, free)).await?;
+            self.buf.truncate(held + read);
+            if read == 0 {
+                return Err(Rejected::Left);
+            }
+        }
+        Ok(())
+    }
+}

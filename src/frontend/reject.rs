@@ -1,0 +1,72 @@
+//! Why a client was not admitted, and what it is told.
+
+use std::io;
+
+use crate::auth::Refusal;
+use crate::wire::sqlstate;
+use crate::wire::startup::StartupError;
+use crate::wire::write::Report;
+
+/// Why a client was not admitted.
+#[derive(Debug, thiserror::Error)]
+pub enum Rejected {
+    /// It closed the connection; load balancers that probe the port do so too.
+    #[error("client left before its login was over")]
+    Left,
+    /// The connection broke.
+    #[error("connection broke: {0}")]
+    Io(#[from] io::Error),
+    /// Its opening packet cannot be served.
+    #[error("{0}")]
+    Startup(StartupError),
+    /// It broke the protocol.
+    #[error("{0}")]
+    Protocol(&'static str),
+    /// It did not prove who it is.
+    #[error("login failed for user \"{user}\": {refusal}")]
+    Login {
+        /// Whom it said to be.
+        user: String,
+        /// What was wrong; the client is not told all of it.
+        refusal: Refusal,
+    },
+    /// `client_login_timeout`.
+    #[error("client_login_timeout")]
+    Timeout,
+    /// Something of our own failed.
+    #[error("internal: {0}")]
+    Internal(&'static str),
+    /// It is told this.
+    #[error("{}", .0.message)]
+    Told(Report),
+}
+
+impl Rejected {
+    /// What the client is told; nothing where nobody listens.
+    #[must_use]
+    pub fn report(&self) -> Option<Report> {
+        Some(match self {
+            Rejected::Left | Rejected::Io(_) => return None,
+            Rejected::Startup(StartupError::Protocol(..)) => {
+                Report::fatal(sqlstate::FEATURE_NOT_SUPPORTED, self.to_string())
+            }
+            Rejected::Startup(StartupError::NoUser) => Report::fatal(sqlstate::INVALID_AUTHORIZATION, self.to_string()),
+            Rejected::Startup(_) | Rejected::Protocol(_) => {
+                Report::fatal(sqlstate::PROTOCOL_VIOLATION, self.to_string())
+            }
+            Rejected::Login { user, refusal } => {
+                let message = refusal.message();
+                let message = if refusal.sqlstate() == sqlstate::PROTOCOL_VIOLATION {
+                    message.to_owned()
+                } else {
+                    format!("{message} for user \"{user}\"")
+                };
+                Report::fatal(refusal.sqlstate(), message)
+            }
+            Rejected::Timeout => Report::fatal(sqlstate::CANNOT_CONNECT_NOW, "client_login_timeout")
+                .detail("The login took longer than client_login_timeout."),
+            Rejected::Internal(_) => Report::fatal(sqlstate::CONNECTION_FAILURE, "internal error of the pooler"),
+            Rejected::Told(report) => report.clone(),
+        })
+    }
+}

@@ -1,0 +1,69 @@
+//! One accepted connection, from its first byte to its end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Proxy;
+use super::cancel::cancel;
+use crate::admin;
+use crate::frontend::{Admitted, Rejected, admit};
+use crate::net::{Endpoint, Stream};
+use crate::session::{House, Session};
+
+/// How long a rejected client may take to accept the reason.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Serves a connection until it ends.
+pub(super) async fn serve(proxy: Arc<Proxy>, mut stream: Stream, peer: Endpoint) {
+    let ending = proxy.ending_now().is_some();
+    // On the heap, so that it costs nothing once it is over.
+    let admitted = Box::pin(admit(&proxy.gate, &mut stream, &peer, ending)).await;
+    match admitted {
+        Ok(Admitted::Session { client, state, early }) => {
+            if proxy.pools.config.load().general.log_connections {
+                let identity = &client.record().identity;
+                tracing::info!(client = client.record().id, %peer, user = %identity.user, database = %identity.database,
+                               "login succeeded");
+            }
+            let house = House { pools: Arc::clone(&proxy.pools), workspaces: Arc::clone(&proxy.workspaces) };
+            let session = Session::new(stream, client, state, house, &early);
+            drop((proxy, peer, early));
+            if let Some(session) = session {
+                session.run().await;
+            }
+        }
+        Ok(Admitted::Admin { client, role }) => {
+            let context = admin::Context {
+                pools: Arc::clone(&proxy.pools),
+                control: Arc::clone(&proxy) as Arc<dyn admin::Control>,
+                stats: Arc::clone(&proxy.stats),
+            };
+            let end = Box::pin(admin::serve(stream, client.record(), role, context)).await;
+            tracing::info!(client = client.record().id, %peer, ?end, "console session ended");
+        }
+        Ok(Admitted::Cancel { process_id, secret }) => {
+            // The client waits for the close of this connection, which must not tell whether the key was right.
+            Box::pin(cancel(&proxy, process_id, &secret)).await;
+        }
+        Err(rejected) => Box::pin(reject(&proxy, stream, &peer, &rejected)).await,
+    }
+}
+
+async fn reject(proxy: &Proxy, mut stream: Stream, peer: &Endpoint, rejected: &Rejected) {
+    let general = &proxy.pools.config.load().general;
+    match rejected {
+        // What load balancers do to see whether the port is open is nothing to be logged.
+        Rejected::Left | Rejected::Io(_) => tracing::debug!(%peer, reason = %rejected, "no login"),
+        _ if general.log_pooler_errors => tracing::warn!(%peer, reason = %rejected, "client was not admitted"),
+        _ => {}
+    }
+    let Some(report) = rejected.report() else { return };
+    let mut out = Vec::new();
+    report.write(&mut out);
+    // Whether it arrives is up to the client.
+    let _ = tokio::time::timeout(PATIENCE, async {
+        stream.write_all(&out).await?;
+        stream.finish().await
+    })
+    .await;
+}

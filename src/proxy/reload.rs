@@ -1,0 +1,107 @@
+//! RELOAD: read, check, compare, and only then put the new configuration in force, all at once.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use super::Proxy;
+use crate::admin::{Control, Shutdown};
+use crate::config::{Config, Database, changes};
+use crate::pool::{Pool, PoolSettings, Pools, Reason};
+
+impl Control for Proxy {
+    fn reload(&self) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send + '_>> {
+        Box::pin(reload(self))
+    }
+
+    fn shutdown(&self, how: Shutdown) {
+        self.end(how);
+    }
+
+    fn ending(&self) -> Option<Shutdown> {
+        self.ending_now()
+    }
+}
+
+/// Reads the configuration again. On any problem nothing changes, and the error names every one.
+pub(super) async fn reload(proxy: &Proxy) -> Result<(), String> {
+    let _one_at_a_time = proxy.reloading.lock().await;
+    let old = proxy.pools.config.load_full();
+    let loaded = match Config::load(&proxy.path) {
+        Ok(loaded) => loaded,
+        Err(problems) => {
+            tracing::error!("reload failed, nothing was changed: {problems}");
+            return Err(problems.to_string());
+        }
+    };
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    let mut new = loaded.config;
+    let changed = changes(&old, &new);
+    for setting in &changed.settings {
+        let (name, old, new) = (setting.name, &setting.old, &setting.new);
+        if setting.boot_only {
+            tracing::warn!("{name} was changed from {old} to {new}: this takes effect only at a restart");
+        } else {
+            tracing::info!("{name} was changed from {old} to {new}");
+        }
+    }
+    new.general.keep_boot_settings(&old.general);
+    proxy.pools.config.store(Arc::new(new));
+    apply(&proxy.pools);
+    warm(&proxy.pools);
+    tracing::info!("configuration reloaded");
+    Ok(())
+}
+
+/// Gives every pool its new settings; pools whose database is gone end, with their clients.
+fn apply(pools: &Pools) {
+    let config = pools.config.load_full();
+    for pool in pools.all() {
+        let Some(database) = config.database(&pool.key.database) else {
+            remove(pools, &pool);
+            continue;
+        };
+        let old = pool.settings.load_full();
+        let pool_user = database.user.as_deref().unwrap_or(&pool.key.user);
+        if pool_user != &*pool.key.user {
+            // Another user is forced now: a pool of its own serves new clients, this one ends with its clients.
+            pool.reconnect();
+            continue;
+        }
+        let secret = pools.credentials.of_pool(&config, &database, &pool.key.user);
+        let settings = PoolSettings::resolve(&config, &database, &pool.key.user, secret);
+        let moved = !Database::same_target(&old.database, &database);
+        pool.configure(settings, moved);
+    }
+}
+
+fn remove(pools: &Pools, pool: &Arc<Pool>) {
+    let theirs = |client: &crate::pool::ClientRecord| client.pool().is_some_and(|its| Arc::ptr_eq(its, pool));
+    let count = pools.clients.interrupt(Reason::DatabaseRemoved, theirs);
+    tracing::warn!(database = %pool.key.database, clients = count, "database removed");
+    pools.forget(pool);
+}
+
+/// Makes the pools that `min_pool_size` keeps filled before the first client comes: those of forced users, and those of
+/// the users in `[users]` who have a secret.
+pub(super) fn warm(pools: &Pools) {
+    let config = pools.config.load_full();
+    for database in config.databases.values() {
+        if config.min_pool_size(database) == 0 {
+            continue;
+        }
+        match &database.user {
+            Some(user) => drop(pools.pool(database, user)),
+            None => {
+                let listed = config.users.values().filter(|user| {
+                    user.secret_source == crate::config::SecretSource::Config && user.password.is_some()
+                });
+                for user in listed {
+                    drop(pools.pool(database, &user.name));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Every task of the process is started here and nowhere else.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::{MissedTickBehavior, interval, sleep};
+
+use super::client::serve;
+use super::reload::{reload, warm};
+use super::{Proxy, SWEEP, StartError, listen};
+use crate::admin::Shutdown;
+use crate::config::Config;
+use crate::net::Listener;
+use crate::pool::{Pool, Pools, socket_options, sweep};
+
+/// How long accepting pauses when the system refuses (out of descriptors or memory).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Runs the pooler until it is told to end.
+///
+/// # Errors
+/// [`StartError`]; afterwards nothing fails that would end the process.
+pub async fn run(config: Config) -> Result<(), StartError> {
+    let listeners = listen(&config).await?;
+    let (pools, births) = Pools::new(config.clone());
+    let proxy = Arc::new(Proxy::new(config, Arc::clone(&pools)).map_err(StartError::Entropy)?);
+    signals(&proxy)?;
+    tokio::spawn(connectors(Arc::clone(&pools), births));
+    tokio::spawn(sweeper(Arc::clone(&proxy)));
+    tokio::spawn(statistics(Arc::clone(&proxy)));
+    for listener in listeners {
+        tokio::spawn(accept(Arc::clone(&proxy), listener));
+    }
+    warm(&pools);
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "pgpool is ready");
+    proxy.drained().await;
+    for pool in pools.all() {
+        pool.close();
+    }
+    tracing::info!("pgpool has ended");
+    Ok(())
+}
+
+/// Accepts connections until the end begins.
+async fn accept(proxy: Arc<Proxy>, listener: Listener) {
+    let mut ending = proxy.ending.subscribe();
+    loop {
+        let options = socket_options(&proxy.pools.config.load().general);
+        let accepted = tokio::select! {
+            accepted = listener.accept(&options) => accepted,
+            // The unix socket stays open for the console.
+            _ = ending.wait_for(Option::is_some), if matches!(listener, Listener::Tcp(_)) => return,
+        };
+        match accepted {
+            Ok((stream, peer)) => drop(tokio::spawn(serve(Arc::clone(&proxy), stream, peer))),
+            Err(error) if transient(&error) => tracing::debug!(%error, "connection was gone before it was accepted"),
+            Err(error) => {
+                tracing::error!(%error, "cannot accept, pausing");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Errors of the one connection that was to be accepted, not of the listener.
+fn transient(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::InvalidInput
+    )
+}
+
+async fn connectors(pools: Arc<Pools>, mut births: UnboundedReceiver<Arc<Pool>>) {
+    while let Some(pool) = births.recv().await {
+        tokio::spawn(pool.run_connector(Arc::clone(&pools)));
+    }
+}
+
+async fn sweeper(proxy: Arc<Proxy>) {
+    let mut ticks = interval(SWEEP);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut last = proxy.pools.shared.clock.now();
+    while !proxy.is_over.load(Relaxed) {
+        ticks.tick().await;
+        sweep(&proxy.pools, last);
+        last = proxy.pools.shared.clock.now();
+    }
+}
+
+async fn statistics(proxy: Arc<Proxy>) {
+    loop {
+        let general = &proxy.pools.config.load_full().general;
+        sleep(general.stats_period).await;
+        proxy.stats.tick(&proxy.pools, proxy.pools.shared.clock.now());
+        if general.log_stats {
+            tracing::info!("{}", proxy.stats.log_line());
+        }
+    }
+}
+
+/// PgBouncer's signals: HUP reloads, TERM waits for clients, INT waits for servers, QUIT ends now, USR1 and USR2 pause
+/// and resume. TERM or INT a second time ends now.
+fn signals(proxy: &Arc<Proxy>) -> Result<(), StartError> {
+    let kinds = [
+        SignalKind::hangup(),
+        SignalKind::terminate(),
+        SignalKind::interrupt(),
+        SignalKind::quit(),
+        SignalKind::user_defined1(),
+        SignalKind::user_defined2(),
+    ];
+    for kind in kinds {
+        let mut stream = signal(kind).map_err(StartError::Signals)?;
+        let proxy = Arc::clone(proxy);
+        tokio::spawn(async move {
+            while stream.recv().await.is_some() {
+                on_signal(&proxy, kind).await;
+            }
+        });
+    }
+    Ok(())
+}
+
+async fn on_signal(proxy: &Proxy, kind: SignalKind) {
+    if kind == SignalKind::hangup() {
+        // The log has the problems.
+        let _ = reload(proxy).await;
+    } else if kind == SignalKind::terminate() {
+        proxy.end(Shutdown::WaitForClients);
+    } else if kind == SignalKind::interrupt() {
+        proxy.end(Shutdown::WaitForServers);
+    } else if kind == SignalKind::quit() {
+        proxy.end(Shutdown::Now);
+    } else if kind == SignalKind::user_defined1() {
+        tracing::info!(changed = proxy.pools.set_paused(None, true), "PAUSE by signal");
+    } else if proxy.ending_now().is_none() {
+        tracing::info!(changed = proxy.pools.set_paused(None, false), "RESUME by signal");
+    }
+}

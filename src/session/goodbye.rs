@@ -1,0 +1,55 @@
+//! The last thing that a client hears, and what the log says of it.
+
+use std::time::Duration;
+
+use super::Session;
+use super::end::{Blame, End};
+use crate::net::Clock;
+use crate::pool::facts;
+
+/// How long a client may take to accept its last words.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+impl Session {
+    /// Sends what is left of PostgreSQL's words and an error of our own, if the client is still there to hear it, and
+    /// logs the end.
+    pub(super) async fn say_goodbye(&mut self, end: &End) {
+        let record = self.client.record();
+        let config = self.pools.config.load();
+        if let Some(mut report) = end.report() {
+            if matches!(end, End::Interrupted(_) | End::Unavailable(_) | End::BackendDied(_)) {
+                if !report.detail.is_empty() {
+                    report.detail.push(' ');
+                }
+                report.detail.push_str(&facts(&self.pools, &self.pool, record));
+            }
+            if config.general.log_pooler_errors {
+                tracing::warn!(code = %report.code, detail = %report.detail, "pooler error: {}", report.message);
+            }
+            let mut out = Vec::new();
+            if let Some(workspace) = &self.workspace {
+                out.extend_from_slice(workspace.down.approved());
+            }
+            report.write(&mut out);
+            if !self.mute {
+                // Whether it arrives is up to the client.
+                let _ = tokio::time::timeout(PATIENCE, async {
+                    self.stream.write_all(&out).await?;
+                    self.stream.finish().await
+                })
+                .await;
+            }
+        }
+        if config.general.log_disconnections {
+            let age = Clock::between(self.client.record().identity.connected, self.pool.shared.clock.now());
+            let (reason, age) = (end.reason(), age.as_secs());
+            match end.blame() {
+                Blame::Nobody => tracing::info!("closing because: {reason} (age={age}s)"),
+                Blame::Client | Blame::Pooler => {
+                    tracing::info!(blame = ?end.blame(), "closing because: {reason} (age={age}s)")
+                }
+                Blame::Server => tracing::warn!(blame = "Server", "closing because: {reason} (age={age}s)"),
+            }
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! The slow ways to a backend and back: waiting for one, checking it, resetting it.
+
+use std::io;
+use std::task::{Context, Poll};
+
+use super::{End, Session};
+use crate::net::Stream;
+use crate::pool::{Lease, PoolSettings, Reason, WaitEnd, Waiting};
+use crate::wire::scan::Part;
+use crate::wire::sqlstate;
+use crate::wire::tag::front;
+use crate::wire::write::{Report, ready_idle};
+
+use super::relay::front_grammar;
+
+impl Session {
+    /// A lease that has to be waited for or checked first; nothing when the client cancelled its wait.
+    pub(super) async fn wait_for_lease(
+        &mut self,
+        present: Option<Lease>,
+        settings: &PoolSettings,
+    ) -> Result<Option<Lease>, End> {
+        if let Some(mut lease) = present {
+            let query = settings.check_query.as_deref().unwrap_or_default();
+            match lease.query(query, settings.spec.timeout).await {
+                Ok(()) => return Ok(Some(lease)),
+                Err(error) => tracing::info!(%error, "server_check_query failed"),
+            }
+        }
+        // Many may wait: each keeps its bytes only, not the room to read more.
+        let bytes: Box<[u8]> = self.workspace.as_ref().map_or_else(Box::default, |held| held.up.unjudged().into());
+        self.return_workspace();
+        let mut waiter = Waiter { stream: &mut self.stream, notice: Vec::new() };
+        let result = self.pool.checkout(self.client.record(), &mut waiter).await;
+        let notice = std::mem::take(&mut waiter.notice);
+        self.workspace.insert(self.workspaces.borrow()).up.restore(&bytes);
+        drop(bytes);
+        // What did not fit while it waited goes out before anything else does.
+        self.stream.write_all(&notice).await.map_err(End::ClientBroke)?;
+        match result {
+            Ok(lease) => Ok(Some(lease)),
+            Err(WaitEnd::Gone) => Err(End::ClientClosed),
+            Err(WaitEnd::Failed(failure)) => Err(End::Unavailable(Box::new(failure))),
+            Err(WaitEnd::Interrupted(Reason::Canceled)) => {
+                let report = Report::error(sqlstate::QUERY_CANCELED, "canceling statement due to user request")
+                    .detail("The statement was still waiting for a connection to PostgreSQL.");
+                self.refuse(&report).await.map(|()| None)
+            }
+            Err(WaitEnd::Interrupted(reason)) => Err(End::Interrupted(reason)),
+        }
+    }
+
+    /// Answers the first request with an error instead of sending it on: a Query or FunctionCall by itself, an extended
+    /// query up to its Sync, as PostgreSQL would after an error (`protocol-flow.html`, "Extended Query").
+    async fn refuse(&mut self, report: &Report) -> Result<(), End> {
+        let mut out = Vec::new();
+        report.write(&mut out);
+        self.stream.write_all(&out).await.map_err(End::ClientBroke)?;
+        let grammar = front_grammar(u32::MAX);
+        let mut alone = None;
+        loop {
+            let Some(workspace) = self.workspace.as_mut() else { return Ok(()) };
+            let Some(piece) = self.scanner.next(workspace.up.unjudged(), &grammar).map_err(End::ClientViolation)?
+            else {
+                let room = workspace.up.room();
+                let read = std::future::poll_fn(|cx| self.stream.poll_read(cx, room)).await;
+                match read.map_err(End::ClientBroke)? {
+                    0 => return Err(End::ClientClosed),
+                    read => workspace.up.filled(read),
+                }
+                continue;
+            };
+            let (tag, part, length) = (piece.tag, piece.part, piece.bytes.len());
+            workspace.up.discard(length);
+            let alone = *alone.get_or_insert(matches!(tag, front::QUERY | front::FUNCTION_CALL));
+            match tag {
+                front::TERMINATE => return Err(End::Goodbye),
+                _ if matches!(part, Part::First | Part::Middle) => {}
+                _ if alone || tag == front::SYNC => break,
+                _ => {}
+            }
+        }
+        out.clear();
+        ready_idle(&mut out);
+        self.stream.write_all(&out).await.map_err(End::ClientBroke)
+    }
+}
+
+/// Runs server_reset_query and gives the backend back; one on which it fails is closed.
+pub(super) async fn reset(mut lease: Lease, settings: &PoolSettings) {
+    match lease.query(&settings.reset_query, settings.spec.timeout).await {
+        Ok(()) => {
+            let query = settings.reset_query.trim().trim_end_matches(';').trim_end();
+            lease.forget_settings(query.eq_ignore_ascii_case("DISCARD ALL"));
+            lease.release();
+        }
+        Err(error) => {
+            let record = &lease.backend().record;
+            tracing::warn!(database = %record.database, user = %record.user, %error, "server_reset_query failed");
+        }
+    }
+}
+
+/// The client's side of a wait for a backend.
+struct Waiter<'a> {
+    stream: &'a mut Stream,
+    /// What could not be sent of a notice.
+    notice: Vec<u8>,
+}
+
+impl Waiting for &mut Waiter<'_> {
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.stream.poll_closed(cx)
+    }
+
+    fn notify(&mut self) {
+        let report =
+            Report::new("NOTICE", "00000", "No server connection available in postgres backend, client being queued");
+        let mut out = Vec::new();
+        report.write_notice(&mut out);
+        match self.stream.try_write(&out) {
+            Ok(sent) => self.notice = out.split_off(sent.min(out.len())),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            // A broken connection shows at the next read.
+            Err(_) => {}
+        }
+    }
+}

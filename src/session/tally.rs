@@ -1,0 +1,112 @@
+//! What a session counts, kept with the session and added to its pool's counters when a turn is over.
+//!
+//! PgBouncer's rules: a query is the span from the first request to the ReadyForQuery that leaves nothing owed or ends
+//! one of several in flight, a transaction the span from idle to idle.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use crate::metrics::{Counters, add};
+use crate::net::{Clock, Micros};
+use crate::pool::{ClientRecord, Phase};
+use crate::wire::tag::front;
+use crate::wire::view::Status;
+
+/// Counts of one session since they were last added to the pool's.
+#[derive(Debug)]
+pub(super) struct Tally {
+    pub(super) received: u64,
+    pub(super) sent: u64,
+    assignments: u64,
+    queries: u64,
+    transactions: u64,
+    query_time: u64,
+    transaction_time: u64,
+    parses: u64,
+    binds: u64,
+    /// Start of the query under way, 0 for none.
+    query_since: Micros,
+    /// Start of the transaction under way, 0 for none.
+    transaction_since: Micros,
+    clock: Clock,
+}
+
+impl Tally {
+    pub(super) fn new(clock: Clock) -> Tally {
+        Tally {
+            received: 0,
+            sent: 0,
+            assignments: 0,
+            queries: 0,
+            transactions: 0,
+            query_time: 0,
+            transaction_time: 0,
+            parses: 0,
+            binds: 0,
+            query_since: 0,
+            transaction_since: 0,
+            clock,
+        }
+    }
+
+    /// A backend was lent.
+    pub(super) fn assigned(&mut self) {
+        self.assignments += 1;
+    }
+
+    /// A request begins.
+    #[inline]
+    pub(super) fn request(&mut self, tag: u8, record: &ClientRecord) {
+        match tag {
+            front::PARSE => self.parses += 1,
+            front::BIND => self.binds += 1,
+            front::COPY_DATA | front::FLUSH => return,
+            _ => {}
+        }
+        if self.query_since == 0 {
+            let now = self.clock.now();
+            self.query_since = now;
+            record.request.store(now, Relaxed);
+            if self.transaction_since == 0 {
+                self.transaction_since = now;
+                record.transaction_since.store(now, Relaxed);
+            }
+            record.enter(Phase::Running, now);
+        }
+    }
+
+    /// PostgreSQL is ready for another query; `more` is on its way already.
+    #[inline]
+    pub(super) fn ready(&mut self, status: Status, more: bool, record: &ClientRecord) {
+        let now = self.clock.now();
+        self.queries += 1;
+        self.query_time += now.saturating_sub(self.query_since);
+        self.query_since = if more { now } else { 0 };
+        if status == Status::Idle {
+            self.transactions += 1;
+            self.transaction_time += now.saturating_sub(self.transaction_since);
+            self.transaction_since = self.query_since;
+            record.transaction_since.store(now, Relaxed);
+            record.enter(if more { Phase::Running } else { Phase::Idle }, now);
+        } else {
+            record.enter(if more { Phase::Running } else { Phase::InTransaction }, now);
+        }
+    }
+
+    /// Adds everything to the pool's counters.
+    pub(super) fn settle(&mut self, counters: &Counters) {
+        let take = |value: &mut u64, counter| {
+            if *value > 0 {
+                add(counter, std::mem::take(value));
+            }
+        };
+        take(&mut self.received, &counters.received);
+        take(&mut self.sent, &counters.sent);
+        take(&mut self.assignments, &counters.server_assignment_count);
+        take(&mut self.queries, &counters.query_count);
+        take(&mut self.transactions, &counters.xact_count);
+        take(&mut self.query_time, &counters.query_time);
+        take(&mut self.transaction_time, &counters.xact_time);
+        take(&mut self.parses, &counters.client_parse_count);
+        take(&mut self.binds, &counters.bind_count);
+    }
+}

@@ -1,0 +1,205 @@
+//! What a turn works with: a buffer per direction and the turn machine. Borrowed while data flows, so that an idle
+//! client owns none.
+
+use std::sync::{Mutex, PoisonError};
+
+use super::Turn;
+
+/// Size of a buffer, bytes. Large results cost one system call per this much; pages that nothing was read into are
+/// never touched, so a small query does not pay for it in memory.
+const BUFFER: usize = 64 * 1024;
+
+/// One direction's bytes: `[start..ready)` may be sent, `[ready..end)` was read but could not be judged yet.
+#[derive(Debug)]
+pub(super) struct Buffer {
+    data: Box<[u8]>,
+    start: usize,
+    ready: usize,
+    end: usize,
+}
+
+impl Buffer {
+    fn new() -> Buffer {
+        Buffer { data: vec![0; BUFFER].into_boxed_slice(), start: 0, ready: 0, end: 0 }
+    }
+
+    fn clear(&mut self) {
+        (self.start, self.ready, self.end) = (0, 0, 0);
+    }
+
+    /// What may be sent.
+    #[inline]
+    pub(super) fn approved(&self) -> &[u8] {
+        self.data.get(self.start..self.ready).unwrap_or_default()
+    }
+
+    /// What was read but not judged.
+    #[inline]
+    pub(super) fn unjudged(&self) -> &[u8] {
+        self.data.get(self.ready..self.end).unwrap_or_default()
+    }
+
+    /// Notes that `count` approved bytes were sent.
+    #[inline]
+    pub(super) fn sent(&mut self, count: usize) {
+        self.start = (self.start + count).min(self.ready);
+    }
+
+    /// Approves the next `count` unjudged bytes.
+    #[inline]
+    pub(super) fn approve(&mut self, count: usize) {
+        self.ready = (self.ready + count).min(self.end);
+    }
+
+    /// Takes the next `count` unjudged bytes out.
+    pub(super) fn discard(&mut self, count: usize) {
+        let from = (self.ready + count).min(self.end);
+        if self.start == self.ready {
+            (self.start, self.ready) = (from, from);
+        } else {
+            self.data.copy_within(from..self.end, self.ready);
+            self.end -= from - self.ready;
+        }
+    }
+
+    /// Room to read into, once everything approved was sent: what is left moves to the front. Empty when a message that
+    /// must be judged whole does not fit.
+    #[inline]
+    pub(super) fn room(&mut self) -> &mut [u8] {
+        if self.start == self.ready && self.start > 0 {
+            if self.ready < self.end {
+                self.data.copy_within(self.ready..self.end, 0);
+            }
+            self.end -= self.ready;
+            (self.start, self.ready) = (0, 0);
+        }
+        self.data.get_mut(self.end..).unwrap_or_default()
+    }
+
+    /// Notes that `count` bytes were read into the room.
+    #[inline]
+    pub(super) fn filled(&mut self, count: usize) {
+        self.end = (self.end + count).min(self.data.len());
+    }
+
+    /// Puts bytes there as if they had been read.
+    pub(super) fn restore(&mut self, bytes: &[u8]) {
+        let count = bytes.len().min(self.room().len());
+        if let (Some(to), Some(from)) = (self.room().get_mut(..count), bytes.get(..count)) {
+            to.copy_from_slice(from);
+        }
+        self.filled(count);
+    }
+
+    /// Whether it holds nothing at all.
+    pub(super) fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+}
+
+/// What a turn works with.
+#[derive(Debug)]
+pub(super) struct Workspace {
+    /// From the client to PostgreSQL.
+    pub(super) up: Buffer,
+    /// From PostgreSQL to the client.
+    pub(super) down: Buffer,
+    /// A Query of the pooler's own that goes to PostgreSQL first.
+    pub(super) prefix: Vec<u8>,
+    /// How much of it was sent.
+    pub(super) prefix_sent: usize,
+    /// What is owed.
+    pub(super) turn: Turn,
+}
+
+impl Workspace {
+    /// Makes it ready for another turn; what the client sent already stays.
+    pub(super) fn prepare(&mut self) {
+        self.down.clear();
+        self.prefix.clear();
+        self.prefix_sent = 0;
+        self.turn.reset();
+    }
+}
+
+/// The workspaces that nobody uses at present.
+#[derive(Debug)]
+pub struct Workspaces {
+    free: Mutex<Vec<Box<Workspace>>>,
+    keep: usize,
+}
+
+impl Workspaces {
+    /// Keeps at most `keep` for reuse.
+    #[must_use]
+    pub fn new(keep: usize) -> Workspaces {
+        Workspaces { free: Mutex::new(Vec::with_capacity(keep)), keep }
+    }
+
+    /// One to work with.
+    pub(super) fn borrow(&self) -> Box<Workspace> {
+        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        free.unwrap_or_else(|| {
+            Box::new(Workspace {
+                up: Buffer::new(),
+                down: Buffer::new(),
+                prefix: Vec::new(),
+                prefix_sent: 0,
+                turn: Turn::default(),
+            })
+        })
+    }
+
+    /// Gives one back.
+    pub(super) fn give_back(&self, mut workspace: Box<Workspace>) {
+        workspace.up.clear();
+        workspace.prepare();
+        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        if free.len() < self.keep {
+            free.push(workspace);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filled(text: &[u8]) -> Buffer {
+        let mut buffer = Buffer::new();
+        buffer.restore(text);
+        buffer
+    }
+
+    #[test]
+    fn bytes_are_judged_sent_and_dropped_in_order() {
+        let mut buffer = filled(b"abcdefgh");
+        buffer.approve(2);
+        buffer.discard(2);
+        buffer.approve(2);
+        assert_eq!((buffer.approved(), buffer.unjudged()), (&b"abef"[..], &b"gh"[..]));
+        buffer.sent(4);
+        buffer.discard(1);
+        assert_eq!((buffer.approved(), buffer.unjudged()), (&b""[..], &b"h"[..]));
+        assert_eq!(buffer.room().len(), BUFFER - 1);
+        buffer.restore(b"i");
+        assert_eq!(buffer.unjudged(), b"hi");
+        buffer.approve(99);
+        assert_eq!(buffer.approved(), b"hi");
+        buffer.sent(99);
+        assert!(buffer.is_empty());
+        assert_eq!(buffer.room().len(), BUFFER);
+    }
+
+    #[test]
+    fn a_returned_workspace_is_clean() {
+        let workspaces = Workspaces::new(1);
+        let mut workspace = workspaces.borrow();
+        workspace.up.restore(b"secret");
+        workspace.turn.front(b'Q');
+        workspace.prefix.extend_from_slice(b"SET");
+        workspaces.give_back(workspace);
+        let again = workspaces.borrow();
+        assert!(again.up.is_empty() && again.prefix.is_empty() && again.turn.finished());
+    }
+}
