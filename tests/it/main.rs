@@ -15,4 +15,5 @@
 mod support;
 
 mod harness;
+mod layering;
 mod program;
