@@ -163,6 +163,9 @@ class Postgres(Server):
 class Pooler(Server):
     """What both poolers have in common: equal settings in front of the same PostgreSQL."""
 
+    # A pooler has nothing to save, and which of the other signals end one depends on its version.
+    stop_signal = signal.SIGKILL
+
     def __init__(self, folder: Path, program: str, backend_port: int, pool_mode: str, prepared: bool):
         super().__init__(folder)
         self.program = program
@@ -178,7 +181,6 @@ class Pooler(Server):
 
 class PgBouncer(Pooler):
     name = "pgbouncer"
-    stop_signal = signal.SIGQUIT
 
     def start(self) -> None:
         self.port = free_port()
@@ -206,7 +208,6 @@ class PgBouncer(Pooler):
 
 class PgPool(Pooler):
     name = "pgpool"
-    stop_signal = signal.SIGQUIT
 
     def start(self) -> None:
         config = self.folder / "pgpool.toml"
