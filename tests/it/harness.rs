@@ -141,12 +141,16 @@ fn a_cluster_restarts_and_keeps_its_port() {
     assert_eq!(cluster.sql("app", "show max_connections; show work_mem"), "17\n123kB");
     assert_eq!(Raw::try_login(cluster.port(), "alice", "alicepw", "app").err().unwrap().code, "28000");
     cluster.sql("app", "create table kept as select 1 as x");
-    for (mode, severity) in [(Stop::Fast, "FATAL"), (Stop::Immediate, "WARNING")] {
+    for mode in [Stop::Fast, Stop::Immediate] {
         let mut raw = Raw::login(cluster.port(), "bob", "bobpw", "app");
         let port = cluster.port();
         cluster.restart(mode);
-        assert_eq!(raw.read().error().severity, severity);
-        raw.expect_eof();
+        // In a hurry PostgreSQL does not always get round to a last word.
+        match raw.read_or_eof() {
+            Some(last) if last.tag == b'N' => raw.expect_eof(),
+            Some(last) => assert_eq!(last.error().code, "57P01"),
+            None => assert!(matches!(mode, Stop::Immediate)),
+        }
         assert_eq!((cluster.port(), cluster.sql("app", "select x from kept").as_str()), (port, "1"));
     }
     cluster.stop(Stop::Smart);
