@@ -1,0 +1,19 @@
+//! All integration tests in one program: one file per subject, and `support`, which starts PostgreSQL, pgpool and
+//! PgBouncer and speaks the protocol byte by byte.
+//!
+//! Each test starts what it needs on free ports in directories of its own, so that tests run side by side, and in
+//! processes of their own under nextest.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::indexing_slicing,
+    reason = "a test's helpers fail by panicking; clippy exempts only the test functions themselves"
+)]
+
+mod support;
+
+mod harness;
+mod layering;
+mod program;

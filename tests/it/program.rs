@@ -1,0 +1,119 @@
+//! The first things that an operator does: psql and pgbench through the pooler, a wrong password, an unknown database.
+//!
+//! Each check also runs against PgBouncer, so that a failure means pgpool and not the check.
+
+use std::{
+    fs,
+    process::{Command, Output},
+    time::Duration,
+};
+
+use crate::support::{
+    Cluster, Pooler, Raw, bouncer::Bouncer, for_each_worker_count, pooler, process::Signal, programs::find,
+    reply::PgError,
+};
+
+const ENDS: Duration = Duration::from_secs(10);
+
+#[test]
+fn psql_and_pgbench_work_through_pgpool() {
+    for_each_worker_count(|workers| {
+        let cluster = Cluster::start();
+        let pooler = Pooler::start(&cluster, &format!("[pgpool]\nworker_threads = {workers}\ndefault_pool_size = 3"));
+        check_psql(&|user, password, database| pooler.dsn(user, password, database));
+        check_pgbench(&cluster, &pooler.dsn("alice", "alicepw", "app"));
+        for refusal in refusals(pooler.port()) {
+            assert_eq!((refusal.severity.as_str(), refusal.code.as_str()), ("FATAL", "28P01"), "{refusal:?}");
+        }
+        // Eight pgbench clients were served by at most three backends.
+        assert!(cluster.backend_pids("alice").len() <= 3);
+    });
+}
+
+#[test]
+fn psql_and_pgbench_work_through_pgbouncer() {
+    let cluster = Cluster::start();
+    let Some(bouncer) = Bouncer::start(&cluster, "default_pool_size = 3") else { return };
+    check_psql(&|user, password, database| bouncer.dsn(user, password, database));
+    check_pgbench(&cluster, &bouncer.dsn("alice", "alicepw", "app"));
+    // The SQLSTATE of a refusal depends on PgBouncer's version.
+    for refusal in refusals(bouncer.port()) {
+        assert_eq!(refusal.severity, "FATAL", "{refusal:?}");
+    }
+    assert!(cluster.backend_pids("alice").len() <= 3);
+}
+
+#[test]
+fn signals_end_pgpool() {
+    let cluster = Cluster::start();
+    for signal in [Signal::INT, Signal::TERM, Signal::QUIT] {
+        let mut pooler = Pooler::start(&cluster, "");
+        assert_eq!(pooler.login("alice", "alicepw", "app").value("select 1"), "1");
+        pooler.signal(signal);
+        let status = pooler.wait_exit(ENDS);
+        assert!(status.code().is_some(), "{signal:?} killed pgpool: {status}");
+    }
+}
+
+#[test]
+fn check_tells_good_settings_from_bad_ones() {
+    let cluster = Cluster::start();
+    let dir = tempfile::tempdir().unwrap();
+    let file = pooler::write_settings(&cluster, dir.path(), "");
+    let good = pooler::run(&["check", file.to_str().unwrap()], ENDS);
+    assert_eq!(good.code, Some(0), "{good:?}");
+
+    fs::write(&file, "[pgpool]\npool_mod = \"transaction\"\n").unwrap();
+    let bad = pooler::run(&["check", file.to_str().unwrap()], ENDS);
+    assert_ne!(bad.code, Some(0), "{bad:?}");
+    assert!(bad.stderr.contains("pool_mod"), "{bad:?}");
+}
+
+/// `dsn` makes a URL of a user, a password and a database.
+fn check_psql(dsn: &dyn Fn(&str, &str, &str) -> String) {
+    let output = psql(&dsn("alice", "alicepw", "app"), "select current_user, 1");
+    assert_eq!((stdout(&output), stderr(&output)), ("alice|1\n".to_owned(), String::new()));
+
+    let output = psql(&dsn("alice", "wrong", "app"), "select 1");
+    assert!(!output.status.success() && stderr(&output).contains("authentication failed"), "{output:?}");
+
+    let output = psql(&dsn("alice", "alicepw", "nosuch"), "select 1");
+    assert!(!output.status.success() && stderr(&output).contains("nosuch"), "{output:?}");
+}
+
+/// What a wrong password and an unknown user are told.
+fn refusals(port: u16) -> [PgError; 2] {
+    [("alice", "wrong"), ("nobody", "alicepw")]
+        .map(|(user, password)| Raw::try_login(port, user, password, "app").err().unwrap())
+}
+
+fn check_pgbench(cluster: &Cluster, dsn: &str) {
+    let program = find("pgbench")
+        .or_else(|| Some(crate::support::programs::postgres_bin_dir().join("pgbench")).filter(|file| file.is_file()))
+        .expect("pgbench (on Debian: apt-get install postgresql-contrib)");
+    let port = cluster.port().to_string();
+    let made = Command::new(&program)
+        .args(["-i", "-q", "-s", "1", "-p", &port, "-U", "alice", "-h", "127.0.0.1", "app"])
+        .env("PGPASSWORD", "alicepw")
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", stderr(&made));
+    for protocol in ["simple", "extended"] {
+        let output = Command::new(&program).args(["-n", "-c", "8", "-T", "2", "-M", protocol, dsn]).output().unwrap();
+        let printed = stdout(&output);
+        assert!(output.status.success(), "{}", stderr(&output));
+        assert!(printed.contains("number of failed transactions: 0 "), "{printed}");
+    }
+}
+
+fn psql(dsn: &str, sql: &str) -> Output {
+    Command::new("psql").args(["-XAtq", "-d", dsn, "-c", sql]).env("PGCONNECT_TIMEOUT", "10").output().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}

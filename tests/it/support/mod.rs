@@ -1,0 +1,23 @@
+//! What the tests stand on: a private PostgreSQL, the program under test, PgBouncer to compare with, a client that sends
+//! raw bytes, and one way to wait.
+//!
+//! Invariant: whatever a test starts here is gone when the test is, however it ends.
+#![allow(dead_code, reason = "a tool box: not every test program uses every tool")]
+
+pub(crate) mod bouncer;
+pub(crate) mod cluster;
+pub(crate) mod janitor;
+pub(crate) mod messages;
+pub(crate) mod pooler;
+pub(crate) mod process;
+pub(crate) mod programs;
+pub(crate) mod raw;
+pub(crate) mod reply;
+pub(crate) mod settings;
+pub(crate) mod template;
+pub(crate) mod wait;
+
+pub(crate) use cluster::{Cluster, Stop};
+pub(crate) use pooler::{Pooler, for_each_worker_count};
+pub(crate) use raw::Raw;
+pub(crate) use wait::eventually;
