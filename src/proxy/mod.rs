@@ -10,7 +10,7 @@ mod tasks;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
@@ -73,7 +73,6 @@ pub(crate) struct Proxy {
     /// Woken when the process has nothing left to wait for.
     over: Notify,
     is_over: AtomicBool,
-    warnings: Mutex<Vec<String>>,
 }
 
 impl Proxy {
@@ -89,7 +88,6 @@ impl Proxy {
             reloading: tokio::sync::Mutex::new(()),
             over: Notify::new(),
             is_over: AtomicBool::new(false),
-            warnings: Mutex::default(),
         })
     }
 
@@ -145,10 +143,6 @@ impl Proxy {
         }
         self.is_over.store(true, Relaxed);
         self.over.notify_waiters();
-    }
-
-    fn warn_later(&self, text: String) {
-        self.warnings.lock().unwrap_or_else(PoisonError::into_inner).push(text);
     }
 }
 
