@@ -151,6 +151,12 @@ impl Pool {
         self.listed().get(&id).cloned()
     }
 
+    /// The backends on the shelf: the id of each, and since when it is idle.
+    #[must_use]
+    pub fn idle_since(&self) -> Vec<(u64, Micros)> {
+        self.shelf.lock().backends.iter().map(|held| (held.backend.record.id, held.backend.idle_since)).collect()
+    }
+
     /// The settings that a new client of this pool starts with, once a backend has told them.
     #[must_use]
     pub fn welcome(&self) -> Option<State> {
