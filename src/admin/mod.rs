@@ -1,7 +1,41 @@
 //! The console: the virtual database `pgpool` (and `pgbouncer`), by simple and by extended query.
+//!
+//! It reads snapshots and sends commands, and never touches a session: what it wants of one it asks for by an
+//! interrupt. Names, columns, types, messages and tags are PgBouncer's, because dashboards and scripts rely on them;
+//! beyond PgBouncer it takes comments, several statements per message, and the extended protocol.
+
+mod civil;
+mod columns;
+mod command;
+mod console;
+mod control;
+mod databases;
+mod encode;
+mod extended;
+mod fakes;
+mod link;
+mod message;
+mod show;
+mod similar;
+mod sockets;
+mod stats;
+#[cfg(test)]
+mod tests;
+mod token;
+mod users;
 
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+
+use crate::pool::{Pools, Reason};
+
+pub use console::serve;
+pub use stats::StatsBook;
+
+/// Name of the console's database and user in its own tables.
+pub const DATABASE: &str = "pgpool";
 
 /// How the process is to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,4 +56,46 @@ pub trait Control: Send + Sync {
     fn shutdown(&self, how: Shutdown);
     /// How the process is ending, if it is.
     fn ending(&self) -> Option<Shutdown>;
+}
+
+/// What a user of the console may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Of `admin_users`: everything.
+    Admin,
+    /// Of `stats_users`: SHOW.
+    Stats,
+}
+
+/// What the console shows and commands.
+#[derive(Clone)]
+pub struct Context {
+    /// Pools, clients, configuration.
+    pub pools: Arc<Pools>,
+    /// The process.
+    pub control: Arc<dyn Control>,
+    /// Statistics.
+    pub stats: Arc<StatsBook>,
+}
+
+/// How a session of the console ended.
+#[derive(Debug)]
+pub enum ConsoleEnd {
+    /// The client said goodbye.
+    Terminated,
+    /// The client closed the connection without a word.
+    Closed,
+    /// The connection broke.
+    Lost(io::Error),
+    /// The client sent what the protocol does not allow; it was told what.
+    Violation(String),
+    /// Somebody ended the session; the client was told.
+    Interrupted(Reason),
+    /// It commanded SHUTDOWN, and waited for the end without an answer.
+    Shutdown,
+}
+
+/// Whether `name` is a name of the console's database.
+pub(crate) fn is_console(name: &str) -> bool {
+    name == DATABASE || name == "pgbouncer"
 }

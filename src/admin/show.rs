@@ -1,0 +1,118 @@
+//! SHOW: which rows each table has, and the small tables.
+
+use super::columns::{Row, Show, row};
+use super::{Context, databases, fakes, sockets, users};
+use crate::wire::write::Report;
+
+/// What a command answers.
+#[derive(Debug, Default)]
+pub(super) struct Answer {
+    /// Its rows.
+    pub(super) rows: Vec<Row>,
+    /// Notices before them.
+    pub(super) notices: Vec<Report>,
+    /// Its command tag.
+    pub(super) tag: String,
+}
+
+impl Answer {
+    /// No rows, just the tag.
+    pub(super) fn tag(tag: impl Into<String>) -> Answer {
+        Answer { tag: tag.into(), ..Answer::default() }
+    }
+
+    /// Rows of a SHOW.
+    pub(super) fn rows(rows: Vec<Row>) -> Answer {
+        Answer { rows, ..Answer::tag("SHOW") }
+    }
+
+    /// A notice and the tag.
+    pub(super) fn notice(report: Report, tag: &str) -> Answer {
+        Answer { notices: vec![report], ..Answer::tag(tag) }
+    }
+}
+
+/// What SHOW HELP tells.
+const USAGE: &str = "
+\tSHOW HELP|CONFIG|DATABASES|POOLS|CLIENTS|SERVERS|USERS|VERSION
+\tSHOW PEERS|PEER_POOLS
+\tSHOW LISTS|STATE
+\tSHOW DNS_HOSTS|DNS_ZONES
+\tSHOW STATS|STATS_TOTALS|STATS_AVERAGES|TOTALS
+\tSET key = arg
+\tRELOAD
+\tPAUSE [<db>]
+\tRESUME [<db>]
+\tDISABLE <db>
+\tENABLE <db>
+\tRECONNECT [<db>]
+\tKILL [<db>]
+\tKILL_CLIENT <client_id>
+\tSHUTDOWN
+\tSHUTDOWN WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS
+\tWAIT_CLOSE [<db>]";
+
+/// The answer to a SHOW.
+pub(super) fn show(show: Show, context: &Context) -> Answer {
+    let pools = &context.pools;
+    let rows = match show {
+        Show::Help => {
+            return Answer::notice(Report::new("NOTICE", "00000", "Console usage").detail(USAGE), "SHOW");
+        }
+        Show::Version => vec![row![fakes::VERSION]],
+        Show::State => state(context),
+        Show::Config => config(context),
+        Show::Databases => databases::rows(pools),
+        Show::Users => users::rows(pools),
+        Show::Pools => sockets::pools(pools),
+        Show::Clients => sockets::clients(pools),
+        Show::Servers => sockets::servers(pools),
+        Show::Lists => lists(context),
+        Show::Stats => context.stats.rows(pools),
+        Show::StatsTotals => context.stats.total_rows(pools),
+        Show::StatsAverages => context.stats.average_rows(pools),
+        Show::Totals => context.stats.sum_rows(pools),
+        // What does not exist here is shown as PgBouncer shows it where there is none.
+        Show::Peers | Show::PeerPools | Show::DnsHosts | Show::DnsZones => Vec::new(),
+    };
+    Answer::rows(rows)
+}
+
+fn yes_no(flag: bool) -> &'static str {
+    if flag { "yes" } else { "no" }
+}
+
+fn state(context: &Context) -> Vec<Row> {
+    let paused = context.pools.all_paused();
+    vec![row!["active", yes_no(!paused)], row!["paused", yes_no(paused)], row!["suspended", "no"]]
+}
+
+fn config(context: &Context) -> Vec<Row> {
+    let shown = context.pools.config.load().general.shown();
+    shown.into_iter().map(|row| row![row.key, row.value, row.default, yes_no(row.changeable)]).collect()
+}
+
+fn lists(context: &Context) -> Vec<Row> {
+    let pools = &context.pools;
+    let all = pools.all();
+    let backends: u32 = all.iter().map(|pool| pool.counts().total).sum();
+    let clients = pools.clients.all();
+    let login = clients.iter().filter(|client| !client.admitted()).count();
+    vec![
+        row!["databases", databases::names(pools).len() + 1],
+        row!["users", users::names(pools).len()],
+        row!["peers", 0u32],
+        // The console's own is one of them.
+        row!["pools", all.len() + 1],
+        row!["peer_pools", 0u32],
+        row!["free_clients", 0u32],
+        row!["used_clients", clients.len()],
+        row!["login_clients", login],
+        row!["free_servers", 0u32],
+        row!["used_servers", backends],
+        row!["dns_names", 0u32],
+        row!["dns_zones", 0u32],
+        row!["dns_queries", 0u32],
+        row!["dns_pending", 0u32],
+    ]
+}

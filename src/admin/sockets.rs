@@ -1,0 +1,260 @@
+//! SHOW POOLS, CLIENTS and SERVERS: snapshots of what clients and backends say of themselves.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::columns::{Cell, Row, row};
+use super::{DATABASE, civil};
+use crate::backend::{BackendRecord, BackendState};
+use crate::net::{Clock, Micros};
+use crate::pool::{ClientRecord, Phase, Pool, PoolKey, Pools};
+
+/// What SHOW CLIENTS calls what a client does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ClientState {
+    Active,
+    Idle,
+    Waiting,
+}
+
+/// The state of a client; `None` before its login is over, unless it waits for its first backend.
+fn client_state(client: &ClientRecord) -> Option<ClientState> {
+    match client.phase() {
+        Phase::Waiting => Some(ClientState::Waiting),
+        _ if !client.admitted() => None,
+        Phase::Running | Phase::InTransaction => Some(ClientState::Active),
+        // In session mode the backend stays.
+        Phase::Idle if client.link() != 0 => Some(ClientState::Active),
+        Phase::Idle | Phase::Login => Some(ClientState::Idle),
+    }
+}
+
+/// How many clients the console has.
+pub(super) fn consoles(pools: &Pools) -> usize {
+    pools.clients.all().iter().filter(|client| client.admitted() && client.pool().is_none()).count()
+}
+
+/// Clients of one pool.
+#[derive(Clone, Copy, Debug, Default)]
+struct Clients {
+    active: u32,
+    waiting: u32,
+}
+
+/// Backends of one pool.
+#[derive(Clone, Copy, Debug, Default)]
+struct Servers {
+    active: u32,
+    being_canceled: u32,
+    idle: u32,
+    used: u32,
+    tested: u32,
+}
+
+/// The rows of SHOW POOLS, the console's last.
+pub(super) fn pools(pools: &Pools) -> Vec<Row> {
+    let now = pools.shared.clock.now();
+    let mut clients: HashMap<Option<PoolKey>, Clients> = HashMap::new();
+    for client in pools.clients.all() {
+        let Some(state) = client_state(&client) else { continue };
+        let count = clients.entry(client.pool().map(|pool| pool.key.clone())).or_default();
+        match state {
+            ClientState::Active | ClientState::Idle => count.active += 1,
+            ClientState::Waiting => count.waiting += 1,
+        }
+    }
+    let of = |key: Option<&PoolKey>| clients.get(&key.cloned()).copied().unwrap_or_default();
+    let mut rows: Vec<Row> = pools.all().iter().map(|pool| pool_row(pool, of(Some(&pool.key)), now)).collect();
+    let zero = 0u32;
+    let own = of(None).active;
+    rows.push(row![
+        DATABASE,
+        DATABASE,
+        own,
+        zero,
+        zero,
+        zero,
+        zero,
+        zero,
+        zero,
+        zero,
+        zero,
+        zero,
+        zero,
+        zero,
+        zero,
+        "statement",
+        Cell::Null,
+    ]);
+    rows
+}
+
+fn pool_row(pool: &Pool, clients: Clients, now: Micros) -> Row {
+    let counts = pool.counts();
+    let settings = pool.settings.load();
+    let long_idle = long_idle(pool, now);
+    let mut servers = Servers::default();
+    for record in pool.backends() {
+        match server_state(&record, &long_idle) {
+            "active" => servers.active += 1,
+            "being_canceled" => servers.being_canceled += 1,
+            "idle" => servers.idle += 1,
+            "used" => servers.used += 1,
+            _ => servers.tested += 1,
+        }
+    }
+    let maxwait = counts.oldest.map_or(0, |since| now.saturating_sub(since));
+    row![
+        &*pool.key.database,
+        &*pool.key.user,
+        clients.active,
+        clients.waiting,
+        0u32,
+        0u32,
+        servers.active,
+        0u32,
+        servers.being_canceled,
+        servers.idle,
+        servers.used,
+        servers.tested,
+        counts.opening,
+        maxwait / 1_000_000,
+        maxwait % 1_000_000,
+        settings.mode.as_str(),
+        Cell::Null,
+    ]
+}
+
+/// Ids of the backends that were idle for longer than `server_check_delay`, PgBouncer's "used" ones.
+fn long_idle(pool: &Pool, now: Micros) -> Vec<u64> {
+    let settings = pool.settings.load();
+    if settings.check_query.is_none() {
+        return Vec::new();
+    }
+    let long = |since: Micros| Clock::between(since, now) > settings.check_delay;
+    pool.idle_since().into_iter().filter(|(_, since)| long(*since)).map(|(id, _)| id).collect()
+}
+
+fn server_state(record: &BackendRecord, long_idle: &[u64]) -> &'static str {
+    match record.state() {
+        BackendState::Active => "active",
+        BackendState::Idle if long_idle.contains(&record.id) => "used",
+        BackendState::Idle => "idle",
+        BackendState::Tested => "tested",
+        BackendState::BeingCanceled => "being_canceled",
+    }
+}
+
+/// The stable name of a client or backend in the columns `ptr` and `link`, in the shape of an address.
+fn pointer(id: u64) -> String {
+    match id {
+        0 => String::new(),
+        id => format!("{id:#014x}"),
+    }
+}
+
+/// The columns `local_addr` and `local_port`.
+fn local(local: Option<SocketAddr>, otherwise: u16) -> (String, u16) {
+    match local {
+        Some(addr) => (addr.ip().to_canonical().to_string(), addr.port()),
+        None => ("unix".to_owned(), otherwise),
+    }
+}
+
+/// The rows of SHOW CLIENTS.
+pub(super) fn clients(pools: &Pools) -> Vec<Row> {
+    let clock = &pools.shared.clock;
+    let now = clock.now();
+    let all = pools.clients.all();
+    all.iter().filter_map(|client| Some(client_row(client, client_state(client)?, clock, now))).collect()
+}
+
+fn client_row(client: &Arc<ClientRecord>, state: ClientState, clock: &Clock, now: Micros) -> Row {
+    let who = &client.identity;
+    let wait = match state {
+        ClientState::Waiting => now.saturating_sub(client.since.load(Relaxed)),
+        ClientState::Active | ClientState::Idle => 0,
+    };
+    let (local_addr, local_port) = local(who.local, who.peer.port());
+    let database = if client.pool().is_none() { DATABASE } else { &*who.database };
+    row![
+        "C",
+        &*who.user,
+        database,
+        "none",
+        match state {
+            ClientState::Active => "active",
+            ClientState::Idle => "idle",
+            ClientState::Waiting => "waiting",
+        },
+        who.peer.host(),
+        who.peer.port(),
+        local_addr,
+        local_port,
+        civil::utc(clock.wall(who.connected)),
+        civil::utc(clock.wall(client.request.load(Relaxed))),
+        wait / 1_000_000,
+        wait % 1_000_000,
+        false,
+        pointer(client.id),
+        pointer(client.link()),
+        0u32,
+        "",
+        client.application_name(),
+        0u32,
+        client.id,
+    ]
+}
+
+/// The rows of SHOW SERVERS.
+pub(super) fn servers(pools: &Pools) -> Vec<Row> {
+    let clock = &pools.shared.clock;
+    let now = clock.now();
+    let mut rows = Vec::new();
+    for pool in pools.all() {
+        let long_idle = long_idle(&pool, now);
+        rows.extend(pool.backends().iter().map(|record| server_row(record, server_state(record, &long_idle), clock)));
+    }
+    rows
+}
+
+fn server_row(record: &BackendRecord, state: &'static str, clock: &Clock) -> Row {
+    let (local_addr, local_port) = local(record.local, record.endpoint.port());
+    row![
+        "S",
+        &*record.user,
+        &*record.database,
+        "none",
+        state,
+        record.endpoint.host(),
+        record.endpoint.port(),
+        local_addr,
+        local_port,
+        civil::utc(clock.wall(record.connected)),
+        civil::utc(clock.wall(record.request.load(Relaxed))),
+        0u32,
+        0u32,
+        record.close_needed(),
+        pointer(record.id),
+        pointer(record.link()),
+        record.process_id,
+        "",
+        "",
+        0u32,
+        record.id,
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pointers_look_like_addresses() {
+        assert_eq!(pointer(0), "");
+        assert_eq!(pointer(1), "0x000000000001");
+        assert_eq!(pointer(u64::MAX), "0xffffffffffffffff");
+    }
+}

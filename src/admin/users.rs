@@ -1,0 +1,40 @@
+//! SHOW USERS.
+
+use std::collections::BTreeSet;
+
+use super::columns::{Row, row};
+use crate::config::User;
+use crate::pool::Pools;
+
+/// Names of all users: those of the configuration, and those learnt from pools and clients.
+pub(super) fn names(pools: &Pools) -> BTreeSet<String> {
+    let mut names: BTreeSet<String> = pools.config.load().users.keys().cloned().collect();
+    names.extend(pools.all().iter().map(|pool| pool.key.user.to_string()));
+    let clients = pools.clients.all();
+    names.extend(clients.iter().filter(|client| client.admitted()).map(|client| client.identity.user.to_string()));
+    names
+}
+
+/// The rows.
+pub(super) fn rows(pools: &Pools) -> Vec<Row> {
+    let config = pools.config.load();
+    let row = |name: &String| {
+        let user = config.user(name).map(AsRef::as_ref);
+        row![
+            name.as_str(),
+            size(user.and_then(|user: &User| user.pool_size)),
+            size(user.and_then(|user| user.reserve_pool_size)),
+            user.and_then(|user| user.pool_mode).map(|mode| mode.as_str()),
+            config.max_user_connections(user),
+            pools.user_backends.used(name),
+            config.max_user_client_connections(user),
+            pools.user_clients.used(name),
+        ]
+    };
+    names(pools).iter().map(row).collect()
+}
+
+/// PgBouncer shows sizes as padded text here, and an unset one as no text at all.
+fn size(size: Option<u32>) -> String {
+    size.map(|size| format!("{size:9}")).unwrap_or_default()
+}
