@@ -172,6 +172,8 @@ impl Console<'_> {
             Err(Stop::Failed(report)) => {
                 self.link.error(&report);
                 self.skipping = true;
+                // As PostgreSQL does: some drivers send Sync only when they have seen the error.
+                self.link.flush().await?;
             }
             Err(Stop::Ended(end)) => return Err(end),
         }

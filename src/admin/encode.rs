@@ -134,8 +134,8 @@ mod tests {
             let bytes = numeric(count);
             let words: Vec<u16> = bytes.chunks(2).map(|word| u16::from_be_bytes([word[0], word[1]])).collect();
             let mut sum = 0u128;
-            for (index, digit) in words[4..].iter().enumerate() {
-                sum += u128::from(*digit) * 10_000u128.pow(u32::from(words[1]) - index as u32);
+            for (index, digit) in (0u32..).zip(&words[4..]) {
+                sum += u128::from(*digit) * 10_000u128.pow(u32::from(words[1]) - index);
             }
             prop_assert_eq!(sum, u128::from(count));
             prop_assert_eq!(usize::from(words[0]), words.len() - 4);

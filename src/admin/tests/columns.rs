@@ -1,0 +1,163 @@
+//! Each SHOW has PgBouncer's columns: names, order, types.
+
+use super::*;
+use crate::admin::columns::{Cell, Kind, Show};
+use crate::admin::show::show;
+
+const SOCKETS: &str = "type user database replication state addr port:i local_addr local_port:i connect_time \
+                       request_time wait:i wait_us:i close_needed:i ptr link remote_pid:i tls application_name \
+                       prepared_statements:i id:i";
+
+/// PgBouncer's columns; `:i` is int4, `:q` int8, `:n` numeric, else text.
+const REFERENCE: &[(&str, &str)] = &[
+    ("help", ""),
+    ("version", "version"),
+    ("state", "key value"),
+    ("config", "key value default changeable"),
+    (
+        "databases",
+        "name host port:i database force_user pool_size:i min_pool_size:i reserve_pool_size:i server_lifetime:i \
+         pool_mode load_balance_hosts max_connections:i current_connections:i max_client_connections:i \
+         current_client_connections:i paused:i disabled:i",
+    ),
+    (
+        "users",
+        "name pool_size reserve_pool_size pool_mode max_user_connections:i current_connections:i \
+         max_user_client_connections:i current_client_connections:i",
+    ),
+    (
+        "pools",
+        "database user cl_active:i cl_waiting:i cl_active_cancel_req:i cl_waiting_cancel_req:i sv_active:i \
+         sv_active_cancel:i sv_being_canceled:i sv_idle:i sv_used:i sv_tested:i sv_login:i maxwait:i maxwait_us:i \
+         pool_mode load_balance_hosts",
+    ),
+    ("clients", SOCKETS),
+    ("servers", SOCKETS),
+    ("lists", "list items:i"),
+    (
+        "stats",
+        "database total_server_assignment_count:n total_xact_count:n total_query_count:n total_received:n \
+         total_sent:n total_xact_time:n total_query_time:n total_wait_time:n total_client_parse_count:n \
+         total_server_parse_count:n total_bind_count:n total_client_login_count:n avg_server_assignment_count:n \
+         avg_xact_count:n avg_query_count:n avg_recv:n avg_sent:n avg_xact_time:n avg_query_time:n avg_wait_time:n \
+         avg_client_parse_count:n avg_server_parse_count:n avg_bind_count:n avg_client_login_count:n",
+    ),
+    (
+        "stats_totals",
+        "database server_assignment_count:n xact_count:n query_count:n bytes_received:n bytes_sent:n xact_time:n \
+         query_time:n wait_time:n client_parse_count:n server_parse_count:n bind_count:n client_login_count:n",
+    ),
+    (
+        "stats_averages",
+        "database server_assignment_count:n xact_count:n query_count:n bytes_received:n bytes_sent:n xact_time:n \
+         query_time:n wait_time:n avg_client_parse_count:n avg_server_parse_count:n avg_bind_count:n \
+         avg_client_login_count:n",
+    ),
+    ("totals", "name value:n"),
+    ("peers", "peer_id:i host port:i pool_size:i"),
+    ("peer_pools", "peer_id:i cl_active_cancel_req:i cl_waiting_cancel_req:i sv_active_cancel:i sv_login:i"),
+    ("dns_hosts", "hostname ttl:q addrs"),
+    ("dns_zones", "zonename serial:q count:i"),
+];
+
+#[test]
+fn names_and_types_are_pgbouncers() {
+    let ours: Vec<(String, String)> = Show::ALL
+        .iter()
+        .map(|show| {
+            let column = |column: &crate::admin::columns::Column| match column.kind {
+                Kind::Text => column.name.to_owned(),
+                Kind::Int4 => format!("{}:i", column.name),
+                Kind::Int8 => format!("{}:q", column.name),
+                Kind::Numeric => format!("{}:n", column.name),
+            };
+            (show.name().to_owned(), show.columns().iter().map(column).collect::<Vec<_>>().join(" "))
+        })
+        .collect();
+    let reference: Vec<(String, String)> =
+        REFERENCE.iter().map(|(name, columns)| ((*name).to_owned(), (*columns).to_owned())).collect();
+    assert_eq!(ours, reference);
+}
+
+#[tokio::test]
+async fn rows_fit_their_columns() {
+    let pooler = Pooler::new();
+    let database = pooler.pools.config.load().database("two").unwrap();
+    pooler.pools.pool(&database, "alice");
+    let client = pooler.client("alice", "two");
+    client.record().admit(1);
+    let context = Context {
+        pools: Arc::clone(&pooler.pools),
+        control: Arc::clone(&pooler.process) as Arc<dyn Control>,
+        stats: Arc::clone(&pooler.stats),
+    };
+    for shown in Show::ALL {
+        for row in show(*shown, &context).rows {
+            assert_eq!(row.len(), shown.columns().len(), "{shown:?}");
+            for (cell, column) in row.iter().zip(shown.columns()) {
+                let fits = match cell {
+                    Cell::Null => true,
+                    Cell::Text(_) => column.kind == Kind::Text,
+                    Cell::Count(_) => column.kind != Kind::Text,
+                };
+                assert!(fits, "{shown:?} {} {cell:?}", column.name);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn tables_show_what_there_is() {
+    let pooler = Pooler::new();
+    let two = pooler.pools.config.load().database("two").unwrap();
+    let pool = pooler.pools.pool(&two, "alice");
+    let clients: Vec<_> = (0..3).map(|_| pooler.client("alice", "two")).collect();
+    for client in &clients {
+        client.record().join(&pool);
+    }
+    clients[0].record().admit(1);
+    clients[1].record().admit(1);
+    clients[1].record().enter(crate::pool::Phase::Waiting, 1);
+    let mut console = pooler.console(Role::Stats).await;
+
+    let pools = console.rows("SHOW POOLS").await;
+    assert_eq!(pools[0][..4], ["two", "forced", "1", "1"], "the third is still logging in");
+    assert_eq!(pools[0][15..], ["transaction", "-"]);
+    assert_eq!(pools[1][..4], ["pgpool", "pgpool", "1", "0"]);
+    assert_eq!(pools[1][15], "statement");
+
+    let databases = console.rows("SHOW DATABASES").await;
+    let columns = |row: &Vec<String>| row[..5].join(" ");
+    assert_eq!(
+        databases.iter().map(columns).collect::<Vec<_>>(),
+        ["one 10.0.0.1 5432 one -", "two - 5432 second forced", "pgpool - 6500 pgpool pgpool",]
+    );
+    assert_eq!(databases[0][9], "session");
+    assert_eq!(databases[1][11], "7");
+
+    let users = console.rows("SHOW USERS").await;
+    assert_eq!(users[0][..4], ["alice", "        3", "", "statement"]);
+    assert_eq!(users.iter().map(|row| row[0].as_str()).collect::<Vec<_>>(), ["alice", "forced", "operator"]);
+
+    let shown = console.rows("SHOW CLIENTS").await;
+    assert_eq!(shown.iter().map(|row| row[4].as_str()).collect::<Vec<_>>(), ["idle", "waiting", "active"]);
+    assert_eq!(shown[0][..4], ["C", "alice", "two", "none"]);
+    assert_eq!(shown[0][5..9], ["192.0.2.1", "5000", "192.0.2.2", "6432"]);
+    assert!(shown[0][9].ends_with(" UTC") && shown[0][9].len() == 23, "{}", shown[0][9]);
+    assert_eq!((shown[0][14].as_str(), shown[0][20].as_str()), ("0x000000000001", "1"));
+    assert_eq!(shown[2][2], "pgpool");
+
+    let lists = console.rows("SHOW LISTS").await;
+    let items: Vec<String> = lists.iter().map(|row| row.join(" ")).collect();
+    assert_eq!(items[..4], ["databases 3", "users 3", "peers 0", "pools 2"]);
+    assert_eq!(items[6..8], ["used_clients 4", "login_clients 1"]);
+    assert_eq!(items.len(), 14);
+
+    let config = console.rows("SHOW CONFIG").await;
+    assert!(config.contains(&["listen_port", "6500", "6432", "no"].map(str::to_owned).to_vec()));
+    let stats = console.rows("SHOW STATS_TOTALS").await;
+    assert_eq!(stats[0][0], "pgpool");
+    assert_eq!(stats[0][3], "6", "the console counts its own queries");
+    assert!(console.rows("SHOW SERVERS").await.is_empty());
+    assert_eq!(console.rows("SHOW STATE").await.concat(), ["active", "yes", "paused", "no", "suspended", "no"]);
+}
