@@ -62,22 +62,33 @@ impl Backend {
     ///
     /// # Errors
     /// [`Dead`]: close it.
+    #[inline]
     pub fn settle_idle(&mut self, interner: &Interner) -> Result<(), Dead> {
-        let mut buf = [0; 16 * 1024];
-        let mut held = 0;
+        let mut first = [0];
+        match self.stream.try_read(&mut first) {
+            Ok(0) => Err(Dead::Closed),
+            Ok(_) => self.read_idle(first, interner),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            Err(_) => Err(Dead::Closed),
+        }
+    }
+
+    /// Reads on after the first byte. Half a message is no state to be lent in.
+    #[cold]
+    fn read_idle(&mut self, first: [u8; 1], interner: &Interner) -> Result<(), Dead> {
+        let mut buf = vec![0; 16 * 1024];
+        let mut held = 1;
+        buf.splice(..1, first);
         loop {
-            let free = buf.get_mut(held..).unwrap_or_default();
-            let read = match self.stream.try_read(free) {
-                Ok(0) => return Err(Dead::Closed),
-                Ok(read) => read,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock && held == 0 => return Ok(()),
-                // Half a message is no state to be lent in.
-                Err(_) => return Err(Dead::Closed),
-            };
-            held += read;
             let used = self.idle_messages(buf.get(..held).unwrap_or_default(), interner)?;
             buf.copy_within(used..held, 0);
             held -= used;
+            match self.stream.try_read(buf.get_mut(held..).unwrap_or_default()) {
+                Ok(0) => return Err(Dead::Closed),
+                Ok(read) => held += read,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && held == 0 => return Ok(()),
+                Err(_) => return Err(Dead::Closed),
+            }
         }
     }
 
