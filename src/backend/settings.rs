@@ -26,7 +26,8 @@ const LISTS: [&str; 5] = [
     "unix_socket_directories",
 ];
 
-type Entries = Vec<(Box<str>, Option<Box<[u8]>>)>;
+type Entry = (Box<str>, Option<Box<[u8]>>);
+type Entries = Vec<Entry>;
 
 /// An immutable set of settings, sorted by name; a value of `None` is one that is not known.
 #[derive(Clone, Debug)]
@@ -62,7 +63,7 @@ impl Settings {
         self.0.is_empty()
     }
 
-    fn find(&self, name: &str) -> Option<&(Box<str>, Option<Box<[u8]>>)> {
+    fn find(&self, name: &str) -> Option<&Entry> {
         self.0.iter().find(|(known, _)| known.eq_ignore_ascii_case(name))
     }
 }

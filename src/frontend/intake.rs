@@ -73,6 +73,8 @@ impl Intake {
             self.used = 0;
         }
         while self.buf.len() < count {
+            // A client that says nothing costs no buffer.
+            std::future::poll_fn(|cx| stream.poll_read_ready(cx)).await?;
             let held = self.buf.len();
             let room = (held + STEP).max(count).min(MAX_BEFORE_LOGIN);
             self.buf.resize(room, 0);

@@ -314,8 +314,9 @@ pub fn find_by_key(pools: &Pools, key: u32, secret: &[u8]) -> Option<Arc<ClientR
             && record.secret.len() == secret.len()
             && record.secret.iter().zip(secret).fold(0, |all, (a, b)| all | (a ^ b)) == 0
     };
-    // Ids beyond 31 bits are found by the look through all.
-    pools.clients.find(u64::from(key)).filter(matches).or_else(|| pools.clients.all().into_iter().find(matches))
+    // A key has the low 31 bits of an id; the rest is how often the sequence has passed them.
+    let rounds = pools.shared.last_id() >> 31;
+    (0..=rounds).find_map(|round| pools.clients.find(u64::from(key) | (round << 31)).filter(matches))
 }
 
 /// Secret of a cancel key: 4 bytes before protocol 3.2, 32 since.

@@ -145,11 +145,6 @@ impl ClientRecord {
         let _ = self.pool.set(Arc::clone(pool));
     }
 
-    /// Adds permits that it holds until it is gone.
-    pub fn hold(&self, more: Vec<Permit>) {
-        self.permits.lock().unwrap_or_else(PoisonError::into_inner).extend(more);
-    }
-
     /// Publishes its settings, for the console's `application_name`.
     pub fn publish(&self, settings: &Settings) {
         *self.settings.lock().unwrap_or_else(PoisonError::into_inner) = Some(settings.clone());

@@ -42,6 +42,8 @@ pub struct Failure {
     pub retry_at: Micros,
     /// PostgreSQL refused the login as such.
     pub refused: bool,
+    /// It happened before this client came.
+    pub cached: bool,
     /// SQLSTATE of PostgreSQL's refusal, else 08006.
     pub code: String,
     /// What went wrong, in PostgreSQL's words where it had some.
@@ -59,6 +61,7 @@ type Opening = Pin<Box<dyn Future<Output = Result<Box<Held>, ConnectError>> + Se
 struct Work {
     openings: Vec<Opening>,
     starving: Vec<Starving>,
+    /// When to look without being asked; `None`: not at all.
     pause: Option<Pin<Box<Sleep>>>,
 }
 
@@ -93,10 +96,7 @@ impl Pool {
                     awake = true;
                 }
                 awake |= self.poll_openings(&mut work, cx);
-                if work.pause.as_mut().is_none_or(|pause| pause.as_mut().poll(cx).is_ready()) {
-                    work.pause = None;
-                    awake = true;
-                }
+                awake |= work.pause.as_mut().is_some_and(|pause| pause.as_mut().poll(cx).is_ready());
                 if awake { Poll::Ready(()) } else { Poll::Pending }
             })
             .await;
@@ -108,17 +108,28 @@ impl Pool {
         let now = self.shared.clock.now();
         let held_back = self.failure().is_some_and(|failure| now < failure.retry_at);
         work.starving.clear();
-        if !held_back && !self.paused() {
+        if self.paused() {
+            // PAUSE is over when nothing is open; what is half open would only be closed.
+            work.openings.clear();
+        } else if !held_back {
             let todo = plan(&self.view(now));
             for _ in 0..todo.open {
                 let Some(permits) = self.permits(todo, pools, &mut work.starving) else { break };
                 work.openings.push(self.open(permits));
             }
         }
-        let look = self
-            .failure()
-            .map_or(LOOK, |failure| Clock::between(now, failure.retry_at).clamp(Duration::from_millis(1), LOOK));
-        work.pause = Some(Box::pin(sleep(look)));
+        work.pause = self.next_look(now).map(|look| Box::pin(sleep(look)));
+    }
+
+    /// When to look again without being asked: for the reserve and for another try. Without need, never: backends that
+    /// end and clients that come wake the connector.
+    fn next_look(&self, now: Micros) -> Option<Duration> {
+        let counts = self.counts();
+        if counts.waiting == 0 && counts.total >= self.settings.load().min {
+            return None;
+        }
+        let retry = |failure: Failure| Clock::between(now, failure.retry_at).clamp(Duration::from_millis(1), LOOK);
+        Some(self.failure().map_or(LOOK, retry))
     }
 
     fn view(&self, now: Micros) -> View {
@@ -229,6 +240,7 @@ impl Pool {
             count: count.saturating_add(1),
             retry_at: now.saturating_add(u64::try_from(pause.as_micros()).unwrap_or(u64::MAX)),
             refused,
+            cached: false,
             code: "08006".to_owned(),
             message: error.to_string(),
             detail: String::new(),

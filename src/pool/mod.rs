@@ -58,6 +58,12 @@ impl Shared {
     pub fn next_id(&self) -> u64 {
         self.ids.fetch_add(1, Relaxed) + 1
     }
+
+    /// The id that was given out last.
+    #[must_use]
+    pub fn last_id(&self) -> u64 {
+        self.ids.load(Relaxed)
+    }
 }
 
 /// Numbers of one pool for the console, one moment's.
@@ -232,6 +238,14 @@ impl Pool {
     /// Makes the connector look again.
     pub fn nudge(&self) {
         self.asked.notify_one();
+    }
+
+    /// A client waits: makes the connector look again, where it may open anything at all.
+    fn ask(&self) {
+        let settings = self.settings.load();
+        if settings.size == 0 || self.size.used() < settings.size.saturating_add(settings.reserve) {
+            self.asked.notify_one();
+        }
     }
 
     /// Gives back the leases that waited for a cancel request which is over now.

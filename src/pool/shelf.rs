@@ -36,8 +36,8 @@ pub(super) struct Held {
 impl Held {
     /// Closes a backend that stands between two messages. One that is just dropped gets no Terminate: half a message
     /// may be on its way to it, and five more bytes could complete it.
-    pub(super) fn terminate(self: Box<Self>) {
-        let Held { backend, permits, listing } = *self;
+    pub(super) fn terminate(self) {
+        let Held { backend, permits, listing } = self;
         backend.terminate();
         drop(permits);
         drop(listing);
@@ -128,7 +128,7 @@ impl Shelf {
     }
 
     /// Takes the idle backends that `which` chooses off the shelf, but none that a client has been promised.
-    pub(super) fn remove(&self, mut which: impl FnMut(&mut Held) -> bool) -> Vec<Box<Held>> {
+    pub(super) fn remove(&self, mut which: impl FnMut(&mut Held) -> bool) -> Vec<Held> {
         let mut idle = self.lock();
         let mut removed = Vec::new();
         let mut index = 0;
@@ -139,7 +139,7 @@ impl Shelf {
             }
             let Some(seat) = self.try_seat() else { break };
             drop(seat);
-            removed.extend(idle.backends.remove(index));
+            removed.extend(idle.backends.remove(index).map(|held| *held));
         }
         removed
     }

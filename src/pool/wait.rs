@@ -15,7 +15,7 @@ pub enum WaitEnd {
     /// Somebody interrupted it: a timeout, a cancel request, the console.
     Interrupted(Reason),
     /// PostgreSQL refuses the pool's logins, or has been away for longer than `server_login_retry`.
-    Failed(Failure),
+    Failed(Box<Failure>),
     /// The client went away.
     Gone,
 }
@@ -40,47 +40,64 @@ impl Pool {
     }
 
     async fn wait(self: &Arc<Self>, client: &ClientRecord, gone: &mut impl Waiting) -> Result<Lease, WaitEnd> {
+        let mut failed = pin!(self.failed.notified());
+        if let Some(failure) = self.hopeless() {
+            return Err(WaitEnd::Failed(Box::new(Failure { cached: true, ..failure })));
+        }
+        let _ticket = self.queue.enter(self.shared.clock.now());
         loop {
-            let failed = self.failed.notified();
-            if let Some(failure) = self.hopeless() {
-                return Err(WaitEnd::Failed(failure));
-            }
-            let _ticket = self.queue.enter(self.shared.clock.now());
-            self.asked.notify_one();
+            self.ask();
             let mut seat = pin!(self.shelf.seat());
-            let mut failed = pin!(failed);
             let seat = poll_fn(|cx| {
                 client.interrupt.register(cx.waker());
-                if let Some(reason) = client.interrupt.raised() {
-                    client.interrupt.clear();
-                    if reason != Reason::Notify {
-                        return Poll::Ready(Err(WaitEnd::Interrupted(reason)));
-                    }
-                    gone.notify();
+                if let Some(end) = interrupted(client, gone) {
+                    return Poll::Ready(Err(end));
                 }
                 if let Poll::Ready(seat) = seat.as_mut().poll(cx) {
                     return Poll::Ready(Ok(seat));
                 }
-                if failed.as_mut().poll(cx).is_ready() {
-                    return Poll::Ready(Ok(None));
+                // The place in the queue is kept over failures that may pass.
+                while failed.as_mut().poll(cx).is_ready() {
+                    if let Some(failure) = self.hopeless() {
+                        return Poll::Ready(Err(WaitEnd::Failed(Box::new(failure))));
+                    }
+                    failed.set(self.failed.notified());
                 }
                 gone.poll_gone(cx).map(|()| Err(WaitEnd::Gone))
             })
             .await?;
-            // Without a seat: opening failed; the next turn of the loop says whether for good.
-            let Some(lease) = seat.and_then(|seat| self.lease(seat)) else { continue };
-            let Some(mut lease) = lease.alive(true) else { continue };
-            let settings = self.settings.load_full();
-            if lease.check_due(&settings, self.shared.clock.now()) {
-                let query = settings.check_query.as_deref().unwrap_or_default();
-                if let Err(error) = lease.query(query, settings.spec.timeout).await {
-                    tracing::info!(%error, "server_check_query failed");
-                    continue;
-                }
+            let Some(lease) = seat.and_then(|seat| self.lease(seat)).and_then(|lease| lease.alive(true)) else {
+                continue;
+            };
+            if let Some(lease) = self.checked(lease).await {
+                return Ok(lease);
             }
-            return Ok(lease);
         }
     }
+
+    /// The lease after server_check_query where that is due; nothing where it fails, the backend is closed then.
+    async fn checked(&self, mut lease: Lease) -> Option<Lease> {
+        let settings = self.settings.load_full();
+        if lease.check_due(&settings, self.shared.clock.now())
+            && let Err(error) =
+                lease.query(settings.check_query.as_deref().unwrap_or_default(), settings.spec.timeout).await
+        {
+            tracing::info!(%error, "server_check_query failed");
+            return None;
+        }
+        Some(lease)
+    }
+}
+
+/// Takes note of what was raised meanwhile; answers the end of the wait, if it is one.
+fn interrupted(client: &ClientRecord, gone: &mut impl Waiting) -> Option<WaitEnd> {
+    let reason = client.interrupt.raised()?;
+    client.interrupt.clear();
+    if reason == Reason::Notify {
+        gone.notify();
+        return None;
+    }
+    Some(WaitEnd::Interrupted(reason))
 }
 
 /// The client's side of a wait.

@@ -1,11 +1,12 @@
 //! The slow ways to a backend and back: waiting for one, checking it, resetting it.
 
 use std::io;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
+use super::workspace::BUFFER;
 use super::{End, Session};
 use crate::net::Stream;
-use crate::pool::{Lease, PoolSettings, Reason, WaitEnd, Waiting};
+use crate::pool::{Lease, Phase, PoolSettings, Reason, WaitEnd, Waiting};
 use crate::wire::scan::Part;
 use crate::wire::sqlstate;
 use crate::wire::tag::front;
@@ -28,26 +29,36 @@ impl Session {
             }
         }
         // Many may wait: each keeps its bytes only, not the room to read more.
-        let bytes: Box<[u8]> = self.workspace.as_ref().map_or_else(Box::default, |held| held.up.unjudged().into());
+        let bytes = self.workspace.as_ref().map_or_else(Vec::new, |held| held.up.unjudged().to_vec());
         self.return_workspace();
-        let mut waiter = Waiter { stream: &mut self.stream, notice: Vec::new() };
+        let mut waiter = Waiter { stream: &mut self.stream, bytes, notice: Vec::new() };
         let result = self.pool.checkout(self.client.record(), &mut waiter).await;
-        let notice = std::mem::take(&mut waiter.notice);
+        let Waiter { bytes, notice, .. } = waiter;
         self.workspace.insert(self.workspaces.borrow()).up.restore(&bytes);
         drop(bytes);
         // What did not fit while it waited goes out before anything else does.
         self.stream.write_all(&notice).await.map_err(End::ClientBroke)?;
         match result {
+            Ok(lease) if self.client.record().interrupt.raised() == Some(Reason::Canceled) => {
+                // It came after the queue and before anything was sent.
+                lease.release();
+                self.refuse_canceled().await
+            }
             Ok(lease) => Ok(Some(lease)),
             Err(WaitEnd::Gone) => Err(End::ClientClosed),
-            Err(WaitEnd::Failed(failure)) => Err(End::Unavailable(Box::new(failure))),
-            Err(WaitEnd::Interrupted(Reason::Canceled)) => {
-                let report = Report::error(sqlstate::QUERY_CANCELED, "canceling statement due to user request")
-                    .detail("The statement was still waiting for a connection to PostgreSQL.");
-                self.refuse(&report).await.map(|()| None)
-            }
+            Err(WaitEnd::Failed(failure)) => Err(End::Unavailable(failure)),
+            Err(WaitEnd::Interrupted(Reason::Canceled)) => self.refuse_canceled().await,
             Err(WaitEnd::Interrupted(reason)) => Err(End::Interrupted(reason)),
         }
+    }
+
+    async fn refuse_canceled(&mut self) -> Result<Option<Lease>, End> {
+        let record = self.client.record();
+        record.interrupt.clear();
+        record.enter(Phase::Idle, self.pool.shared.clock.now());
+        let report = Report::error(sqlstate::QUERY_CANCELED, "canceling statement due to user request")
+            .detail("The statement was still waiting for a connection to PostgreSQL.");
+        self.refuse(&report).await.map(|()| None)
     }
 
     /// Answers the first request with an error instead of sending it on: a Query or FunctionCall by itself, an extended
@@ -104,13 +115,24 @@ pub(super) async fn reset(mut lease: Lease, settings: &PoolSettings) {
 /// The client's side of a wait for a backend.
 struct Waiter<'a> {
     stream: &'a mut Stream,
+    /// What it has sent and nobody has had yet; at most what a buffer holds.
+    bytes: Vec<u8>,
     /// What could not be sent of a notice.
     notice: Vec<u8>,
 }
 
 impl Waiting for &mut Waiter<'_> {
+    /// Reads on, within bounds: only behind what a client still sends can be seen that it has left.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.stream.poll_closed(cx)
+        let mut chunk = [0; 1024];
+        loop {
+            let room = chunk.len().min(BUFFER.saturating_sub(self.bytes.len()));
+            let Some(free) = chunk.get_mut(..room).filter(|free| !free.is_empty()) else { return Poll::Pending };
+            match ready!(self.stream.poll_read(cx, free)) {
+                Ok(0) | Err(_) => return Poll::Ready(()),
+                Ok(read) => self.bytes.extend_from_slice(chunk.get(..read).unwrap_or_default()),
+            }
+        }
     }
 
     fn notify(&mut self) {

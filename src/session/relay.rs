@@ -308,12 +308,18 @@ impl Judge<'_> {
             return Err(End::StatementMode);
         }
         self.tally.ready(status, !self.turn.waits_for_client(), self.record);
+        // The lease of a session lasts; its numbers should not wait for its end.
+        if self.mode == PoolMode::Session
+            && let Some(pool) = self.record.pool()
+        {
+            self.tally.settle(&pool.counters);
+        }
         Ok(Rest::Forward)
     }
 
     /// A command may have changed settings that PostgreSQL does not report; what we made of them is not known then.
     fn command(&mut self, body: &[u8]) {
-        if [&b"SET\0"[..], b"RESET\0", b"DISCARD ALL\0", b"ROLLBACK\0"].contains(&body) {
+        if [&b"SET\0"[..], b"RESET\0", b"DISCARD ALL\0"].contains(&body) {
             self.backend.state.extra = self.interner.forget(&self.backend.state.extra);
         }
     }

@@ -7,7 +7,7 @@ use super::Turn;
 
 /// Size of a buffer, bytes. Large results cost one system call per this much; pages that nothing was read into are
 /// never touched, so a small query does not pay for it in memory.
-const BUFFER: usize = 64 * 1024;
+pub(super) const BUFFER: usize = 64 * 1024;
 
 /// One direction's bytes: `[start..ready)` may be sent, `[ready..end)` was read but could not be judged yet.
 #[derive(Debug)]
@@ -125,6 +125,7 @@ impl Workspace {
 /// The workspaces that nobody uses at present.
 #[derive(Debug)]
 pub struct Workspaces {
+    #[expect(clippy::vec_box, reason = "a session holds one by its pointer; moving it in and out must not allocate")]
     free: Mutex<Vec<Box<Workspace>>>,
     keep: usize,
 }

@@ -165,13 +165,15 @@ mod tests {
 
     fn message(tag: u8, body: &[u8]) -> Vec<u8> {
         let mut out = vec![tag];
-        out.extend_from_slice(&(body.len() as u32 + 4).to_be_bytes());
+        out.extend_from_slice(&(u32::try_from(body.len() + 4).unwrap()).to_be_bytes());
         out.extend_from_slice(body);
         out
     }
 
+    type Read = (u8, Vec<u8>);
+
     /// Feeds `chunks` the way a relay does, keeping what was not consumed, and puts the messages together again.
-    fn reassemble(chunks: &[&[u8]], grammar: &Grammar) -> Result<Vec<(u8, Vec<u8>)>, Violation> {
+    fn reassemble(chunks: &[&[u8]], grammar: &Grammar) -> Result<Vec<Read>, Violation> {
         let mut scanner = Scanner::default();
         let (mut buf, mut messages, mut open) = (Vec::new(), Vec::new(), Vec::new());
         for chunk in chunks {

@@ -260,7 +260,8 @@ mod tests {
 
     #[test]
     fn options_become_settings() {
-        let cases: &[(&str, Option<&[(&str, &str)]>)] = &[
+        type Case = (&'static str, Option<&'static [(&'static str, &'static str)]>);
+        let cases: &[Case] = &[
             ("", Some(&[])),
             ("-c a=1", Some(&[("a", "1")])),
             ("-ca=1 --b-c=2", Some(&[("a", "1"), ("b_c", "2")])),

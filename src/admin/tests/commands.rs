@@ -1,9 +1,10 @@
 //! The commands that change something.
 
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::pool::Reason;
+use crate::pool::{Lease, Reason};
 
 #[tokio::test]
 async fn stats_users_only_look() {
@@ -78,15 +79,22 @@ async fn pause_and_its_kin_refuse_what_pgbouncer_refuses() {
     assert_eq!(flags, ["10", "01", "00"]);
 }
 
-/// A pool that is opening a backend at a PostgreSQL which never answers.
-async fn opening(pooler: &Pooler, listener: &TcpListener) -> Arc<Pool> {
+/// A pool with one backend, which is lent, at a PostgreSQL that has said no more than that it is ready.
+async fn lent(pooler: &Pooler, listener: &TcpListener) -> (Arc<Pool>, Lease) {
     let database = pooler.pools.config.load().database("busy").unwrap();
     let pool = pooler.pools.pool(&database, "alice");
     tokio::spawn(Arc::clone(&pool).run_connector(Arc::clone(&pooler.pools)));
-    let (socket, _) = listener.accept().await.unwrap();
+    let (mut socket, _) = listener.accept().await.unwrap();
+    socket.write_all(b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I").await.unwrap();
     std::mem::forget(socket);
+    let lease = loop {
+        match pool.try_checkout() {
+            Some(lease) => break lease,
+            None => tokio::task::yield_now().await,
+        }
+    };
     assert_eq!(pool.counts().total, 1);
-    pool
+    (pool, lease)
 }
 
 async fn busy() -> (Pooler, TcpListener) {
@@ -101,7 +109,7 @@ async fn busy() -> (Pooler, TcpListener) {
 #[tokio::test]
 async fn pause_waits_and_a_cancel_request_resumes() {
     let (pooler, listener) = busy().await;
-    opening(&pooler, &listener).await;
+    let _lent = lent(&pooler, &listener).await;
     let mut console = pooler.console(Role::Admin).await;
     for command in ["PAUSE", "PAUSE busy"] {
         console.send(&query(command)).await;
@@ -127,7 +135,7 @@ async fn pause_waits_and_a_cancel_request_resumes() {
 #[tokio::test]
 async fn a_waiting_pause_ends_with_its_client_but_stays_in_force() {
     let (pooler, listener) = busy().await;
-    opening(&pooler, &listener).await;
+    let _lent = lent(&pooler, &listener).await;
     let mut console = pooler.console(Role::Admin).await;
     console.send(&query("PAUSE")).await;
     while !pooler.pools.all_paused() {
@@ -141,15 +149,15 @@ async fn a_waiting_pause_ends_with_its_client_but_stays_in_force() {
 #[tokio::test]
 async fn pause_answers_when_the_last_backend_is_gone() {
     let (pooler, listener) = busy().await;
-    let pool = opening(&pooler, &listener).await;
+    let (pool, lease) = lent(&pooler, &listener).await;
     let mut console = pooler.console(Role::Admin).await;
     console.send(&query("PAUSE")).await;
     while !pooler.pools.all_paused() {
         tokio::task::yield_now().await;
     }
     assert_eq!(pool.counts().total, 1);
-    // The connector's end drops what it was opening.
-    pool.close();
+    // Given back, it is closed instead of being put on the shelf.
+    lease.release();
     assert_eq!(tags(&console.until_ready().await), "CZ");
     assert_eq!(pool.counts().total, 0);
 }
