@@ -302,3 +302,6 @@ impl Drop for Listing {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
