@@ -17,3 +17,4 @@ mod support;
 mod harness;
 mod layering;
 mod program;
+mod protocol;
