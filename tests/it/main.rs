@@ -16,5 +16,6 @@ mod support;
 
 mod harness;
 mod layering;
+mod modes;
 mod program;
 mod protocol;
