@@ -14,6 +14,7 @@
 
 mod support;
 
+mod cancel;
 mod harness;
 mod layering;
 mod modes;

@@ -31,7 +31,9 @@ impl Pair {
         cluster.sql("app", "create table marks (x int); grant all on marks to public");
         let pooler = Pooler::start(
             &cluster,
-            &format!("[pgpool]\npool_mode = \"{mode}\"\nworker_threads = {workers}\ndefault_pool_size = 1"),
+            &format!(
+                "[pgpool]\nauth_type = \"trust\"\npool_mode = \"{mode}\"\nworker_threads = {workers}\ndefault_pool_size = 1"
+            ),
         );
         let [first, second] = [(), ()].map(|()| pooler.login("alice", "alicepw", "app"));
         let console = pooler.console();
