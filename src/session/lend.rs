@@ -64,6 +64,8 @@ impl Session {
     /// Answers the first request with an error instead of sending it on: a Query or FunctionCall by itself, an extended
     /// query up to its Sync, as PostgreSQL would after an error (`protocol-flow.html`, "Extended Query").
     async fn refuse(&mut self, report: &Report) -> Result<(), End> {
+        // It does not wait any more, and the limits of a wait must not end it.
+        self.client.record().enter(Phase::Idle, self.pool.shared.clock.now());
         let mut out = Vec::new();
         report.write(&mut out);
         self.stream.write_all(&out).await.map_err(End::ClientBroke)?;

@@ -117,8 +117,8 @@ impl<'a> Relay<'a> {
             Poll::Ready(Ok(())) => return Poll::Ready(Ok(self.leaving)),
             Poll::Pending => {}
         }
-        if self.leaving && self.up_is_sent() && self.workspace.turn.waits_for_client() {
-            // It left with a transaction open: nothing that may be lent again.
+        if self.leaving && self.up_is_sent() && self.workspace.turn.needs_client() {
+            // It left with a transaction or a request open: nothing that may be lent again.
             return Poll::Ready(if self.over() { Ok(true) } else { Err(End::Goodbye) });
         }
         Poll::Pending

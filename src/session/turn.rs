@@ -99,6 +99,15 @@ impl Turn {
         !self.busy
     }
 
+    /// Whether no ReadyForQuery will come unless the client sends more: nothing is owed, a Sync is missing, or COPY FROM
+    /// STDIN has no end yet. A client that has said goodbye will not send it.
+    #[must_use]
+    pub fn needs_client(&self) -> bool {
+        let copying = self.copy_in && !self.owed.contains(&Owed::CopyEnd);
+        copying
+            || !self.owed.iter().any(|owed| matches!(owed, Owed::Query | Owed::Sync | Owed::Function | Owed::Settle))
+    }
+
     /// What the last ReadyForQuery said.
     #[must_use]
     pub fn status(&self) -> Status {

@@ -91,7 +91,7 @@ fn raw_client_shows_every_kind_of_message() {
     raw.read_until_ready();
     assert_eq!(raw.value("select sum(x) from t"), "3");
 
-    raw.send(&messages::function_call(1368, &["Ab"])); // ascii(text)
+    raw.send(&messages::function_call(1620, &["Ab"])); // ascii(text)
     raw.read_until_ready();
     raw.send(&messages::query("begin"));
     assert_eq!(raw.read_until_ready().last().unwrap().status(), 'T');

@@ -14,6 +14,9 @@
 
 mod support;
 
+mod cancel;
 mod harness;
 mod layering;
+mod modes;
 mod program;
+mod protocol;

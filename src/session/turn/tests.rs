@@ -296,6 +296,30 @@ impl Model {
     }
 }
 
+#[test]
+fn a_turn_that_cannot_end_without_the_client_says_so() {
+    for (script, needs) in [
+        ("", true),
+        ("> Q", false),
+        ("> Q < C Zt", true),
+        ("> F", false),
+        ("> P B E", true),
+        ("> P H < 1", true),
+        ("> P B E S", false),
+        ("> P B E S P", false),
+        ("> P B E S P < 1 2 C Zi", true),
+        ("> P H < E", true),
+        ("> P H < E > S", false),
+        ("> Q < G", true),
+        ("> Q < G > d", true),
+        ("> Q < G > d c", false),
+        ("> Q d c < G", false),
+        ("> Q < G > f < E", false),
+    ] {
+        assert_eq!(run(script).needs_client(), needs, "{script}");
+    }
+}
+
 proptest! {
     /// However far PostgreSQL lags behind the client, each of its answers is expected, and the turn is finished exactly
     /// when PostgreSQL is idle and has answered everything.

@@ -1,6 +1,7 @@
 //! A child process that logs to its standard error: its log is kept for assertions, and it never outlives its owner.
 
 use std::{
+    fs,
     io::{BufRead, BufReader},
     process::{Child, ChildStderr, Command, ExitStatus, Stdio},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
@@ -136,6 +137,13 @@ impl Log {
         self.lock().ended = true;
         self.grown.notify_all();
     }
+}
+
+/// A figure of /proc/PID/status in KiB: `VmRSS`, or `VmHWM`, the most that the former has been.
+pub(crate) fn memory_kib(pid: u32, figure: &str) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("read a process's status");
+    let line = status.lines().find_map(|line| line.strip_prefix(figure)?.strip_prefix(':')).expect("such a figure");
+    line.trim().trim_end_matches(" kB").parse().expect("a number of KiB")
 }
 
 /// Sends a signal to one process.
