@@ -42,6 +42,8 @@ pub struct Failure {
     pub retry_at: Micros,
     /// PostgreSQL refused the login as such.
     pub refused: bool,
+    /// The client that is told of it was queued when it happened; to others it is yesterday's news.
+    pub news: bool,
     /// SQLSTATE of PostgreSQL's refusal, else 08006.
     pub code: String,
     /// What went wrong, in PostgreSQL's words where it had some.
@@ -229,6 +231,7 @@ impl Pool {
             count: count.saturating_add(1),
             retry_at: now.saturating_add(u64::try_from(pause.as_micros()).unwrap_or(u64::MAX)),
             refused,
+            news: count == 0,
             code: "08006".to_owned(),
             message: error.to_string(),
             detail: String::new(),

@@ -70,7 +70,7 @@ fn seconds(time: std::time::Duration) -> String {
 /// What a client is told when no backend can be opened.
 #[must_use]
 pub fn failure_report(failure: &Failure) -> Report {
-    if failure.refused && failure.count <= 1 {
+    if failure.refused && failure.news {
         // PostgreSQL's own words, as if the client had connected by itself.
         let mut report = Report::new("FATAL", failure.code.clone(), failure.message.clone());
         report.detail.clone_from(&failure.detail);

@@ -40,11 +40,13 @@ impl Pool {
     }
 
     async fn wait(self: &Arc<Self>, client: &ClientRecord, gone: &mut impl Waiting) -> Result<Lease, WaitEnd> {
+        let mut queued = false;
         loop {
             let failed = self.failed.notified();
             if let Some(failure) = self.hopeless() {
-                return Err(WaitEnd::Failed(failure));
+                return Err(WaitEnd::Failed(Failure { news: failure.news || queued, ..failure }));
             }
+            queued = true;
             let _ticket = self.queue.enter(self.shared.clock.now());
             self.asked.notify_one();
             let mut seat = pin!(self.shelf.seat());
