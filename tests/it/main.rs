@@ -16,4 +16,5 @@ mod support;
 
 mod harness;
 mod layering;
+mod logins;
 mod program;
