@@ -16,5 +16,7 @@ mod support;
 
 mod harness;
 mod layering;
+mod limits;
+mod limits_clients;
 mod logins;
 mod program;

@@ -11,6 +11,7 @@ pub(crate) mod messages;
 pub(crate) mod pooler;
 pub(crate) mod process;
 pub(crate) mod programs;
+pub(crate) mod random;
 pub(crate) mod raw;
 pub(crate) mod reply;
 pub(crate) mod settings;
