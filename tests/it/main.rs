@@ -14,6 +14,8 @@
 
 mod support;
 
+mod clocks;
+mod clocks_backends;
 mod harness;
 mod layering;
 mod limits;
