@@ -111,7 +111,11 @@ impl Pool {
         let held_back = self.failure().is_some_and(|failure| now < failure.retry_at);
         work.starving.clear();
         if !held_back && !self.paused() {
-            let todo = plan(&self.view(now));
+            let mut view = self.view(now);
+            if self.missed.swap(false, Relaxed) {
+                view.waiting = view.waiting.max(1);
+            }
+            let todo = plan(&view);
             for _ in 0..todo.open {
                 let Some(permits) = self.permits(todo, pools, &mut work.starving) else { break };
                 work.openings.push(self.open(permits));

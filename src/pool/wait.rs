@@ -44,6 +44,9 @@ impl Pool {
         loop {
             let failed = self.failed.notified();
             if let Some(failure) = self.hopeless() {
+                // Nobody may be queued any more, but whether PostgreSQL is back has to be found out.
+                self.missed.store(true, std::sync::atomic::Ordering::Relaxed);
+                self.asked.notify_one();
                 return Err(WaitEnd::Failed(Failure { news: failure.news || queued, ..failure }));
             }
             queued = true;
