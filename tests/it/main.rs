@@ -16,6 +16,7 @@ mod support;
 
 mod clocks;
 mod clocks_backends;
+mod death;
 mod harness;
 mod layering;
 mod limits;
