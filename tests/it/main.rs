@@ -23,3 +23,4 @@ mod limits;
 mod limits_clients;
 mod logins;
 mod program;
+mod stress;
