@@ -52,7 +52,7 @@ pub enum ConnectError {
     #[error("{} {}: {}", .0.severity, .0.code, .0.message)]
     Refused(Box<Diagnostic>),
     /// We cannot or will not answer its request for authentication.
-    #[error("server login failed: {0}")]
+    #[error("{0}")]
     Authentication(#[from] AnswerError),
     /// It does not speak the protocol.
     #[error("protocol violation in login: {0}")]

@@ -112,7 +112,11 @@ impl Pool {
             // PAUSE is over when nothing is open; what is half open would only be closed.
             work.openings.clear();
         } else if !held_back {
-            let todo = plan(&self.view(now));
+            let mut view = self.view(now);
+            if self.missed.swap(false, Relaxed) {
+                view.waiting = view.waiting.max(1);
+            }
+            let todo = plan(&view);
             for _ in 0..todo.open {
                 let Some(permits) = self.permits(todo, pools, &mut work.starving) else { break };
                 work.openings.push(self.open(permits));
@@ -125,7 +129,7 @@ impl Pool {
     /// end and clients that come wake the connector.
     fn next_look(&self, now: Micros) -> Option<Duration> {
         let counts = self.counts();
-        if counts.waiting == 0 && counts.total >= self.settings.load().min {
+        if counts.waiting == 0 && counts.total >= self.settings.load().min && !self.missed.load(Relaxed) {
             return None;
         }
         let retry = |failure: Failure| Clock::between(now, failure.retry_at).clamp(Duration::from_millis(1), LOOK);

@@ -98,6 +98,8 @@ pub struct Pool {
     database_cap: Arc<Cap>,
     user_cap: Arc<Cap>,
     opening: AtomicU32,
+    /// A client was sent away at once because opening backends fails; it would have been glad of another try.
+    missed: AtomicBool,
     /// Wakes the connector.
     asked: Arc<Notify>,
     /// Wakes the waiting clients when opening backends has failed for good.

@@ -100,6 +100,7 @@ impl Pools {
             database_cap: self.database_backends.of(&key.database),
             user_cap: self.user_backends.of(&key.user),
             opening: std::sync::atomic::AtomicU32::new(0),
+            missed: std::sync::atomic::AtomicBool::new(false),
             asked: Arc::default(),
             failed: tokio::sync::Notify::new(),
             failure: Mutex::default(),

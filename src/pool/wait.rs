@@ -3,6 +3,7 @@
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
 
 use super::{ClientRecord, Failure, Lease, Phase, Pool, Reason};
@@ -31,7 +32,7 @@ impl Pool {
     /// [`WaitEnd`].
     pub async fn checkout(self: &Arc<Self>, client: &ClientRecord, mut gone: impl Waiting) -> Result<Lease, WaitEnd> {
         let start = self.shared.clock.now();
-        client.grace.store(0, std::sync::atomic::Ordering::Relaxed);
+        client.grace.store(0, Relaxed);
         client.enter(Phase::Waiting, start);
         let result = self.wait(client, &mut gone).await;
         let waited = Clock::between(start, self.shared.clock.now());
@@ -42,6 +43,9 @@ impl Pool {
     async fn wait(self: &Arc<Self>, client: &ClientRecord, gone: &mut impl Waiting) -> Result<Lease, WaitEnd> {
         let mut failed = pin!(self.failed.notified());
         if let Some(failure) = self.hopeless() {
+            // Nobody may be queued any more, but whether PostgreSQL is back has to be found out.
+            self.missed.store(true, Relaxed);
+            self.nudge();
             return Err(WaitEnd::Failed(Box::new(Failure { cached: true, ..failure })));
         }
         let _ticket = self.queue.enter(self.shared.clock.now());

@@ -15,8 +15,15 @@
 mod support;
 
 mod cancel;
+mod clocks;
+mod clocks_backends;
+mod death;
 mod harness;
 mod layering;
+mod limits;
+mod limits_clients;
+mod logins;
 mod modes;
 mod program;
 mod protocol;
+mod stress;

@@ -11,13 +11,16 @@ pub(crate) mod messages;
 pub(crate) mod pooler;
 pub(crate) mod process;
 pub(crate) mod programs;
+pub(crate) mod random;
 pub(crate) mod raw;
 pub(crate) mod reply;
 pub(crate) mod settings;
+pub(crate) mod table;
 pub(crate) mod template;
 pub(crate) mod wait;
 
 pub(crate) use cluster::{Cluster, Stop};
 pub(crate) use pooler::{Pooler, for_each_worker_count};
 pub(crate) use raw::Raw;
+pub(crate) use table::{Table, pool_number};
 pub(crate) use wait::eventually;

@@ -47,6 +47,16 @@ impl Pooler {
         Self::start_with(cluster, overrides, &[])
     }
 
+    /// The same with that many workers; `overrides` begins with settings of `[pgpool]`.
+    pub(crate) fn with_workers(cluster: &Cluster, workers: usize, overrides: &str) -> Self {
+        Self::start(cluster, &format!("[pgpool]\nworker_threads = {workers}\n{overrides}"))
+    }
+
+    /// The same with `auth_type = "trust"`: for tests of anything but logins, since SCRAM takes a while in debug builds.
+    pub(crate) fn trusting(cluster: &Cluster, workers: usize, overrides: &str) -> Self {
+        Self::with_workers(cluster, workers, &format!("auth_type = \"trust\"\n{overrides}"))
+    }
+
     /// The same with arguments before the file's name.
     pub(crate) fn start_with(cluster: &Cluster, overrides: &str, arguments: &[&str]) -> Self {
         let dir = tempfile::Builder::new().prefix("pgpool-it-").tempdir().expect("make a directory");
