@@ -96,10 +96,15 @@ async fn ask(mut arrival: Arrival<'_>, settings: Vec<(String, String)>) -> Resul
 }
 
 async fn lend(arrival: &mut Arrival<'_>) -> Result<Lease, Rejected> {
-    if let Some(lease) = arrival.pool.try_checkout() {
+    if let Some(lease) = arrival.pool.try_checkout(&arrival.pool.settings.load_full()) {
         return Ok(lease);
     }
     let record = arrival.client.record();
+    std::future::poll_fn(|cx| {
+        record.interrupt.register(cx.waker());
+        Poll::Ready(())
+    })
+    .await;
     let ended = match arrival.pool.checkout(record, Login(arrival.stream)).await {
         Ok(lease) => return Ok(lease),
         Err(ended) => ended,

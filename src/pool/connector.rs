@@ -18,7 +18,7 @@ use super::cap::Starving;
 use super::plan::{Plan, View, plan};
 use super::pools::Pools;
 use super::shelf::Held;
-use super::{Listing, Permit, Pool};
+use super::{Listing, Permit, Phase, Pool, Reason};
 use crate::backend::{Backend, BackendState, ConnectError, Identity, connect};
 use crate::net::{Clock, Micros};
 
@@ -95,7 +95,7 @@ impl Pool {
                     asked.set(self.asked.notified());
                     awake = true;
                 }
-                awake |= self.poll_openings(&mut work, cx);
+                awake |= self.poll_openings(&mut work, &pools, cx);
                 awake |= work.pause.as_mut().is_some_and(|pause| pause.as_mut().poll(cx).is_ready());
                 if awake { Poll::Ready(()) } else { Poll::Pending }
             })
@@ -199,7 +199,7 @@ impl Pool {
     }
 
     /// Takes in what the openings brought; says whether there was anything.
-    fn poll_openings(&self, work: &mut Work, cx: &mut Context<'_>) -> bool {
+    fn poll_openings(&self, work: &mut Work, pools: &Pools, cx: &mut Context<'_>) -> bool {
         let mut ended = Vec::new();
         work.openings.retain_mut(|opening| match opening.as_mut().poll(cx) {
             Poll::Ready(result) => {
@@ -212,7 +212,13 @@ impl Pool {
         for result in ended {
             match result {
                 Ok(held) => self.opened(held),
-                Err(error) => self.failed(&error),
+                Err(error) => {
+                    self.failed(&error);
+                    pools.clients.interrupt(Reason::ServerFailed, |client| {
+                        let ours = client.pool().is_some_and(|pool| std::ptr::eq(&raw const **pool, self));
+                        ours && client.phase() == Phase::Waiting
+                    });
+                }
             }
         }
         any
@@ -259,8 +265,6 @@ impl Pool {
         tracing::warn!(database = %self.key.database, user = %self.key.user, target = %self.settings.load().spec.target,
                        %error, failures = failure.count, ?pause, "cannot connect to server");
         *slot = Some(failure);
-        drop(slot);
-        self.failed.notify_waiters();
     }
 }
 

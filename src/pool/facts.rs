@@ -87,7 +87,7 @@ pub fn failure_report(failure: &Failure) -> Report {
 pub fn reason_report(reason: Reason) -> Option<Report> {
     let (code, message, hint) = match reason {
         Reason::Canceled => (sqlstate::QUERY_CANCELED, "canceling statement due to user request", ""),
-        Reason::Notify => return None,
+        Reason::Notify | Reason::ServerFailed => return None,
         Reason::QueryWaitTimeout => (
             sqlstate::TOO_MANY_CONNECTIONS,
             "query_wait_timeout",

@@ -31,6 +31,8 @@ reasons! {
     Canceled = 1,
     /// `query_wait_notify` has passed; the wait goes on.
     Notify = 2,
+    /// Opening a backend failed; the wait goes on unless there is no hope.
+    ServerFailed = 13,
     /// `query_wait_timeout`
     QueryWaitTimeout = 3,
     /// `query_timeout`
@@ -57,7 +59,7 @@ impl Reason {
     /// Whether the session goes on after it.
     #[must_use]
     pub fn passes(self) -> bool {
-        matches!(self, Reason::Canceled | Reason::Notify)
+        matches!(self, Reason::Canceled | Reason::Notify | Reason::ServerFailed)
     }
 }
 
@@ -69,11 +71,16 @@ pub struct Interrupt {
 }
 
 impl Interrupt {
-    /// Sets the reason and wakes the session. A reason that ends the session is not replaced.
+    /// Sets the reason and wakes the session. A reason that ends the session is not replaced, and a cancel request only
+    /// by one of those.
     pub fn raise(&self, reason: Reason) {
         let set = self.reason.fetch_update(AcqRel, Acquire, |present| {
-            let ends = Reason::from_u8(present).is_some_and(|present| !present.passes());
-            (!ends).then_some(reason as u8)
+            let yields = match Reason::from_u8(present) {
+                None | Some(Reason::Notify | Reason::ServerFailed) => true,
+                Some(Reason::Canceled) => !reason.passes(),
+                Some(_) => false,
+            };
+            yields.then_some(reason as u8)
         });
         if set.is_ok() {
             self.waker.wake();

@@ -46,12 +46,12 @@ impl Lease {
     /// This lease if its backend can be used, else nothing; the backend is closed then. `handed`: it comes straight from
     /// another session, so that the runtime may not have seen yet that it died.
     pub(super) fn alive(mut self, handed: bool) -> Option<Lease> {
-        let interner = &Arc::clone(&self.pool.shared).interner;
-        let backend = self.backend_mut();
-        if backend.record.close_needed() {
+        if self.held.backend.record.close_needed() {
             self.close();
             return None;
         }
+        let Lease { held, pool, .. } = &mut self;
+        let (backend, interner) = (&mut held.backend, &pool.shared.interner);
         let look = if handed { backend.settle_handed(interner) } else { backend.settle_idle(interner) };
         match look {
             Ok(()) => Some(self),
@@ -95,8 +95,7 @@ impl Lease {
     /// # Errors
     /// [`ExchangeError`]; `TimedOut` after `limit`.
     pub async fn query_bytes(&mut self, sql: &[u8], limit: Duration) -> Result<(), ExchangeError> {
-        let shared = Arc::clone(&self.pool.shared);
-        let run = self.backend_mut().query(sql, &shared.interner);
+        let run = self.held.backend.query(sql, &self.pool.shared.interner);
         tokio::time::timeout(limit, run)
             .await
             .unwrap_or_else(|_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()))
@@ -104,15 +103,19 @@ impl Lease {
 
     /// After a reset: the settings that we made are gone (`all`), or not known any more.
     pub fn forget_settings(&mut self, all: bool) {
-        let shared = Arc::clone(&self.pool.shared);
-        let state = &mut self.backend_mut().state;
-        state.extra = if all { shared.interner.collect([]) } else { shared.interner.forget(&state.extra) };
+        let (state, interner) = (&mut self.held.backend.state, &self.pool.shared.interner);
+        state.extra = if all { interner.collect([]) } else { interner.forget(&state.extra) };
     }
 
     /// Gives the backend back. The caller vouches for design's first invariant: nothing is owed, the last ReadyForQuery
     /// said idle, the read buffer is empty and no COPY is open.
-    pub fn release(mut self) {
-        let now = self.pool.shared.clock.now();
+    pub fn release(self) {
+        let (settings, now) = (self.pool.settings.load_full(), self.pool.shared.clock.now());
+        self.release_at(&settings, now);
+    }
+
+    /// [`Lease::release`] by a caller who knows the pool's settings and the time.
+    pub fn release_at(mut self, settings: &PoolSettings, now: Micros) {
         let backend = self.backend_mut();
         backend.idle_since = now;
         backend.used = true;
@@ -123,7 +126,7 @@ impl Lease {
             self.park();
             return;
         }
-        if self.expired(now) {
+        if self.expired(settings, now) {
             self.close();
             return;
         }
@@ -142,15 +145,14 @@ impl Lease {
         held.terminate();
     }
 
-    fn expired(&self, now: Micros) -> bool {
+    fn expired(&self, settings: &PoolSettings, now: Micros) -> bool {
         let record = &self.backend().record;
-        let settings = self.pool.settings.load();
         let over = settings.size > 0 && self.pool.size.used() > settings.size.saturating_add(settings.reserve);
         let used_once = settings.lifetime.is_zero();
         record.close_needed()
             || over
             || used_once
-            || expired(&settings, record.id, Clock::between(record.connected, now))
+            || expired(settings, record.id, Clock::between(record.connected, now))
     }
 
     /// Sets the lease aside until the cancel requests for its last query are over.

@@ -102,8 +102,6 @@ pub struct Pool {
     missed: AtomicBool,
     /// Wakes the connector.
     asked: Arc<Notify>,
-    /// Wakes the waiting clients when opening backends has failed for good.
-    failed: Notify,
     failure: Mutex<Option<Failure>>,
     /// What a new client of this pool starts with.
     welcome: Mutex<Option<State>>,
@@ -121,18 +119,19 @@ const ACCEPTED: usize = 1000;
 impl Pool {
     /// A lease of an idle backend, if one is there and nobody waits. Costs no system call.
     #[inline]
-    pub fn try_checkout(self: &Arc<Self>) -> Option<Lease> {
+    pub fn try_checkout(self: &Arc<Self>, settings: &PoolSettings) -> Option<Lease> {
         loop {
             let seat = self.shelf.try_seat()?;
-            let lease = self.lease(seat)?;
+            let lease = self.lease(seat, settings)?;
             if let Some(lease) = lease.alive(false) {
                 return Some(lease);
             }
         }
     }
 
-    fn lease(self: &Arc<Self>, seat: Taken) -> Option<Lease> {
-        let held = self.shelf.pick(self.settings.load().round_robin)?;
+    #[inline]
+    fn lease(self: &Arc<Self>, seat: Taken, settings: &PoolSettings) -> Option<Lease> {
+        let held = self.shelf.pick(settings.round_robin)?;
         Some(Lease::new(held, seat, Arc::clone(self)))
     }
 

@@ -102,7 +102,6 @@ impl Pools {
             opening: std::sync::atomic::AtomicU32::new(0),
             missed: std::sync::atomic::AtomicBool::new(false),
             asked: Arc::default(),
-            failed: tokio::sync::Notify::new(),
             failure: Mutex::default(),
             welcome: Mutex::default(),
             accepted: Mutex::default(),

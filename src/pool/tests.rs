@@ -128,7 +128,7 @@ impl Drop for Noted {
 /// One client: waits (and may be dropped meanwhile), holds, and ends its lease in some way.
 async fn turn(pool: Arc<Pool>, client: Arc<ClientRecord>, lent: Arc<Mutex<HashSet<u64>>>, mut random: Random) {
     let patience = Duration::from_micros(random.below(3_000));
-    let lease = match pool.try_checkout() {
+    let lease = match pool.try_checkout(&pool.settings.load_full()) {
         Some(lease) => lease,
         None => match timeout(patience, pool.checkout(&client, Patient)).await {
             Ok(Ok(lease)) => lease,
@@ -208,7 +208,7 @@ async fn whole(stage: &Stage) {
         let lease = timeout(Duration::from_secs(20), stage.pool.checkout(&client, Patient)).await;
         leases.push(lease.expect("the pool has lost a place").unwrap());
     }
-    assert!(stage.pool.try_checkout().is_none());
+    assert!(stage.pool.try_checkout(&stage.pool.settings.load_full()).is_none());
     let counts = stage.pool.counts();
     assert_eq!((counts.total, counts.idle, counts.waiting), (SIZE, 0, 0));
     let caps = [&stage.pool.size, &stage.pool.database_cap, &stage.pool.user_cap];

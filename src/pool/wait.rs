@@ -24,7 +24,8 @@ pub enum WaitEnd {
 impl Pool {
     /// A lease, waiting for it first come first served. `gone` resolves when the client leaves meanwhile.
     ///
-    /// The wait may be interrupted by [`Reason::Notify`]; `notify` is told and the place in the queue is kept.
+    /// The wait may be interrupted by [`Reason::Notify`]; `notify` is told and the place in the queue is kept. The
+    /// client's task must have registered itself with the client's interrupt.
     ///
     /// Cancel safety: safe; the place in the queue is lost, a backend that was on its way goes to the next.
     ///
@@ -41,7 +42,6 @@ impl Pool {
     }
 
     async fn wait(self: &Arc<Self>, client: &ClientRecord, gone: &mut impl Waiting) -> Result<Lease, WaitEnd> {
-        let mut failed = pin!(self.failed.notified());
         if let Some(failure) = self.hopeless() {
             // Nobody may be queued any more, but whether PostgreSQL is back has to be found out.
             self.missed.store(true, Relaxed);
@@ -53,24 +53,18 @@ impl Pool {
             self.ask();
             let mut seat = pin!(self.shelf.seat());
             let seat = poll_fn(|cx| {
-                client.interrupt.register(cx.waker());
-                if let Some(end) = interrupted(client, gone) {
+                if let Some(end) = self.interrupted(client, gone) {
                     return Poll::Ready(Err(end));
                 }
                 if let Poll::Ready(seat) = seat.as_mut().poll(cx) {
                     return Poll::Ready(Ok(seat));
                 }
-                // The place in the queue is kept over failures that may pass.
-                while failed.as_mut().poll(cx).is_ready() {
-                    if let Some(failure) = self.hopeless() {
-                        return Poll::Ready(Err(WaitEnd::Failed(Box::new(failure))));
-                    }
-                    failed.set(self.failed.notified());
-                }
                 gone.poll_gone(cx).map(|()| Err(WaitEnd::Gone))
             })
             .await?;
-            let Some(lease) = seat.and_then(|seat| self.lease(seat)).and_then(|lease| lease.alive(true)) else {
+            let Some(lease) =
+                seat.and_then(|seat| self.lease(seat, &self.settings.load())).and_then(|lease| lease.alive(true))
+            else {
                 continue;
             };
             if let Some(lease) = self.checked(lease).await {
@@ -91,17 +85,19 @@ impl Pool {
         }
         Some(lease)
     }
-}
 
-/// Takes note of what was raised meanwhile; answers the end of the wait, if it is one.
-fn interrupted(client: &ClientRecord, gone: &mut impl Waiting) -> Option<WaitEnd> {
-    let reason = client.interrupt.raised()?;
-    client.interrupt.clear();
-    if reason == Reason::Notify {
-        gone.notify();
-        return None;
+    /// Takes note of what was raised meanwhile; answers the end of the wait, if it is one. The place in the queue is
+    /// kept over failures that may pass.
+    fn interrupted(&self, client: &ClientRecord, gone: &mut impl Waiting) -> Option<WaitEnd> {
+        let reason = client.interrupt.raised()?;
+        client.interrupt.clear();
+        match reason {
+            Reason::Notify => gone.notify(),
+            Reason::ServerFailed => {}
+            ending => return Some(WaitEnd::Interrupted(ending)),
+        }
+        self.hopeless().map(|failure| WaitEnd::Failed(Box::new(failure)))
     }
-    Some(WaitEnd::Interrupted(reason))
 }
 
 /// The client's side of a wait.

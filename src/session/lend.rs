@@ -3,7 +3,7 @@
 use std::io;
 use std::task::{Context, Poll, ready};
 
-use super::workspace::BUFFER;
+use super::workspace::{BUFFER, Workspace};
 use super::{End, Session};
 use crate::net::Stream;
 use crate::pool::{Lease, Phase, PoolSettings, Reason, WaitEnd, Waiting};
@@ -28,13 +28,20 @@ impl Session {
                 Err(error) => tracing::info!(%error, "server_check_query failed"),
             }
         }
-        // Many may wait: each keeps its bytes only, not the room to read more.
-        let bytes = self.workspace.as_ref().map_or_else(Vec::new, |held| held.up.unjudged().to_vec());
-        self.return_workspace();
-        let mut waiter = Waiter { stream: &mut self.stream, bytes, notice: Vec::new() };
+        // Many may wait: each keeps its bytes only then, not the room to read more.
+        let crowded = self.workspace.as_ref().filter(|held| held.crowded);
+        let bytes = crowded.map(|held| held.up.unjudged().to_vec());
+        if bytes.is_some() {
+            self.return_workspace();
+        }
+        let workspace = self.workspace.as_deref_mut();
+        let mut waiter =
+            Waiter { stream: &mut self.stream, workspace, bytes: bytes.unwrap_or_default(), notice: Vec::new() };
         let result = self.pool.checkout(self.client.record(), &mut waiter).await;
         let Waiter { bytes, notice, .. } = waiter;
-        self.workspace.insert(self.workspaces.borrow()).up.restore(&bytes);
+        if self.workspace.is_none() {
+            self.workspace.insert(self.workspaces.borrow()).up.restore(&bytes);
+        }
         drop(bytes);
         // What did not fit while it waited goes out before anything else does.
         self.stream.write_all(&notice).await.map_err(End::ClientBroke)?;
@@ -117,7 +124,9 @@ pub(super) async fn reset(mut lease: Lease, settings: &PoolSettings) {
 /// The client's side of a wait for a backend.
 struct Waiter<'a> {
     stream: &'a mut Stream,
-    /// What it has sent and nobody has had yet; at most what a buffer holds.
+    /// Where what it sends is put.
+    workspace: Option<&'a mut Workspace>,
+    /// The same without a workspace; at most what a buffer holds.
     bytes: Vec<u8>,
     /// What could not be sent of a notice.
     notice: Vec<u8>,
@@ -126,6 +135,18 @@ struct Waiter<'a> {
 impl Waiting for &mut Waiter<'_> {
     /// Reads on, within bounds: only behind what a client still sends can be seen that it has left.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(workspace) = &mut self.workspace {
+            loop {
+                let room = workspace.up.room();
+                if room.is_empty() {
+                    return Poll::Pending;
+                }
+                match ready!(self.stream.poll_read(cx, room)) {
+                    Ok(0) | Err(_) => return Poll::Ready(()),
+                    Ok(read) => workspace.up.filled(read),
+                }
+            }
+        }
         let mut chunk = [0; 1024];
         loop {
             let room = chunk.len().min(BUFFER.saturating_sub(self.bytes.len()));

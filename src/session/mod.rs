@@ -112,10 +112,14 @@ impl Session {
     async fn turn(&mut self) -> Result<(), End> {
         poll_fn(|cx| self.poll_first_bytes(cx)).await?;
         let settings = self.pool.settings.load_full();
-        let lease = match self.pool.try_checkout() {
-            Some(lease) if !lease.check_due(&settings, self.pool.shared.clock.now()) => lease,
+        let now = self.tally.look();
+        let lease = match self.pool.try_checkout(&settings) {
+            Some(lease) if !lease.check_due(&settings, now) => lease,
             other => match Box::pin(self.wait_for_lease(other, &settings)).await? {
-                Some(lease) => lease,
+                Some(lease) => {
+                    self.tally.look();
+                    lease
+                }
                 // The client cancelled what it was queued for, and was told so.
                 None => return Ok(()),
             },
@@ -125,8 +129,7 @@ impl Session {
 
     /// Runs a turn on a lease and gives it back.
     async fn serve(&mut self, mut lease: Lease, settings: &PoolSettings) -> Result<(), End> {
-        self.tally.assigned();
-        lease.link(self.client.record(), self.pool.shared.clock.now());
+        lease.link(self.client.record(), self.tally.assigned());
         if lease.backend().state != self.state {
             Box::pin(self.settle(&mut lease, settings)).await?;
         } else {
@@ -149,7 +152,6 @@ impl Session {
 
     /// Relays one turn; answers whether the client has said goodbye.
     async fn relay(&mut self, lease: &mut Lease, settings: &PoolSettings) -> Result<bool, End> {
-        let shared = Arc::clone(&self.pool.shared);
         let Some(workspace) = self.workspace.as_mut() else { return Ok(false) };
         let parties = Parties {
             client: &mut self.stream,
@@ -157,7 +159,7 @@ impl Session {
             workspace,
             record: self.client.record(),
             tally: &mut self.tally,
-            interner: &shared.interner,
+            interner: &self.pool.shared.interner,
             scanner: &mut self.scanner,
         };
         let mut relay = Relay::new(parties, settings.mode, settings.max_packet);
@@ -188,7 +190,7 @@ impl Session {
     /// Gives the lease back, after server_reset_query where it is due.
     async fn give_back(&mut self, lease: Lease, settings: &PoolSettings) {
         if settings.reset_query.is_empty() {
-            lease.release();
+            lease.release_at(settings, self.tally.moment());
         } else {
             Box::pin(lend::reset(lease, settings)).await;
         }
@@ -279,6 +281,12 @@ impl Session {
         if let Some(workspace) = self.workspace.take() {
             self.workspaces.give_back(workspace);
         }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.return_workspace();
     }
 }
 

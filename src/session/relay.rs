@@ -109,17 +109,22 @@ impl<'a> Relay<'a> {
                 return Poll::Ready(Err(End::Interrupted(reason)));
             }
         }
-        if let Poll::Ready(Err(end)) = self.poll_up(cx) {
-            return Poll::Ready(Err(end));
-        }
+        // PostgreSQL's side first: the answer that ends a turn spares a look at the client.
         match self.poll_down(cx) {
             Poll::Ready(Err(end)) => return Poll::Ready(Err(end)),
             Poll::Ready(Ok(())) => return Poll::Ready(Ok(self.leaving)),
             Poll::Pending => {}
         }
+        if let Poll::Ready(Err(end)) = self.poll_up(cx) {
+            return Poll::Ready(Err(end));
+        }
+        if self.over() {
+            // What went up last is answered by nothing.
+            return Poll::Ready(Ok(self.leaving));
+        }
         if self.leaving && self.up_is_sent() && self.workspace.turn.needs_client() {
             // It left with a transaction or a request open: nothing that may be lent again.
-            return Poll::Ready(if self.over() { Ok(true) } else { Err(End::Goodbye) });
+            return Poll::Ready(Err(End::Goodbye));
         }
         Poll::Pending
     }

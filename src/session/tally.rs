@@ -27,6 +27,10 @@ pub(super) struct Tally {
     query_since: Micros,
     /// Start of the transaction under way, 0 for none.
     transaction_since: Micros,
+    /// The time when it was last looked at.
+    moment: Micros,
+    /// Whether that was for the request which comes next.
+    fresh: bool,
     clock: Clock,
 }
 
@@ -44,13 +48,28 @@ impl Tally {
             binds: 0,
             query_since: 0,
             transaction_since: 0,
+            moment: clock.now(),
+            fresh: false,
             clock,
         }
     }
 
-    /// A backend was lent.
-    pub(super) fn assigned(&mut self) {
+    /// Looks at the clock for the request that is about to begin.
+    pub(super) fn look(&mut self) -> Micros {
+        self.fresh = true;
+        self.moment = self.clock.now();
+        self.moment
+    }
+
+    /// The time when it was last looked at: the start of the turn, or the last ReadyForQuery.
+    pub(super) fn moment(&self) -> Micros {
+        self.moment
+    }
+
+    /// A backend was lent; answers when.
+    pub(super) fn assigned(&mut self) -> Micros {
         self.assignments += 1;
+        self.moment
     }
 
     /// A request begins.
@@ -63,7 +82,10 @@ impl Tally {
             _ => {}
         }
         if self.query_since == 0 {
-            let now = self.clock.now();
+            if !std::mem::take(&mut self.fresh) {
+                self.moment = self.clock.now();
+            }
+            let now = self.moment;
             self.query_since = now;
             record.request.store(now, Relaxed);
             if self.transaction_since == 0 {
@@ -78,6 +100,7 @@ impl Tally {
     #[inline]
     pub(super) fn ready(&mut self, status: Status, more: bool, record: &ClientRecord) {
         let now = self.clock.now();
+        self.moment = now;
         self.queries += 1;
         self.query_time += now.saturating_sub(self.query_since);
         self.query_since = if more { now } else { 0 };

@@ -1,6 +1,7 @@
 //! What a turn works with: a buffer per direction and the turn machine. Borrowed while data flows, so that an idle
 //! client owns none.
 
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
 use super::Turn;
@@ -110,6 +111,8 @@ pub(super) struct Workspace {
     pub(super) prefix_sent: usize,
     /// What is owed.
     pub(super) turn: Turn,
+    /// So many are borrowed that this one should not be kept while waiting.
+    pub(super) crowded: bool,
 }
 
 impl Workspace {
@@ -127,6 +130,7 @@ impl Workspace {
 pub struct Workspaces {
     #[expect(clippy::vec_box, reason = "a session holds one by its pointer; moving it in and out must not allocate")]
     free: Mutex<Vec<Box<Workspace>>>,
+    lent: AtomicUsize,
     keep: usize,
 }
 
@@ -134,27 +138,32 @@ impl Workspaces {
     /// Keeps at most `keep` for reuse.
     #[must_use]
     pub fn new(keep: usize) -> Workspaces {
-        Workspaces { free: Mutex::new(Vec::with_capacity(keep)), keep }
+        Workspaces { free: Mutex::new(Vec::with_capacity(keep)), lent: AtomicUsize::new(0), keep }
     }
 
     /// One to work with.
     pub(super) fn borrow(&self) -> Box<Workspace> {
         let free = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        free.unwrap_or_else(|| {
+        let lent = self.lent.fetch_add(1, Relaxed);
+        let mut workspace = free.unwrap_or_else(|| {
             Box::new(Workspace {
                 up: Buffer::new(),
                 down: Buffer::new(),
                 prefix: Vec::new(),
                 prefix_sent: 0,
                 turn: Turn::default(),
+                crowded: false,
             })
-        })
+        });
+        workspace.crowded = lent >= self.keep;
+        workspace
     }
 
     /// Gives one back.
     pub(super) fn give_back(&self, mut workspace: Box<Workspace>) {
         workspace.up.clear();
         workspace.prepare();
+        self.lent.fetch_sub(1, Relaxed);
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         if free.len() < self.keep {
             free.push(workspace);

@@ -88,7 +88,7 @@ async fn lent(pooler: &Pooler, listener: &TcpListener) -> (Arc<Pool>, Lease) {
     socket.write_all(b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I").await.unwrap();
     std::mem::forget(socket);
     let lease = loop {
-        match pool.try_checkout() {
+        match pool.try_checkout(&pool.settings.load_full()) {
             Some(lease) => break lease,
             None => tokio::task::yield_now().await,
         }
