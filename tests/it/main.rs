@@ -16,6 +16,8 @@ mod support;
 
 mod clocks;
 mod clocks_backends;
+mod console;
+mod console_commands;
 mod death;
 mod harness;
 mod layering;
@@ -23,4 +25,6 @@ mod limits;
 mod limits_clients;
 mod logins;
 mod program;
+mod reload;
+mod signals;
 mod stress;
