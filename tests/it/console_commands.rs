@@ -109,7 +109,7 @@ fn reconnect_renews_backends_as_they_are_released() {
         let new = idle.value("select pg_backend_pid()");
         assert!(new != shelved && new != kept);
         let old = Table::of(&mut console, "SHOW SERVERS").matching(&[("close_needed", "1")]).column("remote_pid");
-        assert_eq!(old, [kept.clone()]);
+        assert_eq!(old, [kept]);
         busy.query("commit").unwrap();
         console.query("WAIT_CLOSE").unwrap();
         eventually(SOON, "the old ones are gone", || cluster.backend_pids("alice") == [new.parse::<u32>().unwrap()]);
