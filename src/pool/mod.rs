@@ -224,6 +224,8 @@ impl Pool {
     /// Puts new settings in force; backends that no longer fit are closed as they come back.
     pub fn configure(&self, settings: PoolSettings, new_target: bool) {
         self.settings.store(Arc::new(settings));
+        // What has failed may have failed for the old settings.
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).take();
         if new_target {
             self.reconnect();
         }

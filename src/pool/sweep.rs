@@ -117,15 +117,20 @@ fn sweep_client(pools: &Pools, client: &ClientRecord, last: Micros, now: Micros)
 fn sweep_pool(pool: &Pool, now: Micros) {
     let settings = pool.settings.load();
     let interner = &pool.shared.interner;
-    let mut spare = pool.counts().total.saturating_sub(settings.min);
+    let total = pool.counts().total;
+    let mut spare = total.saturating_sub(settings.min);
+    let mut surplus = match settings.size {
+        0 => 0,
+        size => total.saturating_sub(size.saturating_add(settings.reserve)),
+    };
     pool.close_idle_mut(|held| {
         let record = &held.backend.record;
         let aged = expired(&settings, record.id, Clock::between(record.connected, now));
         let idle = Clock::between(held.backend.idle_since, now);
         let unused = !settings.idle_timeout.is_zero() && idle > settings.idle_timeout && spare > 0;
-        let over = settings.size > 0 && pool.size.used() > settings.size.saturating_add(settings.reserve);
-        let out = record.close_needed() || aged || unused || over || held.backend.settle_idle(interner).is_err();
+        let out = record.close_needed() || aged || unused || surplus > 0 || held.backend.settle_idle(interner).is_err();
         spare = spare.saturating_sub(u32::from(out));
+        surplus = surplus.saturating_sub(u32::from(out));
         out
     });
     pool.unpark();
