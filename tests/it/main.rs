@@ -20,3 +20,4 @@ mod layering;
 mod modes;
 mod program;
 mod protocol;
+mod settings;
