@@ -14,6 +14,7 @@
 
 mod support;
 
+mod bad_input;
 mod cancel;
 mod harness;
 mod layering;

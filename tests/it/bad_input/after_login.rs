@@ -1,0 +1,114 @@
+//! After the login: what is no message closes the connection, what is only a bad message is PostgreSQL's to refuse.
+
+use super::{Scene, assert_closed};
+use crate::support::{
+    Raw, for_each_worker_count,
+    messages::{copy_data, message, parse, query, sync},
+    reply::Message,
+};
+
+/// Types of messages that a client may send.
+const TYPES: &[u8; 14] = b"QPBDECSHFdcfXp";
+
+#[test]
+fn what_is_no_message_closes_the_connection() {
+    let scene = Scene::start("auth_type = \"trust\"");
+    scene.beside_an_innocent(|| {
+        for held in [false, true] {
+            for tag in [b'z', 0, 0xff, b'R', b'Z', b'p', b'\n'] {
+                let text = format!("invalid message type 0x{tag:02x}");
+                attack(&scene, held, &message(tag, b"abc"), &text);
+            }
+            for tag in TYPES[..13].iter().copied() {
+                for length in [0_u32, 3, 0x4000_0000, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff] {
+                    let text = format!("invalid message length {length} for type 0x{tag:02x}");
+                    attack(&scene, held, &[&[tag][..], &length.to_be_bytes()].concat(), &text);
+                }
+            }
+        }
+    });
+}
+
+/// One client sends `bytes`, with a transaction open or without, and is told `text`.
+fn attack(scene: &Scene, held: bool, bytes: &[u8], text: &str) {
+    let mut client = scene.pooler.login("alice", "alicepw", "app");
+    if held {
+        client.query("begin").unwrap();
+    }
+    client.send(bytes);
+    assert_closed(&mut client, "08P01", text, text);
+}
+
+#[test]
+fn what_postgresql_refuses_does_not_end_the_session() {
+    let scene = Scene::start("auth_type = \"trust\"");
+    scene.cluster.sql("app", "create table target (x int); grant all on target to public");
+    let bind = |rest: &[u8]| [parse("", "select $1::text", &[]), message(b'B', rest), sync()].concat();
+    let copying = |last: Vec<u8>| [query("copy target from stdin"), last].concat();
+    let flights: Vec<(Vec<u8>, usize)> = vec![
+        (bind(b""), 1),
+        (bind(b"\0"), 1),
+        (bind(b"\0\0\0\0"), 1),
+        (bind(b"\0\0\x7f\xff"), 1),
+        (bind(b"\0\0\0\0\xff\xff"), 1),
+        (bind(b"\0\0\0\0\0\x01\x7f\xff\xff\xff"), 1),
+        (bind(b"\0\0\0\0\0\x01\0\0\0\x09abc\0\0"), 1),
+        (bind(b"\0\0\0\0\0\x01\xff\xff\xff\xfe\0\0"), 1),
+        (bind(b"\0\0\0\0\0\x01\xff\xff\xff\xff\0\x09\0\0"), 1),
+        (bind(b"\0\0\0\0\0\x01\xff\xff\xff\xff\0\0trailing"), 1),
+        ([message(b'P', b""), sync()].concat(), 1),
+        ([message(b'P', b"\0select 1"), sync()].concat(), 1),
+        ([message(b'P', b"\0select 1\0\x7f\xff"), sync()].concat(), 1),
+        ([message(b'E', b"\0"), sync()].concat(), 1),
+        ([message(b'D', b"Zx\0"), sync()].concat(), 1),
+        ([message(b'C', b""), sync()].concat(), 1),
+        (message(b'S', b"x"), 1),
+        (message(b'Q', b""), 1),
+        (message(b'Q', b"select 1"), 1),
+        (message(b'Q', b"select 1\0select 2\0"), 1),
+        (message(b'Q', b"select '\xff\xfe'\0"), 1),
+        (message(b'Q', b"select '\xc3'\0"), 1),
+        ([message(b'P', &[&b"\0select '\xff'\0\0\0"[..]].concat()), sync()].concat(), 1),
+        (bind(b"\0\0\0\0\0\x01\0\0\0\x02\xc3\x28\0\0"), 1),
+        (message(b'F', b""), 1),
+        (message(b'F', b"\0\0\x06\x54\0\0\x7f\xff"), 1),
+        (copying([copy_data(b"\xff\n"), message(b'c', b"")].concat()), 1),
+        (copying(message(b'f', b"no end")), 1),
+    ];
+    for_each_worker_count(|_| {
+        let mut direct = Raw::login(scene.cluster.port(), "alice", "alicepw", "app");
+        let mut client = scene.pooler.login("alice", "alicepw", "app");
+        scene.beside_an_innocent(|| {
+            for (flight, count) in &flights {
+                eprintln!("{}", flight.escape_ascii());
+                let wanted = answers(&mut direct, flight, *count);
+                let given = answers(&mut client, flight, *count);
+                assert!(given == wanted, "{}:\n{given:?}\n{wanted:?}", flight.escape_ascii());
+                assert!(wanted.iter().any(|message| message.tag == b'E') || flight[0] == b'S', "{wanted:?}");
+                assert_eq!(client.value("select 1"), "1", "{}", flight.escape_ascii());
+            }
+        });
+        let error = client.query_extended("select convert_from($1::bytea, 'UTF8')", &[Some("\\xff")]).unwrap_err();
+        assert_eq!(error.code, "22021");
+    });
+}
+
+fn answers(client: &mut Raw, flight: &[u8], count: usize) -> Vec<Message> {
+    client.send(flight);
+    (0..count).flat_map(|_| client.read_until_ready()).collect()
+}
+
+#[test]
+fn clients_that_leave_within_a_message_cost_nothing() {
+    let scene = Scene::start("auth_type = \"trust\"");
+    scene.beside_an_innocent(|| {
+        for bytes in [&b"Q"[..], b"Q\0\0", b"Q\0\0\0\x20sel", b"P\0\0\xff\xff\0sel", b"Q\x3f\xff\xff\x00", b"d\0\0"] {
+            for _ in 0..5 {
+                let mut client = scene.pooler.login("alice", "alicepw", "app");
+                client.send(bytes);
+                drop(client);
+            }
+        }
+        assert_eq!(scene.pooler.login("alice", "alicepw", "app").value("select 1"), "1");
+    });
+}
