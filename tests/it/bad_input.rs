@@ -24,7 +24,7 @@ struct Scene {
 impl Scene {
     fn start(settings: &str) -> Self {
         let cluster = Cluster::start();
-        let pooler = Pooler::start(&cluster, &format!("[pgpool]\ndefault_pool_size = 3\n{settings}"));
+        let pooler = Pooler::start(&cluster, &format!("[pgpool]\n{settings}"));
         Self { cluster, pooler }
     }
 
