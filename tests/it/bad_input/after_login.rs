@@ -3,7 +3,7 @@
 use super::{Scene, assert_closed};
 use crate::support::{
     Raw, for_each_worker_count,
-    messages::{copy_data, message, parse, query, sync},
+    messages::{bind as bind_message, copy_data, copy_done, copy_fail, execute, message, parse, query, sync},
     reply::{Message, tags},
 };
 
@@ -150,4 +150,36 @@ fn clients_that_leave_within_a_message_cost_nothing() {
         }
         assert_eq!(scene.pooler.login("alice", "alicepw", "app").value("select 1"), "1");
     });
+}
+
+/// A Sync behind data that PostgreSQL refuses is answered, one within a COPY is not, and which of the two it was cannot be
+/// known of a Sync that was sent before the COPY was under way. Whatever becomes of the one who does that, the next
+/// client gets its own answers.
+#[test]
+fn a_sync_within_copy_in_does_not_shift_the_answers_of_others() {
+    let scene = Scene::start("auth_type = \"trust\"\ndefault_pool_size = 1");
+    scene.cluster.sql("app", "create table target (x int); grant all on target to public");
+    let mut next = scene.pooler.login("alice", "alicepw", "app");
+    let copy = "copy target from stdin";
+    let by_extended = [parse("", copy, &[]), bind_message("", "", &[]), execute("", 0)].concat();
+    for flight in [
+        [query(copy), copy_data(b"bad\n"), sync(), copy_done()],
+        [query(copy), copy_data(b"bad\n"), [sync(), sync()].concat(), copy_done()],
+        [query(copy), copy_data(b"bad\n"), sync(), copy_fail("no")],
+        [by_extended.clone(), copy_data(b"bad\n"), sync(), [copy_done(), sync()].concat()],
+        [by_extended, copy_data(b"bad\n"), [sync(), sync()].concat(), copy_fail("no")],
+    ] {
+        for round in 0..10 {
+            let mut client = scene.pooler.login("alice", "alicepw", "app");
+            client.send(&flight.concat());
+            assert_eq!(client.expect_error().code, "22P02");
+            let wanted = format!("round {round}");
+            // The backend is this client's until its COPY is over, or has been closed.
+            next.send(&query(&format!("select '{wanted}'")));
+            drop(client);
+            let answer = next.read_until_ready();
+            assert_eq!(tags(&answer), "TDCZ", "{}", flight.concat().escape_ascii());
+            assert_eq!(answer[1].row(), [Some(wanted)]);
+        }
+    }
 }
