@@ -20,7 +20,7 @@ use super::show::{Answer, show};
 use super::{ConsoleEnd, Context, Role, fakes, message};
 use crate::metrics::add;
 use crate::net::{Micros, Stream};
-use crate::pool::{ClientRecord, Phase, Reason};
+use crate::pool::{ClientRecord, Phase, reason_report};
 use crate::wire::sqlstate;
 use crate::wire::tag::front;
 use crate::wire::write::Report;
@@ -47,20 +47,7 @@ fn farewell(end: &ConsoleEnd) -> Option<Report> {
     match end {
         ConsoleEnd::Terminated | ConsoleEnd::Closed | ConsoleEnd::Lost(_) | ConsoleEnd::Shutdown => None,
         ConsoleEnd::Violation(what) => Some(Report::fatal(sqlstate::PROTOCOL_VIOLATION, what.as_str())),
-        ConsoleEnd::Interrupted(reason) => Some(match reason {
-            Reason::Killed => Report::fatal(sqlstate::ADMIN_SHUTDOWN, "admin forced disconnect"),
-            Reason::DatabaseRemoved => Report::fatal(sqlstate::ADMIN_SHUTDOWN, "database removed"),
-            Reason::ServerShutdown => Report::fatal(sqlstate::ADMIN_SHUTDOWN, "server shutting down"),
-            Reason::ClientIdleTimeout => Report::fatal(sqlstate::IDLE_SESSION_TIMEOUT, "client_idle_timeout"),
-            Reason::LoginTimeout => Report::fatal(sqlstate::ADMIN_SHUTDOWN, "client_login_timeout"),
-            Reason::Shutdown
-            | Reason::Canceled
-            | Reason::Notify
-            | Reason::QueryWaitTimeout
-            | Reason::QueryTimeout
-            | Reason::IdleTransactionTimeout
-            | Reason::TransactionTimeout => Report::fatal(sqlstate::ADMIN_SHUTDOWN, "pooler is shutting down"),
-        }),
+        ConsoleEnd::Interrupted(reason) => reason_report(*reason),
     }
 }
 

@@ -140,7 +140,11 @@ impl Session {
         match result {
             Ok(leaving) => {
                 self.keep_settings(&lease);
-                self.give_back(lease, settings).await;
+                if self.workspace.as_ref().is_some_and(|workspace| workspace.turn.doubtful()) {
+                    lease.close();
+                } else {
+                    self.give_back(lease, settings).await;
+                }
                 self.tally.settle(&self.pool.counters);
                 self.flush_down().await?;
                 if leaving { Err(End::Goodbye) } else { Ok(()) }

@@ -67,11 +67,20 @@ pub struct Turn {
     copy_in: bool,
     /// PostgreSQL ignores everything up to a Sync that the client has not sent yet.
     skipping: bool,
+    /// A request was sent before PostgreSQL told of a COPY that then failed: it was either read over or will be answered.
+    doubtful: bool,
 }
 
 impl Default for Turn {
     fn default() -> Self {
-        Turn { owed: VecDeque::with_capacity(16), status: Status::Idle, busy: false, copy_in: false, skipping: false }
+        Turn {
+            owed: VecDeque::with_capacity(16),
+            status: Status::Idle,
+            busy: false,
+            copy_in: false,
+            skipping: false,
+            doubtful: false,
+        }
     }
 }
 
@@ -84,6 +93,7 @@ impl Turn {
         self.busy = false;
         self.copy_in = false;
         self.skipping = false;
+        self.doubtful = false;
     }
 
     /// Whether the backend may go to somebody else.
@@ -91,6 +101,12 @@ impl Turn {
     #[must_use]
     pub fn finished(&self) -> bool {
         !self.busy && self.status == Status::Idle && self.owed.is_empty() && !self.copy_in && !self.skipping
+    }
+
+    /// Whether an answer may still come that is not owed, so that the backend must be closed when the turn is over.
+    #[must_use]
+    pub fn doubtful(&self) -> bool {
+        self.doubtful
     }
 
     /// Whether PostgreSQL is waiting for the client: nothing is owed, and all that was sent is answered.
@@ -265,6 +281,7 @@ impl Turn {
     fn forget_copy_syncs(&mut self, index: usize) {
         let end = self.owed.iter().position(|&owed| owed == Owed::CopyEnd);
         let end = end.map_or(self.owed.len(), |end| end + 1);
+        self.doubtful |= self.owed.iter().take(end).skip(1).any(|&owed| owed != Owed::CopyEnd);
         self.owed.drain(index.min(end)..end);
     }
 }

@@ -103,9 +103,11 @@ pub fn front_limit(tag: u8) -> Option<u32> {
         | front::COPY_FAIL
         | front::DESCRIBE
         | front::EXECUTE
-        | front::FLUSH
         | front::SYNC
         | front::TERMINATE => Some(SMALL),
+        // Nothing answers a Flush, so the error that PostgreSQL has for one with a body could not be told from one that
+        // belongs to something else; PostgreSQL would then skip to a Sync that nobody may send.
+        front::FLUSH => Some(4),
         _ => None,
     }
 }

@@ -14,6 +14,7 @@
 
 mod support;
 
+mod bad_input;
 mod cancel;
 mod clocks;
 mod clocks_backends;
@@ -29,5 +30,6 @@ mod modes;
 mod program;
 mod protocol;
 mod reload;
+mod settings;
 mod signals;
 mod stress;
