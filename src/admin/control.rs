@@ -3,7 +3,7 @@
 //! Everything is done through the pools' own flags and the clients' interrupts; sessions are never touched. Effects,
 //! refusals and tags are PgBouncer's.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::link::{Link, Pause};
@@ -230,6 +230,7 @@ pub(super) async fn shutdown(context: &Context, link: &mut Link<'_>, how: Shutdo
 /// SET, until the next RELOAD.
 pub(super) fn set(context: &Context, name: &str, value: &str) -> Result<Answer, Report> {
     let pools = &context.pools;
+    let _configuring = pools.configuring.lock().unwrap_or_else(PoisonError::into_inner);
     let mut config = Config::clone(&pools.config.load());
     config.general.set(name, value).map_err(|error| refusal(error.to_string()).hint("SHOW CONFIG lists all."))?;
     tracing::info!(setting = name, "console command SET issued");

@@ -12,7 +12,8 @@ use crate::wire::write;
 
 /// Asks PostgreSQL to cancel what this backend runs, and waits until PostgreSQL has done so or `limit` has passed.
 ///
-/// The caller has announced the cancel ([`BackendRecord::announce_cancel`]) and takes it back afterwards.
+/// The caller has announced the cancel ([`BackendRecord::announce_cancel`]). Where the request was written and nobody
+/// knows when it takes effect, the backend is marked for closing, so that it cannot hit a later client's query.
 ///
 /// # Errors
 /// The system's error; `TimedOut` after `limit`.
@@ -21,11 +22,22 @@ pub async fn cancel(record: &BackendRecord, options: &SocketOptions, limit: Dura
         let mut stream = connect_to(&record.endpoint, options).await?;
         let mut out = Vec::with_capacity(16);
         write::cancel_request(&mut out, record.process_id, &record.secret);
+        // From here on only PostgreSQL's orderly end of the connection tells that the signal was sent.
+        let doubt = Doubt(record);
         stream.write_all(&out).await?;
         let mut byte = [0];
-        // Zero bytes or a reset: either way the postmaster's child is done.
-        let _ = std::future::poll_fn(|cx| stream.poll_read(cx, &mut byte)).await;
+        std::future::poll_fn(|cx| stream.poll_read(cx, &mut byte)).await?;
+        std::mem::forget(doubt);
         Ok(())
     };
     tokio::time::timeout(limit, attempt).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+/// Marks a backend for closing when it is dropped.
+struct Doubt<'a>(&'a BackendRecord);
+
+impl Drop for Doubt<'_> {
+    fn drop(&mut self) {
+        self.0.need_close();
+    }
 }

@@ -96,7 +96,7 @@ pub async fn connect(spec: &Spec, who: Identity, interner: &Interner, clock: &Cl
 }
 
 async fn log_in(spec: &Spec, who: Identity, interner: &Interner, clock: &Clock) -> Result<Backend, ConnectError> {
-    let (mut stream, endpoint) = open(&spec.target, &spec.socket).await?;
+    let (mut stream, endpoint) = open(&spec.target, &spec.socket, spec.timeout).await?;
     stream.write_all(&startup(spec)).await?;
     let mut messages = Messages::with(login_limit);
     let mut answerer = Answerer::new(&spec.user, spec.secret.clone());
@@ -132,7 +132,7 @@ async fn log_in(spec: &Spec, who: Identity, interner: &Interner, clock: &Clock) 
     }
     let reported = interner.collect(reported.iter().map(|(name, value)| (name.as_str(), value.as_slice())));
     let state = State { reported, extra: interner.collect([]) };
-    Ok(Backend { stream, state, idle_since: record.connected, record: Arc::new(record), used: false })
+    Ok(Backend { stream, state, idle_since: clock.now(), record: Arc::new(record) })
 }
 
 fn startup(spec: &Spec) -> Vec<u8> {

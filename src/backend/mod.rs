@@ -35,8 +35,6 @@ pub struct Backend {
     pub record: Arc<BackendRecord>,
     /// When it was last given back.
     pub idle_since: Micros,
-    /// Whether it has served a client since it was last reset.
-    pub used: bool,
 }
 
 /// Why an idle backend cannot be used any more.

@@ -38,7 +38,7 @@ pub struct BackendRecord {
     pub process_id: u32,
     /// Secret for cancel requests.
     pub secret: Box<[u8]>,
-    /// When its login was finished.
+    /// When it was opened.
     pub connected: Micros,
     /// When it was last lent.
     pub request: AtomicU64,
@@ -116,16 +116,13 @@ impl BackendRecord {
         self.link.store(client, Relaxed);
     }
 
-    /// Announces a cancel request. The caller then makes sure that the query to be cancelled still runs, and calls
-    /// [`BackendRecord::cancel_over`] in any case. Together with the owner, who unlinks its client first and looks for
-    /// announcements afterwards, one of the two always sees the other (both orders are sequentially consistent).
-    pub fn announce_cancel(&self) {
+    /// Announces a cancel request, for as long as the value lasts. The caller then makes sure that the query to be
+    /// cancelled still runs. Together with the owner, who unlinks its client first and looks for announcements
+    /// afterwards, one of the two always sees the other (both orders are sequentially consistent).
+    #[must_use]
+    pub fn announce_cancel(&self) -> Announced<'_> {
         self.cancels.fetch_add(1, SeqCst);
-    }
-
-    /// Takes an announcement back.
-    pub fn cancel_over(&self) {
-        self.cancels.fetch_sub(1, SeqCst);
+        Announced(self)
     }
 
     /// Whether a cancel request is under way; such a backend must not be lent to another client.
@@ -138,5 +135,15 @@ impl BackendRecord {
         self.process_id = process_id;
         self.secret = secret.into();
         self
+    }
+}
+
+/// A cancel request that is under way to a backend.
+#[derive(Debug)]
+pub struct Announced<'a>(&'a BackendRecord);
+
+impl Drop for Announced<'_> {
+    fn drop(&mut self) {
+        self.0.cancels.fetch_sub(1, SeqCst);
     }
 }

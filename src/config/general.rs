@@ -37,7 +37,7 @@ settings! {
     /// Shape of a log line: text or json.
     log_format: LogFormat as OneOf<LogFormat> = LogFormat::Text, Boot;
     /// How much more to log, 0 to 3; -v on the command line adds to it.
-    verbose: u8 as Within<u8, 0, 3> = 0, Reload;
+    verbose: u8 as Within<u8, 0, 3> = 0, Boot;
     /// Log each client login and each new connection to PostgreSQL.
     log_connections: bool as Flag = true, Reload;
     /// Log each end of a connection, with its reason.

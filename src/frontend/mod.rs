@@ -127,6 +127,8 @@ pub async fn admit(
     if is_console(&startup) {
         return console(gate, &config, stream, client, proof).await;
     }
+    // A reload may have come during the login.
+    let config = gate.pools.config.load_full();
     session(gate, &config, stream, client, Newcomer { startup, proof, early: intake.left_over() }).await
 }
 
@@ -269,6 +271,9 @@ async fn session(
     }
     let pool = gate.pools.pool(&database, &startup.user);
     client.record().join(&pool);
+    if pool.is_closed() {
+        return Err(Rejected::Told(Report::fatal(sqlstate::ADMIN_SHUTDOWN, "database removed")));
+    }
     let state = settings::first_settings(gate, config, stream, &client, &startup).await?;
     let mut out = BytesMut::new();
     proof.welcome(&mut out)?;

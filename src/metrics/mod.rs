@@ -56,9 +56,9 @@ counters! {
     query_time,
     /// Time that clients waited for a backend, microseconds; also waits that ended without one.
     wait_time,
-    /// Named Parse messages from clients.
+    /// Parse messages from clients.
     client_parse_count,
-    /// Named Parse messages sent to PostgreSQL.
+    /// Parse messages of the pooler's own to PostgreSQL.
     server_parse_count,
     /// Bind messages from clients.
     bind_count,

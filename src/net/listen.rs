@@ -52,6 +52,15 @@ impl Listener {
         }
     }
 
+    /// The file of a unix socket.
+    #[must_use]
+    pub fn file(&self) -> Option<PathBuf> {
+        match self {
+            Listener::Tcp(_) => None,
+            Listener::Unix { path, .. } => Some(path.clone()),
+        }
+    }
+
     /// The address that it listens on, with the port that the system chose where 0 was asked for.
     #[must_use]
     pub fn endpoint(&self) -> Option<Endpoint> {

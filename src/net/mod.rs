@@ -106,11 +106,12 @@ pub struct SocketOptions {
     pub user_timeout: Duration,
 }
 
-/// Opens a connection, trying every address that the name has, in the resolver's order.
+/// Opens a connection, trying every address that the name has, in the resolver's order; each gets its share of `limit`,
+/// so that one that does not answer leaves time for the others.
 ///
 /// # Errors
 /// The last address's error, or the resolver's.
-pub async fn connect(target: &Target, options: &SocketOptions) -> io::Result<(Stream, Endpoint)> {
+pub async fn connect(target: &Target, options: &SocketOptions, limit: Duration) -> io::Result<(Stream, Endpoint)> {
     match target {
         Target::Unix { path, port } => {
             let stream = UnixStream::connect(path).await?;
@@ -118,10 +119,14 @@ pub async fn connect(target: &Target, options: &SocketOptions) -> io::Result<(St
         }
         Target::Tcp { host, port } => {
             let mut failure = io::Error::new(io::ErrorKind::NotFound, "name has no address");
-            for addr in lookup_host((host.as_str(), *port)).await? {
-                match connect_to(&Endpoint::Tcp(addr), options).await {
-                    Ok(stream) => return Ok((stream, Endpoint::Tcp(addr))),
-                    Err(error) => failure = error,
+            let addresses: Vec<_> = lookup_host((host.as_str(), *port)).await?.collect();
+            let share = limit / u32::try_from(addresses.len()).unwrap_or(1).max(1);
+            for addr in addresses {
+                let endpoint = Endpoint::Tcp(addr);
+                match tokio::time::timeout(share, connect_to(&endpoint, options)).await {
+                    Ok(Ok(stream)) => return Ok((stream, endpoint)),
+                    Ok(Err(error)) => failure = error,
+                    Err(_) => failure = io::ErrorKind::TimedOut.into(),
                 }
             }
             Err(failure)

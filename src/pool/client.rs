@@ -145,6 +145,13 @@ impl ClientRecord {
         let _ = self.pool.set(Arc::clone(pool));
     }
 
+    /// The span of its log lines.
+    #[must_use]
+    pub fn span(&self) -> tracing::Span {
+        let ClientIdentity { user, database, peer, .. } = &self.identity;
+        tracing::info_span!("client", id = self.id, %database, %user, %peer)
+    }
+
     /// Publishes its settings, for the console's `application_name`.
     pub fn publish(&self, settings: &Settings) {
         *self.settings.lock().unwrap_or_else(PoisonError::into_inner) = Some(settings.clone());

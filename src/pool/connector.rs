@@ -24,8 +24,11 @@ use crate::net::{Clock, Micros};
 
 /// Most backends that one pool opens at the same time.
 const PARALLEL: u32 = 8;
-/// First pause after trouble that may pass; it doubles up to `server_login_retry`.
+/// First pause after trouble that may pass; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
+/// Longest such pause, if `server_login_retry` is not shorter: the clients that are queued should not wait much longer
+/// than PostgreSQL is away.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// How often the connector looks by itself: for `min_pool_size` and `reserve_pool_timeout`.
 const LOOK: Duration = Duration::from_millis(250);
 
@@ -74,13 +77,10 @@ impl Pool {
         if self.size.used() > self.opening.load(Relaxed) || self.paused() {
             return None;
         }
-        let now = self.shared.clock.now();
-        let hopeless = if failure.refused {
-            now < failure.retry_at
-        } else {
-            Clock::between(failure.since, now) > self.settings.load().login_retry
-        };
-        hopeless.then_some(failure)
+        // After the pause somebody has to be queued, or nobody would try again.
+        let pausing = self.shared.clock.now() < failure.retry_at;
+        let lasting = Clock::between(failure.since, failure.last) > self.settings.load().login_retry;
+        (pausing && (failure.refused || lasting)).then_some(failure)
     }
 
     /// Opens backends until the pool is closed. `pools` are the siblings whose idle backends may be evicted.
@@ -112,11 +112,7 @@ impl Pool {
             // PAUSE is over when nothing is open; what is half open would only be closed.
             work.openings.clear();
         } else if !held_back {
-            let mut view = self.view(now);
-            if self.missed.swap(false, Relaxed) {
-                view.waiting = view.waiting.max(1);
-            }
-            let todo = plan(&view);
+            let todo = plan(&self.view(now));
             for _ in 0..todo.open {
                 let Some(permits) = self.permits(todo, pools, &mut work.starving) else { break };
                 work.openings.push(self.open(permits));
@@ -129,7 +125,7 @@ impl Pool {
     /// end and clients that come wake the connector.
     fn next_look(&self, now: Micros) -> Option<Duration> {
         let counts = self.counts();
-        if counts.waiting == 0 && counts.total >= self.settings.load().min && !self.missed.load(Relaxed) {
+        if counts.waiting == 0 && counts.total >= self.settings.load().min {
             return None;
         }
         let retry = |failure: Failure| Clock::between(now, failure.retry_at).clamp(Duration::from_millis(1), LOOK);
@@ -227,8 +223,10 @@ impl Pool {
     fn opened(&self, held: Box<Held>) {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Backend { record, state, .. } = &held.backend;
-        tracing::info!(database = %record.database, user = %record.user, id = record.id, address = %record.endpoint,
-                       pid = record.process_id, "new connection to server");
+        if self.settings.load().log_connections {
+            tracing::info!(database = %record.database, user = %record.user, id = record.id,
+                           address = %record.endpoint, pid = record.process_id, "new connection to server");
+        }
         record.set_state(BackendState::Idle);
         self.welcome.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| state.clone());
         if let Err(held) = self.shelf.add(held) {
@@ -242,7 +240,13 @@ impl Pool {
         let retry = self.settings.load().login_retry;
         let refused = !error.may_pass();
         let mut slot = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
-        let (since, count) = slot.as_ref().map_or((now, 0), |known| (known.since, known.count));
+        // Failures of one round count once, and long after the last round another story begins.
+        let known = slot.as_ref().filter(|known| Clock::between(known.retry_at, now) <= retry.max(LONGEST_PAUSE));
+        let (since, count) = match known {
+            Some(known) if now < known.retry_at => (known.since, known.count.saturating_sub(1)),
+            Some(known) => (known.since, known.count),
+            None => (now, 0),
+        };
         let pause = if refused { retry } else { passing_pause(count, retry) };
         let mut failure = Failure {
             since,
@@ -270,7 +274,7 @@ impl Pool {
 
 /// The pause after `count` failures in a row: doubling, and a quarter more or less so that pools do not march in step.
 fn passing_pause(count: u32, most: Duration) -> Duration {
-    let pause = FIRST_PAUSE.saturating_mul(1 << count.min(16)).min(most);
+    let pause = FIRST_PAUSE.saturating_mul(1 << count.min(16)).min(most.min(LONGEST_PAUSE)).max(FIRST_PAUSE);
     let mut random = [0u8];
     // Without entropy there is no jitter, which is no reason to fail.
     let _ = getrandom::fill(&mut random);

@@ -12,6 +12,9 @@ use super::{ClientRecord, Pool, PoolSettings};
 use crate::backend::{Backend, BackendState, ExchangeError};
 use crate::net::{Clock, Micros};
 
+/// Longest that a query of the pooler's own may take, whatever `server_connect_timeout` allows.
+const OWN_QUERY: Duration = Duration::from_secs(60);
+
 /// A backend lent to one session.
 #[derive(Debug)]
 pub struct Lease {
@@ -75,9 +78,7 @@ impl Lease {
     /// Whether it was idle for so long that server_check_query has to run first.
     #[must_use]
     pub fn check_due(&self, settings: &PoolSettings, now: Micros) -> bool {
-        settings.check_query.is_some()
-            && self.backend().used
-            && Clock::between(self.backend().idle_since, now) >= settings.check_delay
+        settings.check_query.is_some() && Clock::between(self.backend().idle_since, now) >= settings.check_delay
     }
 
     /// Runs a query of the pooler's own on it.
@@ -96,7 +97,7 @@ impl Lease {
     /// [`ExchangeError`]; `TimedOut` after `limit`.
     pub async fn query_bytes(&mut self, sql: &[u8], limit: Duration) -> Result<(), ExchangeError> {
         let run = self.held.backend.query(sql, &self.pool.shared.interner);
-        tokio::time::timeout(limit, run)
+        tokio::time::timeout(limit.min(OWN_QUERY), run)
             .await
             .unwrap_or_else(|_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()))
     }
@@ -118,7 +119,6 @@ impl Lease {
     pub fn release_at(mut self, settings: &PoolSettings, now: Micros) {
         let backend = self.backend_mut();
         backend.idle_since = now;
-        backend.used = true;
         let record = &self.held.backend.record;
         record.set_link(0);
         if record.being_canceled() {

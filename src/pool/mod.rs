@@ -98,8 +98,6 @@ pub struct Pool {
     database_cap: Arc<Cap>,
     user_cap: Arc<Cap>,
     opening: AtomicU32,
-    /// A client was sent away at once because opening backends fails; it would have been glad of another try.
-    missed: AtomicBool,
     /// Wakes the connector.
     asked: Arc<Notify>,
     failure: Mutex<Option<Failure>>,
@@ -111,6 +109,10 @@ pub struct Pool {
     /// Given back while a cancel request for its last query was under way.
     parked: Mutex<Vec<Lease>>,
     closing: AtomicBool,
+    /// Nobody new comes to this pool; it ends when its last client has left.
+    retiring: AtomicBool,
+    /// When it last had a client or a backend.
+    touched: AtomicU64,
 }
 
 /// Most sets of startup settings that are remembered per pool.
@@ -193,6 +195,12 @@ impl Pool {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Whether the pool was closed for good.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.closing.load(Relaxed)
+    }
+
     /// Whether nothing is lent or put on the shelf at present.
     #[must_use]
     pub fn paused(&self) -> bool {
@@ -230,6 +238,13 @@ impl Pool {
             self.reconnect();
         }
         self.asked.notify_one();
+    }
+
+    /// Keeps the pool only for the clients that it has.
+    pub fn retire(&self) {
+        self.retiring.store(true, Relaxed);
+        let settings = PoolSettings { min: 0, ..PoolSettings::clone(&self.settings.load()) };
+        self.configure(settings, true);
     }
 
     /// Closes the pool for good: the connector ends, idle backends are closed, nothing comes back.
@@ -274,6 +289,11 @@ impl Pool {
             held.terminate();
         }
         count
+    }
+
+    /// Since when the longest idle backend is idle.
+    fn oldest_idle(&self) -> Option<Micros> {
+        self.shelf.lock().backends.iter().map(|held| held.backend.idle_since).min()
     }
 
     /// Where somebody starves at a limit that this pool shares, an idle backend here is what he needs.

@@ -1,8 +1,9 @@
 //! All pools of the process, made when they are first needed.
 
 use std::collections::HashMap;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
@@ -12,7 +13,7 @@ use super::shelf::Shelf;
 use super::{Clients, Credentials, Pool, PoolSettings, Shared};
 use crate::backend::{BackendRecord, Interner};
 use crate::config::{Config, Database};
-use crate::net::Clock;
+use crate::net::{Clock, Micros};
 
 /// Database entry and user of a pool.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -23,6 +24,11 @@ pub struct PoolKey {
     pub user: Arc<str>,
 }
 
+/// How long a pool that the fallback entry made is kept without client and backend (PgBouncer's autodb_idle_timeout).
+const KEEP_EMPTY: Duration = Duration::from_secs(3600);
+/// How long a retiring pool is kept, so that a login that has just found it may join it.
+const LEAVE_TAKING: Duration = Duration::from_secs(5);
+
 /// All pools, and what they share.
 #[derive(Debug)]
 pub struct Pools {
@@ -30,6 +36,8 @@ pub struct Pools {
     pub shared: Arc<Shared>,
     /// The configuration in force.
     pub config: ArcSwap<Config>,
+    /// Held while the configuration is replaced by one that was made from it.
+    pub configuring: Mutex<()>,
     /// All clients.
     pub clients: Arc<Clients>,
     /// The credentials in use.
@@ -66,6 +74,7 @@ impl Pools {
         let pools = Pools {
             shared: Arc::new(shared),
             config: ArcSwap::from_pointee(config),
+            configuring: Mutex::default(),
             clients: Arc::default(),
             credentials: Credentials::default(),
             client_cap: Arc::default(),
@@ -100,7 +109,6 @@ impl Pools {
             database_cap: self.database_backends.of(&key.database),
             user_cap: self.user_backends.of(&key.user),
             opening: std::sync::atomic::AtomicU32::new(0),
-            missed: std::sync::atomic::AtomicBool::new(false),
             asked: Arc::default(),
             failure: Mutex::default(),
             welcome: Mutex::default(),
@@ -108,12 +116,13 @@ impl Pools {
             backends: Mutex::default(),
             parked: Mutex::default(),
             closing: std::sync::atomic::AtomicBool::new(false),
+            retiring: std::sync::atomic::AtomicBool::new(false),
+            touched: AtomicU64::new(self.shared.clock.now()),
             key: key.clone(),
         });
-        if self.is_paused(&key.database) {
-            pool.set_paused(true);
-        }
         pools.insert(key, Arc::clone(&pool));
+        drop(pools);
+        self.follow_pause(&pool);
         // Without a receiver the process is ending.
         let _ = self.born.send(Arc::clone(&pool));
         pool
@@ -149,14 +158,16 @@ impl Pools {
             .filter_map(|pool| {
                 let counts = pool.counts();
                 let kept = counts.total <= pool.settings.load().min;
-                let since = pool.shelf.lock().backends.iter().map(|held| held.backend.idle_since).min()?;
+                let since = pool.oldest_idle()?;
                 (counts.waiting == 0).then_some((kept, since, pool))
             })
             .collect();
         found.sort_by_key(|&(kept, since, _)| (kept, since));
-        found.iter().any(|(_, since, pool)| {
+        found.iter().any(|(_, _, pool)| {
+            // It may have been lent meanwhile; then the next one goes.
+            let oldest = pool.oldest_idle();
             let mut one = true;
-            pool.close_idle_mut(|held| std::mem::take(&mut one) && held.backend.idle_since <= *since) > 0
+            pool.close_idle_mut(|held| Some(held.backend.idle_since) == oldest && std::mem::take(&mut one)) > 0
         })
     }
 
@@ -170,12 +181,22 @@ impl Pools {
         };
         drop(state);
         for pool in self.all() {
+            self.follow_pause(&pool);
+        }
+        changed
+    }
+
+    /// Brings a pool in line with what is paused, until nobody has changed that meanwhile.
+    fn follow_pause(&self, pool: &Pool) {
+        loop {
             let paused = self.is_paused(&pool.key.database);
             if pool.paused() != paused {
                 pool.set_paused(paused);
             }
+            if self.is_paused(&pool.key.database) == paused {
+                break;
+            }
         }
-        changed
     }
 
     /// Whether everything is paused.
@@ -210,6 +231,22 @@ impl Pools {
     #[must_use]
     pub fn is_disabled(&self, database: &str) -> bool {
         self.paused.lock().unwrap_or_else(PoisonError::into_inner).disabled.contains(database)
+    }
+
+    /// Takes out a pool that nobody needs: one that retires at once when it is empty, one that the fallback entry made
+    /// when it has been empty for [`KEEP_EMPTY`].
+    pub(super) fn forget_if_unused(&self, pool: &Pool, now: Micros) {
+        let counts = pool.counts();
+        if counts.total > 0 || counts.waiting > 0 {
+            pool.touched.store(now, Relaxed);
+            return;
+        }
+        let empty_for = Clock::between(pool.touched.load(Relaxed), now);
+        let made_up = !self.config.load().databases.contains_key(&*pool.key.database);
+        if (made_up && empty_for > KEEP_EMPTY) || (pool.retiring.load(Relaxed) && empty_for > LEAVE_TAKING) {
+            tracing::info!(database = %pool.key.database, user = %pool.key.user, "pool is forgotten");
+            self.forget(pool);
+        }
     }
 
     /// Takes a pool out for good.

@@ -48,6 +48,8 @@ pub struct PoolSettings {
     pub transaction_timeout: Duration,
     /// `query_wait_notify`.
     pub query_wait_notify: Duration,
+    /// `log_connections`.
+    pub log_connections: bool,
     /// `max_packet_size`, bytes.
     pub max_packet: u32,
     /// How backends are opened.
@@ -83,6 +85,7 @@ impl PoolSettings {
             idle_transaction_timeout: config.idle_transaction_timeout(known),
             transaction_timeout: config.transaction_timeout(known),
             query_wait_notify: general.query_wait_notify,
+            log_connections: general.log_connections,
             max_packet: general.max_packet_size,
             spec: spec(general, database, user, secret),
             database: Arc::clone(database),

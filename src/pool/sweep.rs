@@ -2,6 +2,7 @@
 //!
 //! The verdict on a client is a pure function of what its record says; [`sweep`] applies it and tends the shelves.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
@@ -64,10 +65,14 @@ fn verdict(seen: &Seen, rules: &WaitRules) -> Option<Reason> {
 pub fn sweep(pools: &Pools, last: Micros) {
     let now = pools.shared.clock.now();
     for client in pools.clients.all() {
+        if let Some(pool) = client.pool() {
+            pool.touched.store(now, Relaxed);
+        }
         sweep_client(pools, &client, last, now);
     }
     for pool in pools.all() {
         sweep_pool(&pool, now);
+        pools.forget_if_unused(&pool, now);
     }
 }
 
@@ -128,7 +133,12 @@ fn sweep_pool(pool: &Pool, now: Micros) {
         let aged = expired(&settings, record.id, Clock::between(record.connected, now));
         let idle = Clock::between(held.backend.idle_since, now);
         let unused = !settings.idle_timeout.is_zero() && idle > settings.idle_timeout && spare > 0;
-        let out = record.close_needed() || aged || unused || surplus > 0 || held.backend.settle_idle(interner).is_err();
+        let record = Arc::clone(record);
+        if held.backend.settle_idle(interner).is_err() {
+            // What it said is read and gone; whoever has been promised it must not get it.
+            record.need_close();
+        }
+        let out = record.close_needed() || aged || unused || surplus > 0;
         spare = spare.saturating_sub(u32::from(out));
         surplus = surplus.saturating_sub(u32::from(out));
         out

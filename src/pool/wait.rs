@@ -43,13 +43,11 @@ impl Pool {
 
     async fn wait(self: &Arc<Self>, client: &ClientRecord, gone: &mut impl Waiting) -> Result<Lease, WaitEnd> {
         if let Some(failure) = self.hopeless() {
-            // Nobody may be queued any more, but whether PostgreSQL is back has to be found out.
-            self.missed.store(true, Relaxed);
-            self.nudge();
             return Err(WaitEnd::Failed(Box::new(Failure { cached: true, ..failure })));
         }
-        let _ticket = self.queue.enter(self.shared.clock.now());
+        let since = self.shared.clock.now();
         loop {
+            let ticket = self.queue.enter(since);
             self.ask();
             let mut seat = pin!(self.shelf.seat());
             let seat = poll_fn(|cx| {
@@ -62,6 +60,7 @@ impl Pool {
                 gone.poll_gone(cx).map(|()| Err(WaitEnd::Gone))
             })
             .await?;
+            drop(ticket);
             let Some(lease) =
                 seat.and_then(|seat| self.lease(seat, &self.settings.load())).and_then(|lease| lease.alive(true))
             else {

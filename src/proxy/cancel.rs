@@ -13,7 +13,7 @@ use crate::frontend::find_by_key;
 use crate::pool::{ClientRecord, Phase, Reason, socket_options};
 
 /// Limit where `cancel_wait_timeout` is off.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(3600);
 /// How often a client is looked at that is between its queue and its backend.
 const AGAIN: Duration = Duration::from_millis(2);
 
@@ -47,14 +47,14 @@ pub(super) async fn cancel(proxy: &Proxy, process_id: u32, secret: &[u8]) {
 /// Sends it to the backend `link`, if the client is still on it.
 async fn send(proxy: &Proxy, client: &ClientRecord, link: u64, limit: Duration) {
     let Some(record) = proxy.pools.backend(link) else { return };
-    record.announce_cancel();
+    let announced = record.announce_cancel();
     if client.link() == link {
         let options = socket_options(&proxy.pools.config.load().general);
         if let Err(error) = backend::cancel(&record, &options, limit).await {
             tracing::warn!(client = client.id, backend = link, %error, "cancel request failed");
         }
     }
-    record.cancel_over();
+    drop(announced);
     if let Some(pool) = client.pool() {
         pool.unpark();
     }

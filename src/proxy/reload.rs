@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use super::Proxy;
 use crate::admin::{Control, Shutdown};
@@ -48,8 +48,11 @@ pub(super) async fn reload(proxy: &Proxy) -> Result<(), String> {
         }
     }
     new.general.keep_boot_settings(&old.general);
-    proxy.pools.config.store(Arc::new(new));
-    apply(&proxy.pools);
+    {
+        let _configuring = proxy.pools.configuring.lock().unwrap_or_else(PoisonError::into_inner);
+        proxy.pools.config.store(Arc::new(new));
+        apply(&proxy.pools);
+    }
     warm(&proxy.pools);
     tracing::info!("configuration reloaded");
     Ok(())
@@ -67,12 +70,12 @@ fn apply(pools: &Pools) {
         let pool_user = database.user.as_deref().unwrap_or(&pool.key.user);
         if pool_user != &*pool.key.user {
             // Another user is forced now: a pool of its own serves new clients, this one ends with its clients.
-            pool.reconnect();
+            pool.retire();
             continue;
         }
         let secret = pools.credentials.of_pool(&config, &database, &pool.key.user);
         let settings = PoolSettings::resolve(&config, &database, &pool.key.user, secret);
-        let moved = !Database::same_target(&old.database, &database);
+        let moved = !Database::same_target(&old.database, &database) || old.spec.parameters != settings.spec.parameters;
         pool.configure(settings, moved);
     }
 }

@@ -32,6 +32,7 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     tokio::spawn(connectors(Arc::clone(&pools), births));
     tokio::spawn(sweeper(Arc::clone(&proxy)));
     tokio::spawn(statistics(Arc::clone(&proxy)));
+    let files: Vec<_> = listeners.iter().filter_map(Listener::file).collect();
     for listener in listeners {
         tokio::spawn(accept(Arc::clone(&proxy), listener));
     }
@@ -40,6 +41,10 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     proxy.drained().await;
     for pool in pools.all() {
         pool.close();
+    }
+    for file in files {
+        // The tasks that own the listeners may not come to it any more.
+        let _ = std::fs::remove_file(file);
     }
     tracing::info!("pgpool has ended");
     Ok(())

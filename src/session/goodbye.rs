@@ -1,5 +1,6 @@
 //! The last thing that a client hears, and what the log says of it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Session;
@@ -14,17 +15,20 @@ impl Session {
     /// Sends what is left of PostgreSQL's words and an error of our own, if the client is still there to hear it, and
     /// logs the end.
     pub(super) async fn say_goodbye(&mut self, end: &End) {
-        let record = self.client.record();
+        let record = Arc::clone(self.client.record());
+        let span = record.span();
         let config = self.pools.config.load();
         if let Some(mut report) = end.report() {
             if matches!(end, End::Interrupted(_) | End::Unavailable(_) | End::BackendDied(_)) {
                 if !report.detail.is_empty() {
                     report.detail.push(' ');
                 }
-                report.detail.push_str(&facts(&self.pools, &self.pool, record));
+                report.detail.push_str(&facts(&self.pools, &self.pool, &record));
             }
             if config.general.log_pooler_errors {
-                tracing::warn!(code = %report.code, detail = %report.detail, "pooler error: {}", report.message);
+                span.in_scope(
+                    || tracing::warn!(code = %report.code, detail = %report.detail, "pooler error: {}", report.message),
+                );
             }
             let mut out = Vec::new();
             if let Some(workspace) = &self.workspace {
@@ -43,6 +47,7 @@ impl Session {
         if config.general.log_disconnections {
             let age = Clock::between(self.client.record().identity.connected, self.pool.shared.clock.now());
             let (reason, age) = (end.reason(), age.as_secs());
+            let _entered = span.enter();
             match end.blame() {
                 Blame::Nobody => tracing::info!("closing because: {reason} (age={age}s)"),
                 Blame::Client | Blame::Pooler => {

@@ -18,7 +18,7 @@ use std::task::{Context, Poll, ready};
 
 use crate::backend::State;
 use crate::net::Stream;
-use crate::pool::{Lease, Listed, Pool, PoolSettings, Pools};
+use crate::pool::{Lease, Listed, Phase, Pool, PoolSettings, Pools};
 use crate::wire::scan::Scanner;
 use crate::wire::tag::front;
 use relay::{Parties, Relay, front_grammar};
@@ -129,7 +129,9 @@ impl Session {
 
     /// Runs a turn on a lease and gives it back.
     async fn serve(&mut self, mut lease: Lease, settings: &PoolSettings) -> Result<(), End> {
-        lease.link(self.client.record(), self.tally.assigned());
+        let (record, now) = (self.client.record(), self.tally.assigned());
+        record.enter(Phase::Running, now);
+        lease.link(record, now);
         if lease.backend().state != self.state {
             Box::pin(self.settle(&mut lease, settings)).await?;
         } else {
@@ -140,13 +142,19 @@ impl Session {
         match result {
             Ok(leaving) => {
                 self.keep_settings(&lease);
+                self.tally.settle(&self.pool.counters);
                 if self.workspace.as_ref().is_some_and(|workspace| workspace.turn.doubtful()) {
                     lease.close();
+                    self.flush_down().await?;
+                } else if settings.reset_query.is_empty() {
+                    lease.release_at(settings, self.tally.moment());
+                    self.flush_down().await?;
                 } else {
-                    self.give_back(lease, settings).await;
+                    // The answer is not kept waiting for the reset.
+                    let flushed = self.flush_down().await;
+                    Box::pin(lend::reset(lease, settings)).await;
+                    flushed?;
                 }
-                self.tally.settle(&self.pool.counters);
-                self.flush_down().await?;
                 if leaving { Err(End::Goodbye) } else { Ok(()) }
             }
             // Dropping the lease closes the backend.
@@ -188,15 +196,6 @@ impl Session {
         if self.state.reported != *reported {
             self.state.reported = reported.clone();
             self.client.record().publish(reported);
-        }
-    }
-
-    /// Gives the lease back, after server_reset_query where it is due.
-    async fn give_back(&mut self, lease: Lease, settings: &PoolSettings) {
-        if settings.reset_query.is_empty() {
-            lease.release_at(settings, self.tally.moment());
-        } else {
-            Box::pin(lend::reset(lease, settings)).await;
         }
     }
 

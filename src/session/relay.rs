@@ -153,7 +153,8 @@ impl<'a> Relay<'a> {
             while !self.up_is_sent() {
                 ready!(self.poll_send_up(cx))?;
             }
-            if self.leaving {
+            // A full turn goes on with PostgreSQL's next answer.
+            if self.leaving || self.workspace.turn.is_full() {
                 return Poll::Pending;
             }
             let room = self.workspace.up.room();

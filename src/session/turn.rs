@@ -11,6 +11,9 @@ use std::collections::VecDeque;
 use crate::wire::tag::{back, front};
 use crate::wire::view::Status;
 
+/// Most answers that may be owed before the client is not read from any more.
+const MOST_OWED: usize = 64 * 1024;
+
 /// An answer that PostgreSQL owes, named for the request that it belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Owed {
@@ -122,6 +125,13 @@ impl Turn {
         let copying = self.copy_in && !self.owed.contains(&Owed::CopyEnd);
         copying
             || !self.owed.iter().any(|owed| matches!(owed, Owed::Query | Owed::Sync | Owed::Function | Owed::Settle))
+    }
+
+    /// Whether so much is owed that the client should not be read from.
+    #[inline]
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.owed.len() >= MOST_OWED
     }
 
     /// What the last ReadyForQuery said.
