@@ -26,6 +26,7 @@ use tally::Tally;
 use workspace::Workspace;
 
 pub use end::{Blame, End};
+pub use relay::whole_rows;
 pub use turn::{Back, Front, Turn};
 pub use workspace::Workspaces;
 

@@ -333,7 +333,8 @@ impl Judge<'_> {
 
 /// How many bytes at the start of `buf` are whole DataRows and CopyData.
 #[inline]
-fn whole_rows(buf: &[u8]) -> usize {
+#[must_use]
+pub fn whole_rows(buf: &[u8]) -> usize {
     let mut at = 0;
     while let Some((&[back::DATA_ROW | back::COPY_DATA, a, b, c, d], _)) =
         buf.get(at..).and_then(<[u8]>::split_first_chunk::<5>)
