@@ -78,7 +78,8 @@ fn requests_behind_the_login_are_not_lost() {
 fn notifications_reach_an_idle_client_in_session_mode() {
     let cluster = Cluster::start();
     for_each_worker_count(|workers| {
-        let pooler = Pooler::start(&cluster, &format!("[pgpool]\npool_mode = \"session\"\nworker_threads = {workers}"));
+        let settings = format!("[pgpool]\npool_mode = \"session\"\ndefault_pool_size = 1\nworker_threads = {workers}");
+        let pooler = Pooler::start(&cluster, &settings);
         let mut client = pooler.login("alice", "alicepw", "app");
         client.query("listen news").unwrap();
         for payload in ["one", "two"] {
