@@ -56,7 +56,8 @@ fn warm(criterion: &mut Criterion) {
     group.bench_function("pgpool", |bencher| {
         // Sockets are of the runtime, and looking at one asks it what it knows.
         let _inside = runtime.enter();
-        bencher.iter(|| house.pool.try_checkout().unwrap().release());
+        let settings = house.pool.settings.load_full();
+        bencher.iter(|| house.pool.try_checkout(&settings).unwrap().release());
     });
     group.finish();
 }
@@ -101,7 +102,7 @@ fn under_pgpool(group: &mut BenchmarkGroup<'_, WallTime>, runtime: &Runtime, tas
                 let (pool, client) = (Arc::clone(&house.pool), house.client());
                 async move {
                     for _ in 0..rounds {
-                        let lease = match pool.try_checkout() {
+                        let lease = match pool.try_checkout(&pool.settings.load_full()) {
                             Some(lease) => lease,
                             None => pool.checkout(client.record(), Stays).await.unwrap(),
                         };

@@ -4,9 +4,8 @@
 //! canceller set it and wake the task. A reason that ends the session stays; one that only ends a wait is taken.
 
 use std::sync::atomic::{AtomicU8, Ordering::AcqRel, Ordering::Acquire};
+use std::sync::{Mutex, PoisonError};
 use std::task::Waker;
-
-use atomic_waker::AtomicWaker;
 
 macro_rules! reasons {
     ($($(#[$doc:meta])* $name:ident = $value:literal,)*) => {
@@ -67,7 +66,7 @@ impl Reason {
 #[derive(Debug, Default)]
 pub struct Interrupt {
     reason: AtomicU8,
-    waker: AtomicWaker,
+    waker: Mutex<Option<Waker>>,
 }
 
 impl Interrupt {
@@ -82,14 +81,16 @@ impl Interrupt {
             };
             yields.then_some(reason as u8)
         });
-        if set.is_ok() {
-            self.waker.wake();
+        if set.is_ok()
+            && let Some(waker) = self.waker.lock().unwrap_or_else(PoisonError::into_inner).as_ref()
+        {
+            waker.wake_by_ref();
         }
     }
 
-    /// Registers the task to wake. A task's waker stays the same, so once per session (and per wait) is enough.
+    /// Registers the task to wake. A task's waker stays the same, so once per session is enough.
     pub fn register(&self, waker: &Waker) {
-        self.waker.register(waker);
+        *self.waker.lock().unwrap_or_else(PoisonError::into_inner) = Some(waker.clone());
     }
 
     /// The reason, if there is one.

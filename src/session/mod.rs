@@ -112,12 +112,14 @@ impl Session {
     /// Waits for a request and serves one turn; in session mode all turns.
     async fn turn(&mut self) -> Result<(), End> {
         poll_fn(|cx| self.poll_first_bytes(cx)).await?;
-        let settings = self.pool.settings.load_full();
+        let mut settings = self.pool.settings.load_full();
         let now = self.tally.look();
         let lease = match self.pool.try_checkout(&settings) {
             Some(lease) if !lease.check_due(&settings, now) => lease,
             other => match Box::pin(self.wait_for_lease(other, &settings)).await? {
                 Some(lease) => {
+                    // It may have been long.
+                    settings = self.pool.settings.load_full();
                     self.tally.look();
                     lease
                 }

@@ -153,8 +153,12 @@ impl<'a> Relay<'a> {
             while !self.up_is_sent() {
                 ready!(self.poll_send_up(cx))?;
             }
+            if self.leaving {
+                // What it has asked for is finished for it, but not once it has gone.
+                return self.client.poll_closed(cx).map(|()| Err(End::ClientClosed));
+            }
             // A full turn goes on with PostgreSQL's next answer.
-            if self.leaving || self.workspace.turn.is_full() {
+            if self.workspace.turn.is_full() {
                 return Poll::Pending;
             }
             let room = self.workspace.up.room();

@@ -59,6 +59,17 @@ pub enum Back {
     Broken,
 }
 
+/// How PostgreSQL takes what the client sends, as far as it has told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reading {
+    /// As requests.
+    Requests,
+    /// As the data of a COPY FROM STDIN.
+    CopyData,
+    /// Not at all, up to a Sync that the client has not sent yet.
+    NothingToSync,
+}
+
 /// One turn on one backend, from its first request to the moment when the backend may go to somebody else.
 #[derive(Debug)]
 pub struct Turn {
@@ -66,10 +77,7 @@ pub struct Turn {
     status: Status,
     /// Something was sent since the last ReadyForQuery that ended everything.
     busy: bool,
-    /// COPY FROM STDIN is under way, as far as PostgreSQL has told.
-    copy_in: bool,
-    /// PostgreSQL ignores everything up to a Sync that the client has not sent yet.
-    skipping: bool,
+    reading: Reading,
     /// A request was sent before PostgreSQL told of a COPY that then failed: it was either read over or will be answered.
     doubtful: bool,
 }
@@ -80,8 +88,7 @@ impl Default for Turn {
             owed: VecDeque::with_capacity(16),
             status: Status::Idle,
             busy: false,
-            copy_in: false,
-            skipping: false,
+            reading: Reading::Requests,
             doubtful: false,
         }
     }
@@ -94,8 +101,7 @@ impl Turn {
         self.owed.shrink_to(64);
         self.status = Status::Idle;
         self.busy = false;
-        self.copy_in = false;
-        self.skipping = false;
+        self.reading = Reading::Requests;
         self.doubtful = false;
     }
 
@@ -103,7 +109,7 @@ impl Turn {
     #[inline]
     #[must_use]
     pub fn finished(&self) -> bool {
-        !self.busy && self.status == Status::Idle && self.owed.is_empty() && !self.copy_in && !self.skipping
+        !self.busy && self.status == Status::Idle && self.owed.is_empty() && self.reading == Reading::Requests
     }
 
     /// Whether an answer may still come that is not owed, so that the backend must be closed when the turn is over.
@@ -122,7 +128,7 @@ impl Turn {
     /// STDIN has no end yet. A client that has said goodbye will not send it.
     #[must_use]
     pub fn needs_client(&self) -> bool {
-        let copying = self.copy_in && !self.owed.contains(&Owed::CopyEnd);
+        let copying = self.reading == Reading::CopyData && !self.owed.contains(&Owed::CopyEnd);
         copying
             || !self.owed.iter().any(|owed| matches!(owed, Owed::Query | Owed::Sync | Owed::Function | Owed::Settle))
     }
@@ -159,9 +165,9 @@ impl Turn {
         if tag == front::TERMINATE {
             return Front::Terminate;
         }
-        if self.skipping {
+        if self.reading == Reading::NothingToSync {
             if tag == front::SYNC {
-                self.skipping = false;
+                self.reading = Reading::Requests;
                 self.owed.push_back(Owed::Sync);
             }
             return Front::Forward;
@@ -176,7 +182,9 @@ impl Turn {
             front::CLOSE => Owed::Close,
             // In the middle of COPY FROM STDIN PostgreSQL ignores them. Once it has failed it does not, and it may have
             // failed without our having heard of it; so they never leave.
-            front::SYNC | front::FLUSH if self.copy_in && !self.owed.contains(&Owed::CopyEnd) => return Front::Drop,
+            front::SYNC | front::FLUSH if self.reading == Reading::CopyData && !self.owed.contains(&Owed::CopyEnd) => {
+                return Front::Drop;
+            }
             front::SYNC => Owed::Sync,
             // With nothing owed there is no COPY that it could end; PostgreSQL ignores it then.
             front::COPY_DONE | front::COPY_FAIL if !self.owed.is_empty() => Owed::CopyEnd,
@@ -205,7 +213,7 @@ impl Turn {
             | (back::NO_DATA | back::ROW_DESCRIPTION, Some(Owed::Describe)) => self.answered(),
             (back::PARAMETER_DESCRIPTION, Some(Owed::Describe)) => {}
             (back::ROW_DESCRIPTION | back::EMPTY_QUERY, Some(Owed::Query)) => {}
-            (back::COPY_IN, Some(Owed::Query | Owed::Execute)) => self.copy_in = true,
+            (back::COPY_IN, Some(Owed::Query | Owed::Execute)) => self.reading = Reading::CopyData,
             (back::COPY_OUT, Some(Owed::Query | Owed::Execute)) => {}
             (back::COMMAND_COMPLETE, Some(Owed::Query | Owed::Execute)) => self.command_complete(head),
             (back::EMPTY_QUERY | back::PORTAL_SUSPENDED, Some(Owed::Execute)) => self.answered(),
@@ -233,7 +241,7 @@ impl Turn {
     fn ready(&mut self, body: &[u8]) -> Back {
         let Some(status) = Status::from_ready(body) else { return Back::Broken };
         self.status = status;
-        self.copy_in = false;
+        self.reading = Reading::Requests;
         self.answered();
         self.busy = !self.owed.is_empty();
         Back::Ready
@@ -248,13 +256,21 @@ impl Turn {
     }
 
     fn command_complete(&mut self, head: Option<Owed>) {
-        if self.copy_in {
-            self.copy_in = false;
+        if self.copy_is_over() {
             self.forget_copy(1);
         }
         if head == Some(Owed::Execute) {
             self.answered();
         }
+    }
+
+    /// Ends a COPY FROM STDIN; answers whether there was one.
+    fn copy_is_over(&mut self) -> bool {
+        let copied = self.reading == Reading::CopyData;
+        if copied {
+            self.reading = Reading::Requests;
+        }
+        copied
     }
 
     /// Forgets what was sent within a COPY, from `index` up to its end: PostgreSQL has read over it.
@@ -268,20 +284,22 @@ impl Turn {
         match head {
             // These answer the error with a ReadyForQuery of their own.
             Some(Owed::Query) => {
-                if std::mem::take(&mut self.copy_in) {
+                if self.copy_is_over() {
                     self.forget_copy_syncs(1);
                 }
             }
             Some(Owed::Function | Owed::Sync) | None => {}
             // After an error in an extended query everything up to the next Sync is skipped.
             Some(_) => {
-                if std::mem::take(&mut self.copy_in) {
+                if self.copy_is_over() {
                     self.forget_copy_syncs(0);
                 }
                 while self.owed.front().is_some_and(|&owed| owed != Owed::Sync) {
                     self.owed.pop_front();
                 }
-                self.skipping = self.owed.is_empty();
+                if self.owed.is_empty() {
+                    self.reading = Reading::NothingToSync;
+                }
             }
         }
     }

@@ -27,7 +27,7 @@ fn settings_and_entries() {
     };
     let expected = [
         change("listen_port", "1", "2", true),
-        change("verbose", "1", "0", false),
+        change("verbose", "1", "0", true),
         change("query_timeout", "0", "1.5", false),
     ];
     assert_eq!(found.settings, expected);
@@ -50,10 +50,10 @@ fn lists_that_look_alike_still_differ() {
 
 #[test]
 fn boot_settings_stay() {
-    let running = config("[pgpool]\nlisten_port = 1\nverbose = 1\n");
-    let mut reloaded = config("[pgpool]\nlisten_port = 2\nverbose = 2\n");
+    let running = config("[pgpool]\nlisten_port = 1\nmax_client_conn = 1\n");
+    let mut reloaded = config("[pgpool]\nlisten_port = 2\nmax_client_conn = 2\n");
     reloaded.general.keep_boot_settings(&running.general);
-    assert_eq!((reloaded.general.listen_port, reloaded.general.verbose), (1, 2));
+    assert_eq!((reloaded.general.listen_port, reloaded.general.max_client_conn), (1, 2));
 }
 
 #[test]
