@@ -133,7 +133,7 @@ fn long_idle(pool: &Pool, now: Micros) -> Vec<u64> {
     if settings.check_query.is_none() {
         return Vec::new();
     }
-    let long = |since: Micros| Clock::between(since, now) > settings.check_delay;
+    let long = |since: Micros| now.saturating_sub(since) > settings.check_delay_micros;
     pool.idle_since().into_iter().filter(|(_, since)| long(*since)).map(|(id, _)| id).collect()
 }
 

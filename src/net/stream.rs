@@ -49,6 +49,13 @@ impl Stream {
         each!(self, stream => stream.poll_read_ready(cx))
     }
 
+    /// Whether the runtime knows of something to read. Costs no system call, registers no waker.
+    #[inline]
+    #[must_use]
+    pub fn readable(&self) -> bool {
+        each!(self, stream => stream.try_io(Interest::READABLE, || Ok(())).is_ok())
+    }
+
     /// Reads into `buf` and answers how many bytes came; zero is the end of the stream.
     #[inline]
     pub fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {

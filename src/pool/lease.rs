@@ -10,7 +10,7 @@ use super::shelf::{Held, Taken};
 use super::sweep::expired;
 use super::{ClientRecord, Pool, PoolSettings};
 use crate::backend::{Backend, BackendState, ExchangeError};
-use crate::net::{Clock, Micros};
+use crate::net::Micros;
 
 /// Longest that a query of the pooler's own may take, whatever `server_connect_timeout` allows.
 const OWN_QUERY: Duration = Duration::from_secs(60);
@@ -78,7 +78,7 @@ impl Lease {
     /// Whether it was idle for so long that server_check_query has to run first.
     #[must_use]
     pub fn check_due(&self, settings: &PoolSettings, now: Micros) -> bool {
-        settings.check_query.is_some() && Clock::between(self.backend().idle_since, now) >= settings.check_delay
+        settings.check_query.is_some() && now.saturating_sub(self.backend().idle_since) >= settings.check_delay_micros
     }
 
     /// Runs a query of the pooler's own on it.
@@ -148,11 +148,8 @@ impl Lease {
     fn expired(&self, settings: &PoolSettings, now: Micros) -> bool {
         let record = &self.backend().record;
         let over = settings.size > 0 && self.pool.size.used() > settings.size.saturating_add(settings.reserve);
-        let used_once = settings.lifetime.is_zero();
-        record.close_needed()
-            || over
-            || used_once
-            || expired(settings, record.id, Clock::between(record.connected, now))
+        let used_once = settings.lifetime_micros == 0;
+        record.close_needed() || over || used_once || expired(settings, record.id, now.saturating_sub(record.connected))
     }
 
     /// Sets the lease aside until the cancel requests for its last query are over.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::auth::{BackendSecret, Credential, StoredSecret};
 use crate::backend::Spec;
 use crate::config::{Config, Database, General, Host, PoolMode};
-use crate::net::{SocketOptions, Target};
+use crate::net::{Micros, SocketOptions, Target};
 
 /// Everything that a pool and its sessions go by. Counts of 0 mean no limit, times of 0 mean off, unless said otherwise.
 #[derive(Clone, Debug)]
@@ -28,16 +28,16 @@ pub struct PoolSettings {
     pub max_user: u32,
     /// `server_round_robin`.
     pub round_robin: bool,
-    /// `server_lifetime`; 0 means that a backend is used once.
-    pub lifetime: Duration,
+    /// `server_lifetime`, in the clock's microseconds; 0 means that a backend is used once.
+    pub lifetime_micros: Micros,
     /// `server_idle_timeout`.
     pub idle_timeout: Duration,
     /// `server_reset_query`, where it runs in this pool; empty: none.
     pub reset_query: String,
     /// `server_check_query`; `None`: no check.
     pub check_query: Option<String>,
-    /// `server_check_delay`; 0 means always.
-    pub check_delay: Duration,
+    /// `server_check_delay`, in the clock's microseconds; 0 means always.
+    pub check_delay_micros: Micros,
     /// `server_login_retry`.
     pub login_retry: Duration,
     /// `query_timeout`.
@@ -75,11 +75,11 @@ impl PoolSettings {
             max_db: config.max_db_connections(database),
             max_user: config.max_user_connections(known),
             round_robin: general.server_round_robin,
-            lifetime: config.server_lifetime(database),
+            lifetime_micros: micros(config.server_lifetime(database)),
             idle_timeout: general.server_idle_timeout,
             reset_query: if resets { general.server_reset_query.clone() } else { String::new() },
             check_query: general.check_query().map(str::to_owned),
-            check_delay: general.server_check_delay,
+            check_delay_micros: micros(general.server_check_delay),
             login_retry: general.server_login_retry,
             query_timeout: config.query_timeout(known),
             idle_transaction_timeout: config.idle_transaction_timeout(known),
@@ -91,6 +91,10 @@ impl PoolSettings {
             database: Arc::clone(database),
         }
     }
+}
+
+fn micros(time: Duration) -> Micros {
+    Micros::try_from(time.as_micros()).unwrap_or(Micros::MAX)
 }
 
 fn spec(general: &General, database: &Database, user: &str, secret: BackendSecret) -> Spec {

@@ -130,7 +130,7 @@ fn sweep_pool(pool: &Pool, now: Micros) {
     };
     pool.close_idle_mut(|held| {
         let record = &held.backend.record;
-        let aged = expired(&settings, record.id, Clock::between(record.connected, now));
+        let aged = expired(&settings, record.id, now.saturating_sub(record.connected));
         let idle = Clock::between(held.backend.idle_since, now);
         let unused = !settings.idle_timeout.is_zero() && idle > settings.idle_timeout && spare > 0;
         let record = Arc::clone(record);
@@ -148,9 +148,9 @@ fn sweep_pool(pool: &Pool, now: Micros) {
 
 /// Whether a backend of this age is to be closed; `server_lifetime` is spread over a fifth, so that backends opened
 /// together do not end together. A lifetime of 0 is the release's business.
-pub(super) fn expired(settings: &PoolSettings, id: u64, age: Duration) -> bool {
-    let spread = settings.lifetime / 5 * u32::try_from(id % 16).unwrap_or(0) / 16;
-    !settings.lifetime.is_zero() && age + spread >= settings.lifetime
+pub(super) fn expired(settings: &PoolSettings, id: u64, age: Micros) -> bool {
+    let lifetime = settings.lifetime_micros;
+    lifetime > 0 && age.saturating_add(lifetime / 80 * (id % 16)) >= lifetime
 }
 
 #[cfg(test)]

@@ -56,6 +56,8 @@ pub struct Session {
     workspace: Option<Box<Workspace>>,
     /// Nothing of our own can be sent to the client any more.
     mute: bool,
+    /// The relay has registered for the client's next bytes, and nothing was read since.
+    armed: bool,
 }
 
 /// What the first message of a turn asks for.
@@ -86,6 +88,7 @@ impl Session {
             scanner: Scanner::default(),
             workspace: None,
             mute: false,
+            armed: false,
         };
         if !early.is_empty() {
             session.workspace.insert(session.workspaces.borrow()).up.restore(early);
@@ -180,7 +183,8 @@ impl Session {
         let mut relay = Relay::new(parties, settings.mode, settings.max_packet);
         relay.begin()?;
         let result = poll_fn(|cx| relay.poll(cx)).await;
-        let boundary = relay.client_at_boundary();
+        let (boundary, armed) = (relay.client_at_boundary(), relay.client_armed());
+        self.armed = armed;
         match result {
             // A session that ends while nothing is owed leaves a clean backend behind.
             Err(End::ClientClosed) if relay.idle() => Ok(true),
@@ -242,6 +246,10 @@ impl Session {
                 self.return_workspace();
             }
             if self.workspace.is_none() {
+                // A task's waker stays the same, and one that is registered stays so until it is woken.
+                if std::mem::take(&mut self.armed) && !self.stream.readable() {
+                    return Poll::Pending;
+                }
                 ready!(self.stream.poll_read_ready(cx)).map_err(End::ClientBroke)?;
             }
             let workspace = self.workspace.get_or_insert_with(|| self.workspaces.borrow());

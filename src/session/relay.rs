@@ -64,6 +64,8 @@ pub(super) struct Relay<'a> {
     down_rest: Rest,
     /// The client said goodbye.
     leaving: bool,
+    /// The last read of the client's socket found nothing and left a waker there.
+    armed: bool,
 }
 
 impl<'a> Relay<'a> {
@@ -85,12 +87,18 @@ impl<'a> Relay<'a> {
             down_grammar: Grammar { limit: back_limit, whole: read_whole, max: u32::MAX },
             down_rest: Rest::Forward,
             leaving: false,
+            armed: false,
         }
     }
 
     /// Whether a message of our own may be put between those that the client has received.
     pub(super) fn client_at_boundary(&self) -> bool {
         self.down_scanner.at_boundary() || self.down_rest == Rest::Discard
+    }
+
+    /// Whether the task will be woken by the client's next bytes.
+    pub(super) fn client_armed(&self) -> bool {
+        self.armed
     }
 
     /// Judges what was read from the client before there was a backend.
@@ -162,7 +170,9 @@ impl<'a> Relay<'a> {
                 return Poll::Pending;
             }
             let room = self.workspace.up.room();
-            let read = match ready!(self.client.poll_read(cx, room)) {
+            let polled = self.client.poll_read(cx, room);
+            self.armed = polled.is_pending();
+            let read = match ready!(polled) {
                 Ok(0) => return Poll::Ready(Err(End::ClientClosed)),
                 Ok(read) => read,
                 Err(error) => return Poll::Ready(Err(End::ClientBroke(error))),
