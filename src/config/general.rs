@@ -101,7 +101,7 @@ settings! {
     server_idle_timeout: Duration as Seconds = secs(600), Reload;
     /// Most time for connecting and logging in to PostgreSQL; 0 = no limit.
     server_connect_timeout: Duration as Seconds = secs(15), Reload;
-    /// Pause after a failed login to PostgreSQL before the next try.
+    /// Pause after PostgreSQL refused a login; also how long it may be away before clients are refused, not queued.
     server_login_retry: Duration as Seconds = secs(15), Reload;
 
     /// Most time for a client's login; 0 = no limit.
