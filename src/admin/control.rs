@@ -10,7 +10,7 @@ use super::link::{Link, Pause};
 use super::show::Answer;
 use super::{ConsoleEnd, Context, Shutdown, is_console};
 use crate::config::Config;
-use crate::pool::{Pool, PoolSettings, Pools, Reason};
+use crate::pool::{Pool, Pools, Reason};
 use crate::wire::sqlstate;
 use crate::wire::write::Report;
 
@@ -234,15 +234,7 @@ pub(super) fn set(context: &Context, name: &str, value: &str) -> Result<Answer, 
     let mut config = Config::clone(&pools.config.load());
     config.general.set(name, value).map_err(|error| refusal(error.to_string()).hint("SHOW CONFIG lists all."))?;
     tracing::info!(setting = name, "console command SET issued");
-    let config = Arc::new(config);
-    pools.config.store(Arc::clone(&config));
-    for pool in pools.all() {
-        let key = &pool.key;
-        // An entry that is gone keeps what it had.
-        let Some(database) = config.database(&key.database) else { continue };
-        let secret = pools.credentials.of_pool(&config, &database, &key.user);
-        pool.configure(PoolSettings::resolve(&config, &database, &key.user, secret), false);
-    }
+    pools.put_in_force(config);
     let mut tag = format!("SET {name}={value}");
     // A tag that is too long for its message would be none.
     tag.truncate(tag.floor_char_boundary(200));

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use super::cap::{Cap, Caps};
 use super::shelf::Shelf;
-use super::{Clients, Credentials, Pool, PoolSettings, Shared};
+use super::{ClientRecord, Clients, Credentials, Pool, PoolSettings, Reason, Shared};
 use crate::backend::{BackendRecord, Interner};
 use crate::config::{Config, Database};
 use crate::net::{Clock, Micros};
@@ -169,6 +169,40 @@ impl Pools {
             let mut one = true;
             pool.close_idle_mut(|held| Some(held.backend.idle_since) == oldest && std::mem::take(&mut one)) > 0
         })
+    }
+
+    /// Puts a configuration in force: every pool gets its new settings; those whose database is gone end, with their
+    /// clients. The caller holds `configuring`.
+    pub fn put_in_force(&self, config: Config) {
+        self.config.store(Arc::new(config));
+        let config = self.config.load_full();
+        for pool in self.all() {
+            let Some(database) = config.database(&pool.key.database) else {
+                self.remove(&pool);
+                continue;
+            };
+            let old = pool.settings.load_full();
+            if database.user.as_deref().is_some_and(|forced| forced != &*pool.key.user) {
+                // Another user is forced now: a pool of its own serves new clients, this one ends with its clients.
+                if !pool.retiring.load(Relaxed) {
+                    pool.retire();
+                }
+                continue;
+            }
+            let secret = self.credentials.of_pool(&config, &database, &pool.key.user);
+            let settings = PoolSettings::resolve(&config, &database, &pool.key.user, secret);
+            let moved =
+                !Database::same_target(&old.database, &database) || old.spec.parameters != settings.spec.parameters;
+            pool.retiring.store(false, Relaxed);
+            pool.configure(settings, moved);
+        }
+    }
+
+    fn remove(&self, pool: &Arc<Pool>) {
+        let theirs = |client: &ClientRecord| client.pool().is_some_and(|its| Arc::ptr_eq(its, pool));
+        let count = self.clients.interrupt(Reason::DatabaseRemoved, theirs);
+        tracing::warn!(database = %pool.key.database, clients = count, "database removed");
+        self.forget(pool);
     }
 
     /// PAUSE or RESUME of everything, or of one database. Answers whether that changed anything.

@@ -13,7 +13,7 @@ use crate::frontend::find_by_key;
 use crate::pool::{ClientRecord, Phase, Reason, socket_options};
 
 /// Limit where `cancel_wait_timeout` is off.
-const LIMIT: Duration = Duration::from_secs(3600);
+const LIMIT: Duration = Duration::from_secs(365 * 24 * 3600);
 /// How often a client is looked at that is between its queue and its backend.
 const AGAIN: Duration = Duration::from_millis(2);
 

@@ -2,12 +2,12 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, PoisonError};
+use std::sync::PoisonError;
 
 use super::Proxy;
 use crate::admin::{Control, Shutdown};
-use crate::config::{Config, Database, changes};
-use crate::pool::{Pool, PoolSettings, Pools, Reason};
+use crate::config::{Config, changes};
+use crate::pool::Pools;
 
 impl Control for Proxy {
     fn reload(&self) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send + '_>> {
@@ -50,41 +50,11 @@ pub(super) async fn reload(proxy: &Proxy) -> Result<(), String> {
     new.general.keep_boot_settings(&old.general);
     {
         let _configuring = proxy.pools.configuring.lock().unwrap_or_else(PoisonError::into_inner);
-        proxy.pools.config.store(Arc::new(new));
-        apply(&proxy.pools);
+        proxy.pools.put_in_force(new);
     }
     warm(&proxy.pools);
     tracing::info!("configuration reloaded");
     Ok(())
-}
-
-/// Gives every pool its new settings; pools whose database is gone end, with their clients.
-fn apply(pools: &Pools) {
-    let config = pools.config.load_full();
-    for pool in pools.all() {
-        let Some(database) = config.database(&pool.key.database) else {
-            remove(pools, &pool);
-            continue;
-        };
-        let old = pool.settings.load_full();
-        let pool_user = database.user.as_deref().unwrap_or(&pool.key.user);
-        if pool_user != &*pool.key.user {
-            // Another user is forced now: a pool of its own serves new clients, this one ends with its clients.
-            pool.retire();
-            continue;
-        }
-        let secret = pools.credentials.of_pool(&config, &database, &pool.key.user);
-        let settings = PoolSettings::resolve(&config, &database, &pool.key.user, secret);
-        let moved = !Database::same_target(&old.database, &database) || old.spec.parameters != settings.spec.parameters;
-        pool.configure(settings, moved);
-    }
-}
-
-fn remove(pools: &Pools, pool: &Arc<Pool>) {
-    let theirs = |client: &crate::pool::ClientRecord| client.pool().is_some_and(|its| Arc::ptr_eq(its, pool));
-    let count = pools.clients.interrupt(Reason::DatabaseRemoved, theirs);
-    tracing::warn!(database = %pool.key.database, clients = count, "database removed");
-    pools.forget(pool);
 }
 
 /// Makes the pools that `min_pool_size` keeps filled before the first client comes: those of forced users, and those of

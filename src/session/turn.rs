@@ -1,8 +1,9 @@
 //! The turn: a pure machine over message types that knows what PostgreSQL still has to answer.
 //!
 //! It is told each message of both directions at its start and says what to do with it. It has no socket and reads at
-//! most the body of ReadyForQuery. Invariant: [`Turn::finished`] is true only when nothing is owed, the last ReadyForQuery said idle, no COPY is
-//! open and PostgreSQL is not skipping to a Sync. Anything that it cannot explain is [`Back::Broken`], never a guess.
+//! most the body of ReadyForQuery. Invariant: [`Turn::finished`] is true only when nothing is owed, the last
+//! ReadyForQuery said idle, no COPY is open and PostgreSQL is not skipping to a Sync. Anything that it cannot explain is
+//! [`Back::Broken`], never a guess.
 //!
 //! Source: `protocol-flow.html` ("Extended Query", "Pipelining", "COPY Operations", "Function Call").
 
