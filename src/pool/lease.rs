@@ -18,6 +18,8 @@ const OWN_QUERY: Duration = Duration::from_secs(60);
 /// A backend lent to one session.
 #[derive(Debug)]
 pub struct Lease {
+    /// When it was lent, where that had to be looked up; 0 else.
+    pub(super) lent: Micros,
     held: Box<Held>,
     seat: Taken,
     pool: Arc<Pool>,
@@ -25,7 +27,7 @@ pub struct Lease {
 
 impl Lease {
     pub(super) fn new(held: Box<Held>, seat: Taken, pool: Arc<Pool>) -> Lease {
-        Lease { held, seat, pool }
+        Lease { lent: 0, held, seat, pool }
     }
 
     /// The backend.
@@ -38,6 +40,12 @@ impl Lease {
     #[must_use]
     pub fn backend_mut(&mut self) -> &mut Backend {
         &mut self.held.backend
+    }
+
+    /// When it was lent, if it had to be waited for.
+    #[must_use]
+    pub fn waited_until(&self) -> Option<Micros> {
+        (self.lent > 0).then_some(self.lent)
     }
 
     /// The pool that it comes from.
@@ -60,6 +68,7 @@ impl Lease {
             Ok(()) => Some(self),
             Err(dead) => {
                 let record = &self.backend().record;
+                self.pool.alarm();
                 tracing::info!(database = %record.database, user = %record.user, id = record.id, %dead, "idle backend is gone");
                 None
             }
@@ -131,7 +140,7 @@ impl Lease {
             return;
         }
         record.set_state(BackendState::Idle);
-        let Lease { held, seat, pool } = self;
+        let Lease { held, seat, pool, .. } = self;
         match pool.shelf.put(held, seat) {
             Ok(()) => pool.offer(),
             Err(held) => held.terminate(),

@@ -113,7 +113,12 @@ pub struct Pool {
     retiring: AtomicBool,
     /// When it last had a client or a backend.
     touched: AtomicU64,
+    /// Until when backends that change hands directly are looked at by a system call, since one has just died.
+    alarm_until: AtomicU64,
 }
+
+/// How long the look at each backend that changes hands goes on after a death, microseconds.
+const ALARM: Micros = 2_000_000;
 
 /// Most sets of startup settings that are remembered per pool.
 const ACCEPTED: usize = 1000;
@@ -251,6 +256,11 @@ impl Pool {
     pub fn close(&self) {
         self.closing.store(true, Relaxed);
         self.set_paused(true);
+    }
+
+    /// A backend has died, and others may be dying: for a while none changes hands unseen.
+    pub fn alarm(&self) {
+        self.alarm_until.store(self.shared.clock.now().saturating_add(ALARM), Relaxed);
     }
 
     /// Makes the connector look again.

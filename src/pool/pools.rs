@@ -117,6 +117,7 @@ impl Pools {
             parked: Mutex::default(),
             closing: std::sync::atomic::AtomicBool::new(false),
             retiring: std::sync::atomic::AtomicBool::new(false),
+            alarm_until: AtomicU64::new(0),
             touched: AtomicU64::new(self.shared.clock.now()),
             key: key.clone(),
         });

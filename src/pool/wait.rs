@@ -8,7 +8,7 @@ use std::task::Poll;
 
 use super::{ClientRecord, Failure, Lease, Phase, Pool, Reason};
 use crate::metrics;
-use crate::net::Clock;
+use crate::net::Micros;
 
 /// How a wait for a backend ended without one.
 #[derive(Debug)]
@@ -35,17 +35,24 @@ impl Pool {
         let start = self.shared.clock.now();
         client.grace.store(0, Relaxed);
         client.enter(Phase::Waiting, start);
-        let result = self.wait(client, &mut gone).await;
-        let waited = Clock::between(start, self.shared.clock.now());
-        metrics::add(&self.counters.wait_time, u64::try_from(waited.as_micros()).unwrap_or(u64::MAX));
+        let result = self.wait(client, start, &mut gone).await;
+        let end = match &result {
+            Ok(lease) => lease.lent,
+            Err(_) => self.shared.clock.now(),
+        };
+        metrics::add(&self.counters.wait_time, end.saturating_sub(start));
         result
     }
 
-    async fn wait(self: &Arc<Self>, client: &ClientRecord, gone: &mut impl Waiting) -> Result<Lease, WaitEnd> {
+    async fn wait(
+        self: &Arc<Self>,
+        client: &ClientRecord,
+        since: Micros,
+        gone: &mut impl Waiting,
+    ) -> Result<Lease, WaitEnd> {
         if let Some(failure) = self.hopeless() {
             return Err(WaitEnd::Failed(Box::new(Failure { cached: true, ..failure })));
         }
-        let since = self.shared.clock.now();
         loop {
             let ticket = self.queue.enter(since);
             self.ask();
@@ -61,28 +68,35 @@ impl Pool {
             })
             .await?;
             drop(ticket);
-            let Some(lease) =
-                seat.and_then(|seat| self.lease(seat, &self.settings.load())).and_then(|lease| lease.alive(true))
-            else {
-                continue;
-            };
+            let settings = self.settings.load();
+            let now = self.shared.clock.now();
+            // The runtime may not have seen yet that a backend died which comes straight from another session's hands.
+            // Where one has, others may follow, and it is asked for by a system call.
+            let handed = now < self.alarm_until.load(Relaxed);
+            let lease = seat.and_then(|seat| self.lease(seat, &settings)).and_then(|lease| lease.alive(handed));
+            let Some(mut lease) = lease else { continue };
+            lease.lent = now;
+            if !lease.check_due(&settings, now) {
+                return Ok(lease);
+            }
+            drop(settings);
             if let Some(lease) = self.checked(lease).await {
                 return Ok(lease);
             }
         }
     }
 
-    /// The lease after server_check_query where that is due; nothing where it fails, the backend is closed then.
+    /// The lease after server_check_query; nothing where it fails, the backend is closed then.
     async fn checked(&self, mut lease: Lease) -> Option<Lease> {
         let settings = self.settings.load_full();
-        if lease.check_due(&settings, self.shared.clock.now())
-            && let Err(error) =
-                lease.query(settings.check_query.as_deref().unwrap_or_default(), settings.spec.timeout).await
-        {
-            tracing::info!(%error, "server_check_query failed");
-            return None;
+        let query = settings.check_query.as_deref().unwrap_or_default();
+        match lease.query(query, settings.spec.timeout).await {
+            Ok(()) => Some(lease),
+            Err(error) => {
+                tracing::info!(%error, "server_check_query failed");
+                None
+            }
         }
-        Some(lease)
     }
 
     /// Takes note of what was raised meanwhile; answers the end of the wait, if it is one. The place in the queue is

@@ -123,7 +123,10 @@ impl Session {
                 Some(lease) => {
                     // It may have been long.
                     settings = self.pool.settings.load_full();
-                    self.tally.look();
+                    match lease.waited_until() {
+                        Some(until) => self.tally.look_at(until),
+                        None => self.tally.look(),
+                    };
                     lease
                 }
                 // The client cancelled what it was queued for, and was told so.
@@ -164,7 +167,12 @@ impl Session {
                 if leaving { Err(End::Goodbye) } else { Ok(()) }
             }
             // Dropping the lease closes the backend.
-            Err(end) => Err(end),
+            Err(end) => {
+                if matches!(end, End::BackendDied(_)) {
+                    self.pool.alarm();
+                }
+                Err(end)
+            }
         }
     }
 

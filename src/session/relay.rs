@@ -303,6 +303,12 @@ impl Judge<'_> {
     fn message(&mut self, tag: u8, body: &[u8]) -> Result<Rest, End> {
         match tag {
             back::PARAMETER_STATUS => self.backend.note_parameter(body, self.interner),
+            // PostgreSQL ends the connection although the client has had all its answers: that concerns whoever comes
+            // next, not this client, and nobody comes next.
+            back::ERROR if self.turn.finished() && self.mode != PoolMode::Session => {
+                self.backend.record.need_close();
+                return Ok(Rest::Discard);
+            }
             back::COMMAND_COMPLETE if !self.backend.state.extra.is_empty() => self.command(body),
             _ => {}
         }

@@ -56,9 +56,14 @@ impl Tally {
 
     /// Looks at the clock for the request that is about to begin.
     pub(super) fn look(&mut self) -> Micros {
+        self.look_at(self.clock.now())
+    }
+
+    /// The same by somebody else's clock.
+    pub(super) fn look_at(&mut self, now: Micros) -> Micros {
         self.fresh = true;
-        self.moment = self.clock.now();
-        self.moment
+        self.moment = now;
+        now
     }
 
     /// The time when it was last looked at: the start of the turn, or the last ReadyForQuery.
