@@ -64,6 +64,25 @@ impl Stream {
         Poll::Ready(Ok(buf.filled().len()))
     }
 
+    /// Like [`Stream::poll_read`]; `armed` says whether the task's waker waits at the socket, and where it does and
+    /// nothing has come, the socket is not asked again. A task that has used up its budget is woken by the runtime and
+    /// leaves no waker here (`tokio::task::coop`), which must not be taken for one.
+    #[inline]
+    pub fn poll_read_armed(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut [u8],
+        armed: &mut bool,
+    ) -> Poll<io::Result<usize>> {
+        if *armed && !self.readable() {
+            return Poll::Pending;
+        }
+        let registers = tokio::task::coop::has_budget_remaining();
+        let polled = self.poll_read(cx, buf);
+        *armed = registers && polled.is_pending();
+        polled
+    }
+
     /// Writes some of `bytes`.
     #[inline]
     pub fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {

@@ -66,6 +66,8 @@ pub(super) struct Relay<'a> {
     leaving: bool,
     /// The last read of the client's socket found nothing and left a waker there.
     armed: bool,
+    /// The same of PostgreSQL's.
+    backend_armed: bool,
 }
 
 impl<'a> Relay<'a> {
@@ -88,6 +90,7 @@ impl<'a> Relay<'a> {
             down_rest: Rest::Forward,
             leaving: false,
             armed: false,
+            backend_armed: false,
         }
     }
 
@@ -170,9 +173,7 @@ impl<'a> Relay<'a> {
                 return Poll::Pending;
             }
             let room = self.workspace.up.room();
-            let polled = self.client.poll_read(cx, room);
-            self.armed = polled.is_pending();
-            let read = match ready!(polled) {
+            let read = match ready!(self.client.poll_read_armed(cx, room, &mut self.armed)) {
                 Ok(0) => return Poll::Ready(Err(End::ClientClosed)),
                 Ok(read) => read,
                 Err(error) => return Poll::Ready(Err(End::ClientBroke(error))),
@@ -254,7 +255,7 @@ impl<'a> Relay<'a> {
             if room.is_empty() {
                 return Poll::Ready(Err(End::BackendViolation("a message is too long".to_owned())));
             }
-            let read = match ready!(self.backend.stream.poll_read(cx, room)) {
+            let read = match ready!(self.backend.stream.poll_read_armed(cx, room, &mut self.backend_armed)) {
                 Ok(0) => return Poll::Ready(Err(End::BackendDied("PostgreSQL closed the connection".to_owned()))),
                 Ok(read) => read,
                 Err(error) => return Poll::Ready(Err(End::BackendDied(error.to_string()))),
