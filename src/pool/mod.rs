@@ -18,6 +18,8 @@ mod settings;
 mod shelf;
 mod sweep;
 mod wait;
+mod stub_pins;
+pub use stub_pins::*;
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -25,7 +27,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 
-use crate::backend::{BackendRecord, Interner, State};
+use crate::backend::{BackendRecord, Interner, State, Statements};
 use crate::metrics::Counters;
 use crate::net::{Clock, Micros};
 use queue::Queue;
@@ -49,6 +51,8 @@ pub struct Shared {
     pub clock: Clock,
     /// The process's settings in use.
     pub interner: Interner,
+    /// The process's prepared statements.
+    pub statements: Statements,
     /// Source of the ids of clients and backends.
     pub ids: AtomicU64,
 }

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use super::cap::{Cap, Caps};
 use super::shelf::Shelf;
 use super::{ClientRecord, Clients, Credentials, Pool, PoolSettings, Reason, Shared};
-use crate::backend::{BackendRecord, Interner};
+use crate::backend::{BackendRecord, Interner, Statements};
 use crate::config::{Config, Database};
 use crate::net::{Clock, Micros};
 
@@ -70,7 +70,12 @@ impl Pools {
     #[must_use]
     pub fn new(config: Config) -> (Arc<Pools>, mpsc::UnboundedReceiver<Arc<Pool>>) {
         let (born, births) = mpsc::unbounded_channel();
-        let shared = Shared { clock: Clock::start(), interner: Interner::default(), ids: AtomicU64::new(0) };
+        let shared = Shared {
+            clock: Clock::start(),
+            interner: Interner::default(),
+            statements: Statements::default(),
+            ids: AtomicU64::new(0),
+        };
         let pools = Pools {
             shared: Arc::new(shared),
             config: ArcSwap::from_pointee(config),

@@ -36,6 +36,10 @@ pub mod sqlstate {
     pub const SYNTAX_ERROR: SqlState = "42601";
     /// `insufficient_privilege`
     pub const INSUFFICIENT_PRIVILEGE: SqlState = "42501";
+    /// `program_limit_exceeded`
+    pub const PROGRAM_LIMIT: SqlState = "54000";
+    /// `configuration_limit_exceeded`
+    pub const CONFIGURATION_LIMIT: SqlState = "53400";
     /// `too_many_connections`
     pub const TOO_MANY_CONNECTIONS: SqlState = "53300";
     /// `query_canceled`
