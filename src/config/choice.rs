@@ -1,4 +1,4 @@
-//! Settings that are one word out of a few: pool mode, authentication method, log format.
+//! Settings that are one word out of a few: pool mode, authentication method, log format, policies.
 
 use std::fmt;
 use std::str::FromStr;
@@ -24,6 +24,8 @@ macro_rules! choice {
         impl $name {
             /// Every spelling, in the order of the documentation.
             pub const NAMES: &'static [&'static str] = &[$($text),*];
+            /// Every value, in the same order.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
 
             /// The spelling of the configuration.
             pub fn as_str(self) -> &'static str {
@@ -91,6 +93,34 @@ choice! {
         Text = "text",
         /// One JSON object per line.
         Json = "json",
+    }
+    known to PgBouncer only: []
+}
+
+choice! {
+    /// What is done about a client that leaves something on its backend beyond its transaction.
+    #[derive(Default)]
+    pub enum Policy("a policy") {
+        /// The client keeps the backend for as long as that is there.
+        #[default]
+        Pin = "pin",
+        /// The client is warned, and what it leaves stays behind.
+        Warn = "warn",
+        /// The statement is refused.
+        Reject = "reject",
+        /// What the client leaves stays behind.
+        Allow = "allow",
+    }
+    known to PgBouncer only: []
+}
+
+choice! {
+    /// What is done about unnamed prepared statements.
+    pub enum PrepareUnnamed("auto or off") {
+        /// Those whose text comes again are kept under a name on the backend.
+        Auto = "auto",
+        /// They are passed on as they come.
+        Off = "off",
     }
     known to PgBouncer only: []
 }

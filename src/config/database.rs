@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::config::choice::PoolMode;
+use crate::config::features::{Features, SessionFeatures};
 use crate::config::kinds::{Count, Hidden, Maybe, OneOf, Target, Text, Within};
 use crate::config::secret::Secret;
 use crate::config::span::Seconds;
@@ -53,6 +54,10 @@ settings! {
     server_lifetime: Option<Duration> as Maybe<Seconds> = None, Reload;
     /// Most time that a query waits for a connection; 0 = no limit; unset = the user's, else that of [pgpool].
     query_wait_timeout: Option<Duration> as Maybe<Seconds> = None, Reload;
+    /// What to do when a client leaves something behind a transaction; replaces all of [pgpool]'s; unset = that.
+    session_features: Option<SessionFeatures> as Maybe<Features> = None, Reload;
+    /// Most pinned connections per pool; 0 = all but one of the pool's size; unset = max_pinned of [pgpool].
+    max_pinned: Option<u32> as Maybe<Count> = None, Reload;
     /// client_encoding for new connections to PostgreSQL; unset = the server's.
     client_encoding: Option<String> as Maybe<Text> = None, Reload;
     /// DateStyle for new connections to PostgreSQL; unset = the server's.

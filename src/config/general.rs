@@ -5,12 +5,18 @@ use std::path::PathBuf;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
-use crate::config::choice::{AuthType, LogFormat, PoolMode};
+use crate::config::choice::{AuthType, LogFormat, PoolMode, PrepareUnnamed};
+use crate::config::features::{Features, SessionFeatures};
 use crate::config::kinds::{Count, File, FileMode, Flag, INT_MAX, Mode, OneOf, Text, Within, Words};
 use crate::config::span::{KeepaliveSeconds, Millis, Period, Seconds};
 use crate::config::suggest::nearest;
 use crate::config::table::{Row, Table, When, settings};
 use crate::config::value::{Raw, ValueError};
+
+/// Below that a single long statement would not fit.
+const LEAST_STATEMENT_BYTES: u64 = 64 << 10;
+/// One TiB, so that sums cannot overflow.
+const MOST_STATEMENT_BYTES: u64 = 1 << 40;
 
 const fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -104,6 +110,19 @@ settings! {
     /// Pause after PostgreSQL refused a login; also how long it may be away before clients are refused, not queued.
     server_login_retry: Duration as Seconds = secs(15), Reload;
 
+    /// Prepared statements that a connection keeps for clients in transaction and statement mode; 0 = not followed.
+    max_prepared_statements: u32 as Count = 200, Reload;
+    /// Keep plans of unnamed statements whose text comes again: auto or off.
+    prepare_unnamed: PrepareUnnamed as OneOf<PrepareUnnamed> = PrepareUnnamed::Auto, Reload;
+    /// Most memory for the prepared statements of one client, names and texts, in bytes.
+    max_client_statement_bytes: usize as Within<usize, LEAST_STATEMENT_BYTES, INT_MAX> = 4 << 20, Reload;
+    /// Most memory for the texts of all clients' prepared statements, in bytes.
+    max_statement_bytes: usize as Within<usize, LEAST_STATEMENT_BYTES, MOST_STATEMENT_BYTES> = 256 << 20, Reload;
+    /// What to do when a client leaves something behind a transaction: pin, warn, reject or allow, also per feature.
+    session_features: SessionFeatures as Features = SessionFeatures::default(), Reload;
+    /// Most connections per pool that may be pinned to clients; 0 = all but one of the pool's size.
+    max_pinned: u32 as Count = 0, Reload;
+
     /// Most time for a client's login; 0 = no limit.
     client_login_timeout: Duration as Seconds = secs(60), Reload;
     /// Close the connection of a query that runs longer; 0 = no limit. Prefer PostgreSQL's statement_timeout.
@@ -120,6 +139,8 @@ settings! {
     idle_transaction_timeout: Duration as Seconds = Duration::ZERO, Reload;
     /// Close a client whose transaction takes longer; 0 = never.
     transaction_timeout: Duration as Seconds = Duration::ZERO, Reload;
+    /// Most time to clean up behind a client that left amid a query, before its connection is closed; 0 = none.
+    client_death_grace: Duration as Seconds = secs(5), Reload;
 
     /// Let the kernel probe silent TCP connections.
     tcp_keepalive: bool as Flag = true, Reload;

@@ -13,6 +13,7 @@ mod changes;
 mod check;
 mod choice;
 mod database;
+mod features;
 mod file;
 mod general;
 mod keywords;
@@ -30,8 +31,9 @@ pub mod userlist;
 mod value;
 
 pub use changes::{Changes, EntryChanges, SettingChange, changes};
-pub use choice::{AuthType, LogFormat, PoolMode};
+pub use choice::{AuthType, LogFormat, Policy, PoolMode, PrepareUnnamed};
 pub use database::{Database, Host};
+pub use features::SessionFeatures;
 pub use general::{General, SetError, Shown};
 pub use kinds::FileMode;
 pub use problem::{Problem, Problems};

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::config::Config;
 use crate::config::choice::PoolMode;
 use crate::config::database::Database;
+use crate::config::features::SessionFeatures;
 use crate::config::secret::Secret;
 use crate::config::user::User;
 
@@ -59,6 +60,21 @@ impl Config {
     /// Age from which an unused backend is closed. 0 means that a backend is used once.
     pub fn server_lifetime(&self, database: &Database) -> Duration {
         database.server_lifetime.unwrap_or(self.general.server_lifetime)
+    }
+
+    /// What clients may leave on their backends: the database's policies as a whole, else the general ones.
+    pub fn session_features(&self, database: &Database) -> SessionFeatures {
+        database.session_features.unwrap_or(self.general.session_features)
+    }
+
+    /// Most pinned backends of one pool: the database's, else the general setting. 0 means all but one of its size,
+    /// but one at least.
+    pub fn max_pinned(&self, database: &Database, pool_user: Option<&User>) -> u32 {
+        match (database.max_pinned.unwrap_or(self.general.max_pinned), self.pool_size(database, pool_user)) {
+            (0, 0) => u32::MAX,
+            (0, size) => (size - 1).max(1),
+            (limit, _) => limit,
+        }
     }
 
     /// Most time that a client waits for a backend: the database's, else the login user's, else the general one.

@@ -32,7 +32,6 @@ pub(super) const PGBOUNCER_GENERAL: &[&str] = &[
     "job_name",
     "logfile",
     "login_notify_message",
-    "max_prepared_statements",
     "peer_id",
     "pidfile",
     "pkt_buf",

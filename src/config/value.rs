@@ -64,6 +64,35 @@ pub enum ValueError {
         /// All words.
         choices: &'static [&'static str],
     },
+    /// No feature of `session_features`.
+    #[error("unknown feature `{found}`{}", feature_hint(*nearest, known))]
+    Feature {
+        /// What was written.
+        found: String,
+        /// A feature that is reasonably near.
+        nearest: Option<&'static str>,
+        /// All features.
+        known: &'static [&'static str],
+    },
+    /// A feature without its policy.
+    #[error("`{feature}` lacks a policy, like {feature}={policy}")]
+    NoPolicy {
+        /// The feature.
+        feature: String,
+        /// One of the policies.
+        policy: &'static str,
+    },
+    /// A feature that is named again.
+    #[error("`{0}` occurs twice")]
+    FeatureTwice(String),
+    /// Two policies that name no feature.
+    #[error("both `{first}` and `{second}` stand for the features without a name")]
+    TwoPolicies {
+        /// The first of them.
+        first: &'static str,
+        /// The other.
+        second: &'static str,
+    },
     /// PgBouncer knows this value, this version does not.
     #[error("`{0}` of PgBouncer is not supported by this version")]
     Unsupported(&'static str),
@@ -76,6 +105,13 @@ pub enum ValueError {
     /// A comma list where one host is expected.
     #[error("several hosts are not supported by this version")]
     SeveralHosts,
+}
+
+fn feature_hint(nearest: Option<&str>, known: &[&str]) -> String {
+    match nearest {
+        Some(name) => format!(", did you mean `{name}`?"),
+        None => format!(": there are {}", known.join(", ")),
+    }
 }
 
 /// How one type of setting is read and shown.

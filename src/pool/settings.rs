@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::auth::{BackendSecret, Credential, StoredSecret};
 use crate::backend::Spec;
-use crate::config::{Config, Database, General, Host, PoolMode};
+use crate::config::{Config, Database, General, Host, PoolMode, PrepareUnnamed, SessionFeatures};
 use crate::net::{Micros, SocketOptions, Target};
 
 /// Everything that a pool and its sessions go by. Counts of 0 mean no limit, times of 0 mean off, unless said otherwise.
@@ -52,6 +52,18 @@ pub struct PoolSettings {
     pub log_connections: bool,
     /// `max_packet_size`, bytes.
     pub max_packet: u32,
+    /// `max_prepared_statements`; 0, as always in session mode, means that statements are not followed.
+    pub max_prepared: u32,
+    /// `prepare_unnamed`.
+    pub prepare_unnamed: bool,
+    /// `max_client_statement_bytes`.
+    pub max_client_statement_bytes: usize,
+    /// `session_features`.
+    pub features: SessionFeatures,
+    /// `max_pinned` as it counts for the pool's size: never 0, `u32::MAX` means no limit.
+    pub max_pinned: u32,
+    /// `client_death_grace`; 0 means that the backend is closed at once.
+    pub death_grace: Duration,
     /// How backends are opened.
     pub spec: Spec,
     /// The database entry that all this comes from.
@@ -87,6 +99,12 @@ impl PoolSettings {
             query_wait_notify: general.query_wait_notify,
             log_connections: general.log_connections,
             max_packet: general.max_packet_size,
+            max_prepared: if mode == PoolMode::Session { 0 } else { general.max_prepared_statements },
+            prepare_unnamed: general.prepare_unnamed == PrepareUnnamed::Auto,
+            max_client_statement_bytes: general.max_client_statement_bytes,
+            features: config.session_features(database),
+            max_pinned: config.max_pinned(database, known),
+            death_grace: general.client_death_grace,
             spec: spec(general, database, user, secret),
             database: Arc::clone(database),
         }
@@ -163,5 +181,29 @@ impl Credentials {
         let credential = Arc::new(Credential::new(stored, iterations));
         known.insert(owner, Arc::clone(&credential));
         credential
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn resolved(general: &str) -> PoolSettings {
+        let text = format!("[pgpool]\n{general}\n[databases.a]\n");
+        let config = Config::parse(&text, Path::new("x.toml")).unwrap().config;
+        PoolSettings::resolve(&config, &config.databases["a"], "u", BackendSecret::None)
+    }
+
+    #[test]
+    fn statements_are_followed_outside_of_session_mode() {
+        for (mode, expected) in [("session", 0), ("transaction", 200), ("statement", 200)] {
+            assert_eq!(resolved(&format!("pool_mode = \"{mode}\"")).max_prepared, expected, "{mode}");
+        }
+        let none = resolved("pool_mode = \"transaction\"\nmax_prepared_statements = 0\nprepare_unnamed = \"off\"");
+        assert_eq!((none.max_prepared, none.prepare_unnamed), (0, false));
+        assert!(resolved("").prepare_unnamed);
+        assert_eq!((resolved("").max_pinned, resolved("default_pool_size = 0").max_pinned), (19, u32::MAX));
     }
 }

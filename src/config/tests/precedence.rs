@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::config;
-use crate::config::{Config, PoolMode};
+use crate::config::{Config, Policy, PoolMode, SessionFeatures};
 
 const FILE: &str = r#"
     [pgpool]
@@ -21,6 +21,8 @@ const FILE: &str = r#"
     idle_transaction_timeout = 82
     transaction_timeout = 83
     client_idle_timeout = 84
+    session_features = "warn, listen=reject"
+    max_pinned = 5
 
     [databases.plain]
 
@@ -33,6 +35,8 @@ const FILE: &str = r#"
     max_db_client_connections = 51
     server_lifetime = 0
     query_wait_timeout = 0
+    session_features = "listen=allow"
+    max_pinned = 0
     user = "own"
 
     [databases.known]
@@ -82,6 +86,8 @@ fn general_settings_fill_what_nobody_says() {
     assert_eq!(config.max_db_connections(database), 30);
     assert_eq!(config.max_db_client_connections(database), 50);
     assert_eq!(config.server_lifetime(database), secs(70));
+    assert_eq!(config.session_features(database).to_string(), "warn, listen=reject");
+    assert_eq!(config.max_pinned(database, None), 5);
 }
 
 #[test]
@@ -96,6 +102,10 @@ fn the_database_goes_before_the_general_settings() {
     assert_eq!(config.max_db_client_connections(database), 51);
     assert_eq!(config.server_lifetime(database), Duration::ZERO);
     assert_eq!(config.query_wait_timeout(database, None), Duration::ZERO);
+    // As a whole: what the general setting says of other features is gone.
+    let features = SessionFeatures { listen: Policy::Allow, ..SessionFeatures::default() };
+    assert_eq!(config.session_features(database), features);
+    assert_eq!(config.max_pinned(database, None), 10);
 }
 
 #[test]
@@ -113,6 +123,24 @@ fn the_user_goes_before_the_database_but_for_the_wait() {
     assert_eq!(config.idle_transaction_timeout(user), secs(92));
     assert_eq!(config.transaction_timeout(user), secs(93));
     assert_eq!(config.client_idle_timeout(user), secs(94));
+}
+
+#[test]
+fn pinned_backends_leave_one_of_the_pools_size() {
+    let cases = [
+        ("pool_size=10", 9),
+        ("pool_size=2", 1),
+        ("pool_size=1", 1),
+        ("pool_size=0", u32::MAX),
+        ("pool_size=0 max_pinned=3", 3),
+        ("pool_size=2 max_pinned=3", 3),
+    ];
+    for (entry, expected) in cases {
+        let config = config(&format!("[databases]\na = \"{entry}\"\n[users.small]\npool_size = 4\n"));
+        assert_eq!(config.max_pinned(&config.databases["a"], None), expected, "{entry}");
+    }
+    let config = config("[databases.a]\npool_size = 10\n[users.small]\npool_size = 4\n");
+    assert_eq!(config.max_pinned(&config.databases["a"], Some(&*config.users["small"])), 3);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{config, problems};
-use crate::config::{AuthType, FileMode, General, Host, LogFormat, PoolMode, SetError, Table};
+use crate::config::{AuthType, FileMode, General, Host, LogFormat, PoolMode, PrepareUnnamed, SetError, Table};
 
 fn general(line: &str) -> General {
     config(&format!("[pgpool]\n{line}\n")).general
@@ -108,6 +108,34 @@ fn words_of_few() {
 }
 
 #[test]
+fn prepared_statements() {
+    let defaults = General::default();
+    assert_eq!((defaults.max_prepared_statements, defaults.prepare_unnamed), (200, PrepareUnnamed::Auto));
+    assert_eq!((defaults.max_client_statement_bytes, defaults.max_statement_bytes), (4_194_304, 268_435_456));
+    assert_eq!(general("max_prepared_statements = 0").max_prepared_statements, 0);
+    assert_eq!(general("prepare_unnamed = \"OFF\"").prepare_unnamed, PrepareUnnamed::Off);
+    assert_eq!(refused("prepare_unnamed = \"on\""), "`on` is none of auto, off");
+    assert_eq!(refused("prepare_unnamed = true"), "expected auto or off, found a boolean");
+    assert_eq!(general("max_client_statement_bytes = 65536").max_client_statement_bytes, 65_536);
+    let small = "65535 is outside the range 65536 to 2147483647";
+    assert_eq!(refused("max_client_statement_bytes = 65535"), small);
+    assert_eq!(general("max_statement_bytes = 8_589_934_592").max_statement_bytes, 8_589_934_592);
+    assert_eq!(refused("max_statement_bytes = 0"), "0 is outside the range 65536 to 1099511627776");
+}
+
+#[test]
+fn session_features() {
+    let list = general("session_features = [\"warn\", \"listen=reject\"]");
+    assert_eq!(list, general("session_features = \"listen=reject, warn\""));
+    assert_eq!(list.session_features.to_string(), "warn, listen=reject");
+    assert_eq!(refused("session_features = \"pin, lisen=warn\""), "unknown feature `lisen`, did you mean `listen`?");
+    assert_eq!(refused("session_features = \"\""), "`` is none of pin, warn, reject, allow");
+    let entry = |text: &str| config(&format!("[databases]\na = \"{text}\"\n")).databases["a"].session_features;
+    assert_eq!(entry("session_features=''"), None);
+    assert_eq!(entry("session_features='warn, listen=reject'"), Some(list.session_features));
+}
+
+#[test]
 fn check_query_keeps_pgbouncers_spelling() {
     assert_eq!(General::default().check_query(), Some(""));
     assert_eq!(general("server_check_query = \"\"").check_query(), None);
@@ -143,6 +171,8 @@ fn set_from_the_console() {
     let mut general = General::default();
     general.set("query_timeout", "1.5").unwrap();
     general.set("log_stats", "0").unwrap();
+    general.set("session_features", "reject, load=allow").unwrap();
+    assert_eq!(general.session_features.to_string(), "reject, load=allow");
     assert_eq!((general.query_timeout, general.log_stats), (Duration::from_millis(1500), false));
     assert_eq!(general.set("listen_port", "1"), Err(SetError::Boot("listen_port")));
     let unknown = general.set("querytimeout", "1").unwrap_err().to_string();
