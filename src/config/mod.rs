@@ -30,7 +30,7 @@ pub mod userlist;
 mod value;
 
 pub use changes::{Changes, EntryChanges, SettingChange, changes};
-pub use choice::{AuthType, LogFormat, PoolMode};
+pub use choice::{AuthType, ListenerLost, LogFormat, PoolMode};
 pub use database::{Database, Host};
 pub use general::{General, SetError, Shown};
 pub use kinds::FileMode;
