@@ -95,7 +95,7 @@ impl Ask {
         }
     }
 
-    fn poll(&self, cx: &mut Context<'_>) -> Poll<Result<(), NoListener>> {
+    pub(super) fn poll(&self, cx: &mut Context<'_>) -> Poll<Result<(), NoListener>> {
         let mut asked = self.lock();
         if let Some(answer) = &asked.answer {
             return Poll::Ready(answer.clone());

@@ -195,15 +195,23 @@ impl Hub {
         *self.backend.lock().unwrap_or_else(PoisonError::into_inner) = None;
         line.backend.terminate();
         let disconnect = pools.config.load().general.listener_lost == ListenerLost::Disconnect;
-        let (clients, calls) = self.roll().lost(self.shared.clock.now(), disconnect);
+        let mut roll = self.roll();
+        let again = roll.in_gap();
+        let (clients, calls) = roll.lost(self.shared.clock.now(), disconnect);
+        drop(roll);
         calls.make();
         let Over::Lost(loss) = over else { return None };
-        if clients > 0 {
+        if clients > 0 && !again {
             self.losses.fetch_add(1, Relaxed);
             pools.listeners.losses.fetch_add(1, Relaxed);
         }
-        tracing::warn!(database = %self.key.dbname, target = %self.key.target, error = %loss, clients, disconnect,
-                       "connection to the listening backend was lost");
+        let Key { target, dbname } = &self.key;
+        if clients == 0 {
+            tracing::info!(database = %dbname, %target, error = %loss, "connection to the listening backend has ended");
+        } else {
+            tracing::warn!(database = %dbname, %target, error = %loss, clients, disconnect,
+                           "connection to the listening backend was lost");
+        }
         Some(loss)
     }
 

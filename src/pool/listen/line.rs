@@ -1,7 +1,8 @@
 //! The conversation with a listening backend: one query at a time, and notifications at any time.
 //!
 //! The line ends when the connection is lost, when it is not wanted where it leads to any more (PAUSE, RECONNECT, a new
-//! configuration), or when nobody has listened for a while. It never waits for a client.
+//! configuration), or when nobody has listened for a while. It never waits for a client. A connection that only listens
+//! would not notice that the network swallows what comes for it, so it asks now and then whether PostgreSQL is there.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -10,7 +11,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::BufMut;
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep};
 
 use super::Hub;
 use super::roll::{Batch, Calls, Channel};
@@ -25,6 +26,8 @@ use crate::wire::write;
 const LISTENING: Grammar = Grammar { limit: back_limit, whole: |_| true, max: 256 * 1024 };
 /// Longest wait for the answer to a query.
 const ANSWER: Duration = Duration::from_secs(30);
+/// Silence after which PostgreSQL is asked whether it is there.
+const PING: Duration = Duration::from_secs(30);
 /// How long the connection is kept after the last channel has gone.
 const LINGER: Duration = Duration::from_secs(60);
 /// Bytes per read.
@@ -85,6 +88,9 @@ pub(super) struct Talk {
     write: Vec<u8>,
     written: usize,
     prepared: bool,
+    /// When it last sent anything.
+    heard: Instant,
+    ping: Pin<Box<Sleep>>,
     /// Everything is listened on again that was before this line; the trouble is over.
     pub(super) settled: bool,
     under_way: Option<Batch>,
@@ -100,12 +106,26 @@ impl Talk {
             write: Vec::new(),
             written: 0,
             prepared: false,
+            heard: Instant::now(),
+            ping: Box::pin(sleep(PING)),
             settled: false,
             under_way: None,
             refused: None,
             answer: None,
             quiet: None,
         }
+    }
+}
+
+impl Talk {
+    fn ping_due(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut due = false;
+        while self.ping.as_mut().poll(cx).is_ready() {
+            due = self.heard.elapsed() >= PING;
+            let next = if due { Instant::now() } else { self.heard } + PING;
+            self.ping.as_mut().reset(next);
+        }
+        due
     }
 }
 
@@ -132,11 +152,12 @@ impl Line {
 
     fn poll(&mut self, cx: &mut Context<'_>, hub: &Hub, pools: &Pools, chunk: &mut [u8]) -> Result<Poll<()>, Loss> {
         loop {
-            self.ask(hub);
+            self.ask(hub, cx);
             self.poll_write(cx)?;
             match self.backend.stream.poll_read(cx, chunk)? {
                 Poll::Ready(0) => return Err(Loss::Closed),
                 Poll::Ready(read) => {
+                    self.talk.heard = Instant::now();
                     self.talk.read.extend_from_slice(chunk.get(..read).unwrap_or_default());
                     self.take_in(hub, pools)?;
                 }
@@ -155,13 +176,13 @@ impl Line {
     }
 
     /// Asks what there is to ask, unless an answer is due.
-    fn ask(&mut self, hub: &Hub) {
+    fn ask(&mut self, hub: &Hub, cx: &mut Context<'_>) {
         let talk = &mut self.talk;
         if talk.under_way.is_some() {
             return;
         }
         let batch = if talk.prepared { hub.roll().next() } else { Some(Batch::Prepare) };
-        let Some(batch) = batch else { return };
+        let Some(batch) = batch.or_else(|| talk.ping_due(cx).then_some(Batch::Ping)) else { return };
         talk.prepared = true;
         talk.write.clear();
         talk.written = 0;
@@ -222,9 +243,12 @@ impl Line {
                 Ok(())
             }
             back::READY if Status::from_ready(body) == Some(Status::Idle) => self.on_ready(hub, most),
-            back::NOTICE | back::PARAMETER_STATUS | back::COMMAND_COMPLETE | back::ROW_DESCRIPTION | back::DATA_ROW => {
-                Ok(())
-            }
+            back::NOTICE
+            | back::PARAMETER_STATUS
+            | back::EMPTY_QUERY
+            | back::COMMAND_COMPLETE
+            | back::ROW_DESCRIPTION
+            | back::DATA_ROW => Ok(()),
             other => Err(Loss::Unexpected(other)),
         }
     }
@@ -239,8 +263,9 @@ impl Line {
         };
         drop(roll);
         calls.make();
-        if batch != Batch::Prepare {
-            self.talk.settled |= hub.regained(most);
+        match batch {
+            Batch::Prepare | Batch::Ping => {}
+            Batch::Listen(_) | Batch::Unlisten(_) => self.talk.settled |= hub.regained(most),
         }
         Ok(())
     }
@@ -256,6 +281,7 @@ fn channel(body: &[u8]) -> Option<&[u8]> {
 fn statement(batch: &Batch) -> Vec<u8> {
     let (word, channels) = match batch {
         Batch::Prepare => return PREPARE.to_vec(),
+        Batch::Ping => return Vec::new(),
         Batch::Listen(channels) => ("LISTEN \"", channels),
         Batch::Unlisten(channels) => ("UNLISTEN \"", channels),
     };

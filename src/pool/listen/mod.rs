@@ -225,16 +225,4 @@ impl Drop for Subscriptions {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_cut_as_postgresql_does() {
-        assert_eq!(clipped(b"short"), b"short");
-        assert_eq!(clipped(&[b'x'; 70]), [b'x'; 63]);
-        assert_eq!(clipped(b"a\0b"), b"a");
-        let text = format!("{}\u{e4}", "x".repeat(62));
-        assert_eq!(clipped(text.as_bytes()), [b'x'; 62]);
-        assert_eq!(clipped(&[0xe4; 70]), [0xe4; 63]);
-    }
-}
+mod tests;

@@ -29,6 +29,8 @@ pub(super) type Channel = Arc<[u8]>;
 pub(super) enum Batch {
     /// Settings that would end the connection by and by.
     Prepare,
+    /// Whether it is still there.
+    Ping,
     /// LISTEN
     Listen(Vec<Channel>),
     /// UNLISTEN
@@ -94,6 +96,8 @@ pub(super) struct Roll {
     channels: HashMap<Channel, Entry>,
     clients: HashMap<u64, Member>,
     gap: Option<Gap>,
+    /// There may be something to ask the connection for.
+    changed: bool,
     /// Answers who asks, while there is no point in trying.
     refusal: Option<NoListener>,
     trouble: Option<Arc<ConnectError>>,
@@ -205,6 +209,7 @@ impl Roll {
         if entry.asks.len() == entry.asks.capacity() {
             entry.asks.retain(|ask| ask.strong_count() > 0);
         }
+        self.changed = true;
         let ask = Arc::new(Ask::default());
         entry.asks.push(Arc::downgrade(&ask));
         Joined { ask, fresh, asks: true }
@@ -213,6 +218,7 @@ impl Roll {
     /// Unsubscribes a client from a channel, or from all; answers whether it is subscribed to nothing any more.
     pub(super) fn unsubscribe(&mut self, client: u64, channel: Option<&[u8]>) -> bool {
         let Some(member) = self.clients.get_mut(&client) else { return true };
+        self.changed = true;
         let left: Vec<Channel> = match channel {
             None => std::mem::take(&mut member.channels).into_iter().collect(),
             Some(channel) => member.channels.take(channel).into_iter().collect(),
@@ -242,6 +248,16 @@ impl Roll {
 
     /// What the connection is to be asked now, if anything; it is under way from here on.
     pub(super) fn next(&mut self) -> Option<Batch> {
+        // Looked at with each notification, so all channels are gone through only where something may be found.
+        if !self.changed {
+            return None;
+        }
+        let batch = self.find_batch();
+        self.changed = batch.is_some();
+        batch
+    }
+
+    fn find_batch(&mut self) -> Option<Batch> {
         for trust in [Trust::Known, Trust::New] {
             let batch = self.advance((Standing::Wanted, Standing::Asked), BATCH, |entry| entry.trust == trust);
             if !batch.is_empty() {
@@ -275,7 +291,7 @@ impl Roll {
     pub(super) fn done(&mut self, batch: &Batch) -> Calls {
         let mut calls = Calls::default();
         match batch {
-            Batch::Prepare => {}
+            Batch::Prepare | Batch::Ping => {}
             Batch::Listen(channels) => {
                 for channel in channels {
                     let Some(entry) = self.channels.get_mut(channel) else { continue };
@@ -360,6 +376,7 @@ impl Roll {
 
     /// The connection is gone. Answers how many clients it listened for; `interrupts` says that they end.
     pub(super) fn lost(&mut self, now: Micros, interrupts: bool) -> (usize, Calls) {
+        self.changed = true;
         let mut clients = HashSet::new();
         for entry in self.channels.values_mut() {
             if entry.trust == Trust::Known {
