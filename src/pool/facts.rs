@@ -114,6 +114,12 @@ pub fn reason_report(reason: Reason) -> Option<Report> {
         Reason::ServerShutdown => {
             (sqlstate::ADMIN_SHUTDOWN, "server shutting down", "Connect again; another pooler may serve.")
         }
+        Reason::ListenerLost => (
+            sqlstate::CONNECTION_FAILURE,
+            "connection to the listening backend was lost",
+            "Notifications may have been missed. Connect again, LISTEN again, and look at what they would have told; \
+             listener_lost of the pooler is disconnect.",
+        ),
         Reason::Shutdown => {
             (sqlstate::ADMIN_SHUTDOWN, "pooler is shutting down", "Connect again; another pooler may serve.")
         }

@@ -10,6 +10,8 @@ use crate::wire::write::message;
 pub(super) const UNKNOWN_STATEMENT: &str = "26000";
 /// `feature_not_supported`, of a plan whose result has another type by now.
 pub(super) const CACHED_PLAN: &str = "0A000";
+/// `protocol_violation`, of a Bind with the wrong number of parameters.
+const WRONG_BIND: &str = "08P01";
 /// `duplicate_prepared_statement`.
 const TAKEN: &str = "42P05";
 
@@ -28,12 +30,12 @@ fn code(body: &[u8]) -> Option<&[u8]> {
 
 /// Whether an error may be about a prepared statement.
 pub(super) fn names_statements(body: &[u8]) -> bool {
-    let codes = [UNKNOWN_STATEMENT, CACHED_PLAN, TAKEN];
+    let codes = [UNKNOWN_STATEMENT, CACHED_PLAN, TAKEN, WRONG_BIND];
     code(body).is_some_and(|code| codes.iter().any(|known| known.as_bytes() == code))
 }
 
 /// The error with the client's name in the place of the one that all clients share; nothing where there is none.
-pub(super) fn rename(body: &[u8], names: &Names) -> Option<Vec<u8>> {
+pub(super) fn rename(body: &[u8], names: &Names, unnamed: bool) -> Option<Vec<u8>> {
     let at = body.windows(PREFIX.len()).position(|window| window == PREFIX)?;
     let (head, rest) = body.split_at_checked(at)?;
     let digits = rest.get(PREFIX.len()..)?.iter().take_while(|byte| byte.is_ascii_digit()).count();
@@ -44,6 +46,7 @@ pub(super) fn rename(body: &[u8], names: &Names) -> Option<Vec<u8>> {
             let kept = [ours, tail.get(..end - 1)?].concat();
             return Some(error(&[head, &kept, tail.get(end..)?]));
         }
+        _ if unnamed => b"",
         _ => names.name_of(id_of(ours)?)?,
     };
     Some(error(&[head, name, tail]))

@@ -8,7 +8,8 @@
 use super::pin::{Holds, Pinned};
 use super::watch::Watch;
 use super::{End, Session};
-use crate::backend::ExchangeError;
+use crate::backend::{ExchangeError, quote_value};
+use crate::config::Policy;
 use crate::pool::{Lease, PoolSettings};
 use crate::sql::{Feature, Features};
 use crate::wire::sqlstate;
@@ -45,17 +46,24 @@ impl Session {
             features = Features::ALL;
         }
         let asked: Vec<_> = ASKED.into_iter().filter(|feature| features.contains(*feature)).collect();
-        if !names.is_empty() || !asked.is_empty() {
-            let sql = question(&names, &asked, watch.reset_all || !watch.reset.is_empty());
+        let own = watch.reset_all || !watch.reset.is_empty();
+        let hub = settings.features.listen == Policy::Pin && !features.contains(Feature::Listen);
+        let channels = if hub { std::mem::take(&mut watch.listens) } else { Vec::new() };
+        if !names.is_empty() || !asked.is_empty() || !channels.is_empty() {
+            let sql = question(&names, &asked, &channels, own);
             let row = ask(lease, &sql, settings).await.map_err(failed)?;
             self.take_over_settings(lease, &names, &row, &watch);
-            let mut found = Features::default();
-            for (feature, value) in asked.iter().zip(row.iter().skip(names.len())) {
-                if value.as_deref() == Some(b"t") {
-                    found.insert(*feature);
-                }
-            }
-            features = found.union(loaded(watch.uses.union(held.features)));
+            let yes = |value: &&Option<Box<[u8]>>| value.as_deref() == Some(b"t");
+            let answers = row.iter().skip(names.len());
+            let found = asked.iter().zip(answers.clone()).filter(|(_, value)| yes(value));
+            features = found.map(|(feature, _)| *feature).collect();
+            features = features.union(loaded(watch.uses.union(held.features)));
+            let heard = channels.iter().zip(answers.skip(asked.len()));
+            let heard: Vec<_> = heard.map(|(channel, value)| (channel.clone(), yes(&value))).collect();
+            self.unlisten(&watch.unlistens, &heard);
+            self.listen(heard);
+        } else {
+            self.unlisten(&watch.unlistens, &[]);
         }
         self.take_over_reports(&watch);
         let holds = Holds { features, lasting: watch.lasting.or(held.lasting) };
@@ -115,6 +123,34 @@ impl Session {
         self.state.extra = client;
     }
 
+    /// Channels of LISTEN, and whether it has taken effect; the listening backend listens to all of them.
+    fn listen(&mut self, heard: Vec<(Box<[u8]>, bool)>) {
+        for (channel, listens) in heard {
+            let known = self.channels.contains(&channel);
+            if listens && !known {
+                self.channels.push(channel);
+            } else if !listens && !known {
+                self.pools.listeners.unsubscribe(self.client.record(), Some(&channel));
+            }
+        }
+    }
+
+    /// UNLISTEN, where nothing has failed that might have undone it; not of what was listened to again.
+    fn unlisten(&mut self, unlistens: &[Option<Box<[u8]>>], heard: &[(Box<[u8]>, bool)]) {
+        if self.turn_failed || unlistens.is_empty() {
+            return;
+        }
+        let (listeners, record) = (&self.pools.listeners, self.client.record());
+        self.channels.retain(|known| {
+            let named = unlistens.iter().any(|channel| channel.as_ref().is_none_or(|channel| channel == known));
+            let gone = named && !heard.iter().any(|(channel, listens)| *listens && channel == known);
+            if gone {
+                listeners.unsubscribe(record, Some(known));
+            }
+            !gone
+        });
+    }
+
     /// A RESET of what PostgreSQL reports goes back to what the client's startup packet asked for.
     fn take_over_reports(&mut self, watch: &Watch) {
         if self.turn_failed || !(watch.reset_all || !watch.reset.is_empty()) {
@@ -134,6 +170,8 @@ impl Session {
         lease.forget_settings(true);
         self.state = self.first.clone();
         self.pinned = None;
+        self.channels.clear();
+        self.pools.listeners.unsubscribe(self.client.record(), None);
     }
 
     /// Cleans a backend that the client was pinned to, or of which it is not known what it carries; answers whether it
@@ -153,7 +191,7 @@ impl Session {
 
     /// Whether nothing is there that would pin a client.
     pub(super) async fn is_clean(lease: &mut Lease, settings: &PoolSettings) -> bool {
-        match ask(lease, &question(&[], &ASKED, false), settings).await {
+        match ask(lease, &question(&[], &ASKED, &[], false), settings).await {
             Ok(row) => row.iter().take(ASKED.len()).all(|value| value.as_deref() == Some(b"f")),
             Err(error) => {
                 tracing::info!(%error, "a connection could not be looked at");
@@ -198,11 +236,11 @@ fn failed(error: ExchangeError) -> End {
 
 /// The question for these settings and features: one row, its last value the names of all settings that the session has
 /// made, if `own` asks for them.
-fn question(names: &[Box<str>], features: &[Feature], own: bool) -> Vec<u8> {
+fn question(names: &[Box<str>], features: &[Feature], channels: &[Box<[u8]>], own: bool) -> Vec<u8> {
     let mut sql = b"SELECT ".to_vec();
     for name in names {
         sql.extend_from_slice(b"pg_catalog.current_setting(");
-        crate::backend::quote_value(&mut sql, name.as_bytes());
+        quote_value(&mut sql, name.as_bytes());
         sql.extend_from_slice(b",true),");
     }
     for feature in features {
@@ -220,10 +258,19 @@ fn question(names: &[Box<str>], features: &[Feature], own: bool) -> Vec<u8> {
         });
         sql.extend_from_slice(b"),");
     }
+    for channel in channels {
+        sql.extend_from_slice(b"EXISTS(SELECT FROM pg_catalog.pg_listening_channels() AS own(channel) WHERE channel OPERATOR(pg_catalog.=) ");
+        quote_value(&mut sql, channel);
+        sql.extend_from_slice(b"),");
+    }
     sql.extend_from_slice(if own {
         b"(SELECT pg_catalog.string_agg(name,',') FROM pg_catalog.pg_settings WHERE source OPERATOR(pg_catalog.=) 'session')"
     } else {
         b"NULL"
     });
+    if !channels.is_empty() {
+        // The listening backend has taken over.
+        sql.extend_from_slice(b";UNLISTEN *");
+    }
     sql
 }

@@ -32,6 +32,7 @@ pub(super) struct Judge<'a> {
     pub(super) mode: PoolMode,
     pub(super) watching: bool,
     pub(super) pinned: bool,
+    pub(super) hears: bool,
     /// What the client gets in the place of a message that is thrown away.
     pub(super) instead: &'a mut Option<Vec<u8>>,
 }
@@ -50,7 +51,7 @@ impl Judge<'_> {
             }
             back::COMMAND_COMPLETE if self.watching => self.command(body),
             // It is for whoever has listened on this backend before; this client's come by way of the listening one.
-            back::NOTIFICATION if self.watching && !self.pinned => return Ok(Rest::Discard),
+            back::NOTIFICATION if self.watching && !self.hears => return Ok(Rest::Discard),
             _ => {}
         }
         let statement = self.turn.statement();
@@ -136,7 +137,7 @@ impl Judge<'_> {
     }
 
     /// An error that the client gets: in its own words for statements, and with consequences for what the backend has.
-    fn error(&mut self, piece: &Piece<'_>, statement: u64) -> Rest {
+    fn error(&mut self, piece: &Piece<'_>, (statement, unnamed): (u64, bool)) -> Rest {
         let body = piece.body();
         let whole = piece.part == Part::Whole;
         if !whole || !names_statements(body) {
@@ -149,7 +150,7 @@ impl Judge<'_> {
         } else if said.code == CACHED_PLAN && statement > 0 {
             self.backend.prepared.doom(statement);
         }
-        match rename(body, self.names) {
+        match rename(body, self.names, unnamed) {
             Some(message) => {
                 *self.instead = Some(message);
                 Rest::Discard

@@ -29,6 +29,7 @@ use std::task::{Context, Poll, ready};
 use crate::backend::State;
 use crate::net::Stream;
 use crate::pool::{Lease, Listed, Phase, Pool, PoolSettings, Pools};
+use crate::sql::Feature;
 use crate::wire::scan::Scanner;
 use crate::wire::tag::front;
 use names::Names;
@@ -75,6 +76,8 @@ pub struct Session {
     watch: Option<Box<Watch>>,
     /// Why it keeps its backend between transactions, if it does.
     pinned: Option<Box<Pinned>>,
+    /// The channels that it listens to by way of the listening backend.
+    channels: Vec<Box<[u8]>>,
     /// The backend that it keeps.
     lease: Option<Lease>,
     /// Others have been told of a pin.
@@ -126,6 +129,7 @@ impl Session {
             reader: Reader::default(),
             watch: None,
             pinned: None,
+            channels: Vec::new(),
             lease: None,
             was_pinned: false,
             turn_failed: false,
@@ -171,7 +175,9 @@ impl Session {
             self.workspace.get_or_insert_with(|| self.workspaces.borrow());
             return self.serve(lease, &settings).await;
         }
-        poll_fn(|cx| self.poll_first_bytes(cx)).await?;
+        while !poll_fn(|cx| self.poll_first_bytes(cx)).await? {
+            Box::pin(self.deliver()).await?;
+        }
         let mut settings = self.pool.settings.load_full();
         let now = self.tally.look();
         let lease = match self.pool.try_checkout(&settings) {
@@ -298,8 +304,10 @@ impl Session {
             reader: &self.reader,
             record: self.client.record(),
             pool: &self.pool,
+            listeners: &self.pools.listeners,
             settings,
             pinned: self.pinned.is_some(),
+            hears: self.pinned.as_ref().is_some_and(|pinned| pinned.holds.features.contains(Feature::Listen)),
         };
         let mut relay = Relay::new(parties);
         relay.begin()?;
@@ -354,15 +362,26 @@ impl Session {
         Ok(())
     }
 
-    /// Reads until there is a request that needs a backend. What PostgreSQL would ignore between two transactions is
+    /// Gives the client the notifications that have come for it.
+    async fn deliver(&mut self) -> Result<(), End> {
+        let Some(mailbox) = self.client.record().mailbox() else { return Ok(()) };
+        let mut messages = Vec::new();
+        mailbox.take(&mut messages);
+        self.stream.write_all(&messages).await.map_err(End::ClientBroke)
+    }
+
+    /// Reads until there is a request that needs a backend, or answers `false` where there is something to deliver. What PostgreSQL would ignore between two transactions is
     /// dropped here. Without bytes, no workspace is held.
-    fn poll_first_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
+    fn poll_first_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, End>> {
         loop {
             if let Some(end) = ending(&self.client) {
                 return Poll::Ready(Err(end));
             }
+            if self.client.record().mailbox().is_some_and(|mailbox| !mailbox.is_empty()) {
+                return Poll::Ready(Ok(false));
+            }
             match self.look()? {
-                Need::Backend => return Poll::Ready(Ok(())),
+                Need::Backend => return Poll::Ready(Ok(true)),
                 Need::Leave => return Poll::Ready(Err(End::Goodbye)),
                 Need::Bytes => {}
             }

@@ -126,11 +126,6 @@ impl Names {
     pub(super) fn name_of(&self, id: u64) -> Option<&[u8]> {
         self.named.iter().find(|(_, statement)| statement.id == id).map(|(name, _)| name.as_ref())
     }
-
-    /// How many names there are.
-    pub(super) fn len(&self) -> usize {
-        self.named.len()
-    }
 }
 
 impl Drop for Names {

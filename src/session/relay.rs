@@ -17,10 +17,10 @@ use super::turn::Front;
 use super::watch::Watch;
 use super::workspace::{LONGEST_WHOLE, MOST_OUT, Workspace, compose};
 use crate::backend::{Backend, Statement};
-use crate::config::PoolMode;
+use crate::config::{Policy, PoolMode};
 use crate::net::Stream;
-use crate::pool::{ClientRecord, Pool, PoolSettings};
-use crate::sql::Reading;
+use crate::pool::{ClientRecord, Listeners, Pool, PoolSettings, Subscription};
+use crate::sql::{Feature, Reading};
 use crate::wire::scan::{Grammar, Part, Piece, Scanner};
 use crate::wire::tag::{back, back_limit, front, front_limit};
 
@@ -55,11 +55,14 @@ pub(super) struct Parties<'a> {
     pub(super) names: &'a mut Names,
     pub(super) watch: &'a mut Option<Box<Watch>>,
     pub(super) reader: &'a Reader,
-    pub(super) record: &'a ClientRecord,
+    pub(super) record: &'a Arc<ClientRecord>,
     pub(super) pool: &'a Arc<Pool>,
+    pub(super) listeners: &'a Listeners,
     pub(super) settings: &'a PoolSettings,
     /// The client had the backend before this turn, and keeps it.
     pub(super) pinned: bool,
+    /// The client listens on this very backend.
+    pub(super) hears: bool,
 }
 
 /// One turn, or in session mode all turns of a client.
@@ -76,6 +79,8 @@ pub(super) struct Relay<'a> {
     down_rest: Rest,
     /// The last Bind's statement, if running it changes the book of names.
     pending: Option<Arc<Statement>>,
+    /// Channels that the listening backend is about to listen to; until then nothing is sent.
+    asked: Vec<Subscription>,
     /// Messages of our own for the client's next boundary.
     notices: Vec<u8>,
     /// The first request was judged whole, and what follows must not be sent before settings are in line.
@@ -104,6 +109,7 @@ impl<'a> Relay<'a> {
             down_grammar: back_grammar(),
             down_rest: Rest::Forward,
             pending: None,
+            asked: Vec::new(),
             notices: Vec::new(),
             held: false,
             begun: false,
@@ -146,6 +152,7 @@ impl<'a> Relay<'a> {
                 return Poll::Ready(Err(End::Interrupted(reason)));
             }
         }
+        self.deliver();
         loop {
             // PostgreSQL's side first: the answer that ends a turn spares a look at the client.
             match self.poll_down(cx) {
@@ -173,6 +180,31 @@ impl<'a> Relay<'a> {
         Poll::Pending
     }
 
+    /// Notifications for a client that keeps its backend, between two transactions as PostgreSQL has it.
+    fn deliver(&mut self) {
+        let Some(mailbox) = self.at.record.mailbox().filter(|mailbox| self.at.pinned && !mailbox.is_empty()) else {
+            return;
+        };
+        if self.at.workspace.turn.finished() && self.down_scanner.at_boundary() {
+            let mut messages = Vec::new();
+            mailbox.take(&mut messages);
+            self.at.workspace.down.insert(&messages);
+        }
+    }
+
+    /// Waits until the listening backend listens to what the client is about to. Where it cannot, the client listens on
+    /// its own backend and keeps it.
+    fn poll_listening(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while let Some(subscription) = self.asked.last_mut() {
+            if let Err(error) = ready!(subscription.poll_ready(cx)) {
+                tracing::warn!(client = self.at.record.id, %error, "no listening connection; the client is pinned");
+                self.at.watch.get_or_insert_default().uses.insert(Feature::Listen);
+            }
+            self.asked.pop();
+        }
+        Poll::Ready(())
+    }
+
     /// Whether the backend stands idle with nothing owed, whatever the mode.
     pub(super) fn idle(&self) -> bool {
         self.at.workspace.turn.finished()
@@ -194,6 +226,9 @@ impl<'a> Relay<'a> {
     /// From the client to PostgreSQL. Never ready but with an error.
     fn poll_up(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
         loop {
+            if !self.asked.is_empty() {
+                ready!(self.poll_listening(cx));
+            }
             while !self.up_is_sent() {
                 ready!(self.poll_send_up(cx))?;
             }
@@ -295,7 +330,19 @@ impl<'a> Relay<'a> {
             }
         }
         self.after_judging();
+        self.subscribe();
         Ok(())
+    }
+
+    /// Has the listening backend listen to what the client's requests are about to.
+    fn subscribe(&mut self) {
+        let Parties { watch, listeners, record, pool, settings, .. } = &mut self.at;
+        let Some(watch) = watch.as_mut().filter(|watch| watch.asked < watch.listens.len()) else { return };
+        if settings.features.listen == Policy::Pin {
+            let new = watch.listens.iter().skip(watch.asked);
+            self.asked.extend(new.map(|channel| listeners.subscribe(pool, record, channel)));
+        }
+        watch.asked = watch.listens.len();
     }
 
     /// Takes back what was not carried out, and answers what is to be answered here.
@@ -419,7 +466,7 @@ impl<'a> Relay<'a> {
 
     fn judge_down(&mut self) -> Result<(), End> {
         loop {
-            let Parties { workspace, backend, names, watch, tally, record, pool, settings, pinned, .. } = &mut self.at;
+            let Parties { workspace, backend, names, watch, tally, record, pool, settings, pinned, hears, .. } = &mut self.at;
             let Workspace { turn, down, .. } = &mut **workspace;
             if self.down_scanner.at_boundary() && turn.expects_rows() {
                 down.approve(whole_rows(down.unjudged()));
@@ -433,9 +480,9 @@ impl<'a> Relay<'a> {
             let mut instead = None;
             if part.starts() {
                 let interner = &pool.shared.interner;
-                let (mode, watching, pinned) = (settings.mode, self.watching, *pinned);
+                let (mode, watching, pinned, hears) = (settings.mode, self.watching, *pinned, *hears);
                 let mut judge = Judge {
-                    turn, backend, names, watch, interner, tally, record, mode, watching, pinned, instead: &mut instead,
+                    turn, backend, names, watch, interner, tally, record, mode, watching, pinned, hears, instead: &mut instead,
                 };
                 self.down_rest = judge.message(&piece)?;
             }

@@ -180,12 +180,12 @@ impl Requests<'_> {
             }
         }
         if name.is_empty() && self.prepared.unnamed == Some(statement.id) {
-            self.turn.bind(statement.id);
+            self.turn.bind(statement.id, name.is_empty());
             return Verdict::Entered;
         }
         if name.is_empty() && !self.prepared.uses(statement.id) {
             self.prepare_unnamed(&statement);
-            self.turn.bind(statement.id);
+            self.turn.bind(statement.id, name.is_empty());
             return self.entered_behind(bytes);
         }
         self.ensure(&statement);
@@ -197,7 +197,7 @@ impl Requests<'_> {
         self.out.push(0);
         self.out.extend_from_slice(&statement.name);
         self.out.push(0);
-        self.turn.bind(statement.id);
+        self.turn.bind(statement.id, name.is_empty());
         Verdict::Replaced(replaced)
     }
 
@@ -211,12 +211,12 @@ impl Requests<'_> {
             self.ensure_named(&statement.script);
         }
         if name.is_empty() && self.prepared.unnamed == Some(statement.id) {
-            self.turn.describe(statement.id);
+            self.turn.describe(statement.id, name.is_empty());
             return Verdict::Entered;
         }
         if name.is_empty() && !self.prepared.uses(statement.id) {
             self.prepare_unnamed(&statement);
-            self.turn.describe(statement.id);
+            self.turn.describe(statement.id, name.is_empty());
             return self.entered_behind(bytes);
         }
         self.ensure(&statement);
@@ -225,7 +225,7 @@ impl Requests<'_> {
             out.extend_from_slice(&statement.name);
             out.push(0);
         });
-        self.turn.describe(statement.id);
+        self.turn.describe(statement.id, name.is_empty());
         Verdict::Replaced(bytes.len())
     }
 
@@ -344,8 +344,8 @@ impl Requests<'_> {
 
     fn enter(&mut self, tag: u8) {
         match tag {
-            front::BIND => self.turn.bind(0),
-            _ => self.turn.describe(0),
+            front::BIND => self.turn.bind(0, false),
+            _ => self.turn.describe(0, false),
         }
     }
 
@@ -408,7 +408,7 @@ pub(super) fn prepare_text(statement: &Statement) -> Vec<u8> {
 /// The text of parameter `number` (from 1) in what follows the names in a Bind, as the name of a setting.
 fn setting_name(tail: &[u8], number: u16) -> Option<Box<str>> {
     let mut rest = tail;
-    let mut short = |rest: &mut &[u8]| {
+    let short = |rest: &mut &[u8]| {
         let (head, tail) = rest.split_first_chunk::<2>()?;
         *rest = tail;
         Some(usize::from(u16::from_be_bytes(*head)))

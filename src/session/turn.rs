@@ -86,8 +86,9 @@ pub type Undo = Option<Box<Step>>;
 struct Entry {
     owed: Owed,
     undo: Undo,
-    /// The statement that a Bind or Describe is about, 0 for none that is known.
-    statement: u64,
+    /// The statement that a Bind or Describe is about, 0 for none that is known, and whether the client has no name for
+    /// it.
+    statement: (u64, bool),
 }
 
 /// What to do with a message of the client.
@@ -266,20 +267,20 @@ impl Turn {
         matches!(self.head(), Some(Owed::Query | Owed::Execute))
     }
 
-    /// The statement that the next answer is about, 0 for none.
+    /// The statement that the next answer is about, 0 for none, and whether the client has no name for it.
     #[must_use]
-    pub fn statement(&self) -> u64 {
-        self.owed.front().map_or(0, |entry| entry.statement)
+    pub fn statement(&self) -> (u64, bool) {
+        self.owed.front().map_or((0, false), |entry| entry.statement)
     }
 
     /// A Query of the pooler's own was put before everything else.
     pub fn settle(&mut self) {
-        self.push(Owed::Settle, None, 0);
+        self.push(Owed::Settle, None, (0, false));
     }
 
     /// A Query of the client's is passed on whose statements do this to the book of names, one after the other.
     pub fn query(&mut self, steps: VecDeque<Step>) {
-        self.push(Owed::Query, Some(Box::new(Step::Several(steps))), 0);
+        self.push(Owed::Query, Some(Box::new(Step::Several(steps))), (0, false));
     }
 
     /// A request throws away all prepared statements of the backend.
@@ -305,45 +306,46 @@ impl Turn {
 
     /// An Execute of the client's is passed on.
     pub fn execute(&mut self, undo: Undo) {
-        self.push(Owed::Execute, undo, 0);
+        self.push(Owed::Execute, undo, (0, false));
     }
 
     /// A Parse of the client's is passed on in any form.
     pub fn parse(&mut self, undo: Undo) {
-        self.push(Owed::Parse, undo, 0);
+        self.push(Owed::Parse, undo, (0, false));
     }
 
-    /// A Bind of the client's is passed on, whose statement is this one.
+    /// A Bind of the client's is passed on, whose statement is this one, 0 for none that is known; `unnamed`: it has no
+    /// name at the client's.
     #[inline]
-    pub fn bind(&mut self, statement: u64) {
-        self.push(Owed::Bind, None, statement);
+    pub fn bind(&mut self, statement: u64, unnamed: bool) {
+        self.push(Owed::Bind, None, (statement, unnamed));
     }
 
-    /// A Describe of the client's is passed on, whose statement is this one.
-    pub fn describe(&mut self, statement: u64) {
-        self.push(Owed::Describe, None, statement);
+    /// The same of a Describe.
+    pub fn describe(&mut self, statement: u64, unnamed: bool) {
+        self.push(Owed::Describe, None, (statement, unnamed));
     }
 
     /// A request of the pooler's own is put behind what was sent.
     pub fn own(&mut self, own: Own, undo: Undo) {
-        self.push(Owed::Own(own), undo, 0);
+        self.push(Owed::Own(own), undo, (0, false));
     }
 
     /// A request of the client's is answered here, in its turn.
     pub fn make(&mut self, made: Made, undo: Undo) {
-        self.push(Owed::Made(made), undo, 0);
+        self.push(Owed::Made(made), undo, (0, false));
     }
 
     /// A Query is sent to fail; the client gets `report` for it, an ErrorResponse.
     pub fn refuse_query(&mut self, report: Vec<u8>) {
         self.reports.push_back(report);
-        self.push(Owed::RefusedQuery, None, 0);
+        self.push(Owed::RefusedQuery, None, (0, false));
     }
 
     /// A Parse is sent to fail; the client gets `report` for it, an ErrorResponse.
     pub fn refuse_parse(&mut self, report: Vec<u8>) {
         self.reports.push_back(report);
-        self.push(Owed::RefusedParse, None, 0);
+        self.push(Owed::RefusedParse, None, (0, false));
     }
 
     /// The answer that the pooler has to give now, if one is due. To be asked after each message of either side.
@@ -404,7 +406,7 @@ impl Turn {
         if self.reading == Reading::NothingToSync {
             if tag == front::SYNC {
                 self.reading = Reading::Requests;
-                self.owed.push_back(Entry { owed: Owed::Sync, undo: None, statement: 0 });
+                self.owed.push_back(Entry { owed: Owed::Sync, undo: None, statement: (0, false) });
             }
             return Front::Forward;
         }
@@ -425,7 +427,7 @@ impl Turn {
             // Flush and CopyData are answered by nothing.
             _ => return Front::Forward,
         };
-        self.push(owed, None, 0);
+        self.push(owed, None, (0, false));
         Front::Forward
     }
 
@@ -469,7 +471,7 @@ impl Turn {
     }
 
     #[inline]
-    fn push(&mut self, owed: Owed, undo: Undo, statement: u64) {
+    fn push(&mut self, owed: Owed, undo: Undo, statement: (u64, bool)) {
         self.busy = true;
         self.owed.push_back(Entry { owed, undo, statement });
     }

@@ -26,6 +26,8 @@ pub(super) struct Watch {
     pub(super) lasting: Option<&'static str>,
     /// Channels of LISTEN.
     pub(super) listens: Vec<Box<[u8]>>,
+    /// How many of them the listening backend was asked for.
+    pub(super) asked: usize,
     /// Channels of UNLISTEN; `None` is all.
     pub(super) unlistens: Vec<Option<Box<[u8]>>>,
     /// PostgreSQL answered DISCARD ALL.
