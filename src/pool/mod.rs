@@ -19,8 +19,6 @@ mod settings;
 mod shelf;
 mod sweep;
 mod wait;
-mod stub_pins;
-pub use stub_pins::*;
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
