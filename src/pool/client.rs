@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed, Orde
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::interrupt::{Interrupt, Reason};
-use super::{Permit, Pool};
+use super::{Permit, Pin, Pool};
 use crate::backend::{BackendRecord, Settings};
 use crate::net::{Endpoint, Micros};
 
@@ -66,6 +66,7 @@ pub struct ClientRecord {
     link: AtomicU64,
     settings: Mutex<Option<Settings>>,
     permits: Mutex<Vec<Permit>>,
+    pin: Mutex<Option<Pin>>,
 }
 
 impl ClientRecord {
@@ -88,6 +89,7 @@ impl ClientRecord {
             link: AtomicU64::new(0),
             settings: Mutex::new(None),
             permits: Mutex::new(permits),
+            pin: Mutex::new(None),
         }
     }
 
@@ -165,6 +167,17 @@ impl ClientRecord {
             .and_then(|set| set.value("application_name").map(|name| String::from_utf8_lossy(name).into_owned()))
             .unwrap_or_default()
     }
+
+    /// Says why it keeps its backend between transactions, or that it does no longer.
+    pub fn set_pin(&self, pin: Option<Pin>) {
+        *self.pin.lock().unwrap_or_else(PoisonError::into_inner) = pin;
+    }
+
+    /// Why it keeps its backend between transactions, if it does.
+    #[must_use]
+    pub fn pin(&self) -> Option<Pin> {
+        self.pin.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 /// All clients.
@@ -236,6 +249,7 @@ impl Drop for Listed {
     fn drop(&mut self) {
         self.clients.lock().remove(&self.record.id);
         // The record may live on in a snapshot; what it holds must not.
+        self.record.set_pin(None);
         self.record.permits.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }

@@ -11,6 +11,7 @@ mod connector;
 mod facts;
 mod interrupt;
 mod lease;
+mod pins;
 mod plan;
 mod pools;
 mod queue;
@@ -37,6 +38,7 @@ pub use connector::Failure;
 pub use facts::{facts, failure_report, reason_report};
 pub use interrupt::{Interrupt, Reason};
 pub use lease::Lease;
+pub use pins::{Pin, feature_rejected, feature_warning, pin_refused};
 pub use pools::{PoolKey, Pools};
 pub use settings::{Credentials, PoolSettings, socket_options};
 pub use sweep::{WaitRules, sweep};
@@ -97,6 +99,8 @@ pub struct Pool {
     size: Arc<Cap>,
     database_cap: Arc<Cap>,
     user_cap: Arc<Cap>,
+    /// Backends that clients keep between transactions, `max_pinned`.
+    pinned: Arc<Cap>,
     opening: AtomicU32,
     /// Wakes the connector.
     asked: Arc<Notify>,

@@ -108,6 +108,7 @@ impl Pools {
             size: Arc::default(),
             database_cap: self.database_backends.of(&key.database),
             user_cap: self.user_backends.of(&key.user),
+            pinned: Arc::default(),
             opening: std::sync::atomic::AtomicU32::new(0),
             asked: Arc::default(),
             failure: Mutex::default(),

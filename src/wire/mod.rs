@@ -16,6 +16,8 @@ pub type SqlState = &'static str;
 pub mod sqlstate {
     use super::SqlState;
 
+    /// `warning`
+    pub const WARNING: SqlState = "01000";
     /// `protocol_violation`
     pub const PROTOCOL_VIOLATION: SqlState = "08P01";
     /// `connection_failure`
@@ -38,6 +40,8 @@ pub mod sqlstate {
     pub const INSUFFICIENT_PRIVILEGE: SqlState = "42501";
     /// `too_many_connections`
     pub const TOO_MANY_CONNECTIONS: SqlState = "53300";
+    /// `configuration_limit_exceeded`
+    pub const CONFIGURATION_LIMIT_EXCEEDED: SqlState = "53400";
     /// `query_canceled`
     pub const QUERY_CANCELED: SqlState = "57014";
     /// `admin_shutdown`
