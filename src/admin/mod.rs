@@ -15,6 +15,7 @@ mod extended;
 mod fakes;
 mod link;
 mod message;
+mod pins;
 mod show;
 mod similar;
 mod sockets;
