@@ -20,6 +20,7 @@ const BUFFER: usize = 64 * 1024;
 const BACK: Grammar = Grammar {
     limit: back_limit,
     whole: |tag| matches!(tag, back::READY | back::PARAMETER_STATUS | back::COMMAND_COMPLETE),
+    whole_max: usize::MAX,
     max: u32::MAX,
 };
 

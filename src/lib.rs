@@ -5,6 +5,8 @@
 
 pub mod wire;
 
+pub mod sql;
+
 pub mod config;
 
 pub mod metrics;

@@ -16,7 +16,7 @@ use tokio::net::{UnixListener, UnixStream};
 /// Port in the name of the socket's file.
 pub(crate) const PORT: u16 = 5432;
 
-const FRONT: Grammar = Grammar { limit: front_limit, whole: |_| false, max: 1 << 20 };
+const FRONT: Grammar = Grammar { limit: front_limit, whole: |_| false, whole_max: 0, max: 1 << 20 };
 
 /// What it says.
 #[derive(Debug, Default)]

@@ -23,7 +23,7 @@ const READ_AHEAD: usize = LONGEST as usize + 1;
 /// What may pile up before it is sent in the middle of an answer, bytes.
 const PILE: usize = 64 * 1024;
 
-const GRAMMAR: Grammar = Grammar { limit: front_limit, whole: |_| true, max: LONGEST };
+const GRAMMAR: Grammar = Grammar { limit: front_limit, whole: |_| true, whole_max: usize::MAX, max: LONGEST };
 
 /// A message, without its header.
 pub(super) struct Incoming {

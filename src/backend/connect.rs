@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::BufMut;
 
 use super::exchange::{ExchangeError, Messages};
-use super::{Backend, BackendRecord, Identity, Interner, State};
+use super::{Backend, BackendRecord, Identity, Interner, Prepared, State};
 use crate::auth::{AnswerError, Answerer, BackendSecret};
 use crate::net::{Clock, SocketOptions, Target, connect as open};
 use crate::wire::tag::{back, back_limit, front};
@@ -132,7 +132,7 @@ async fn log_in(spec: &Spec, who: Identity, interner: &Interner, clock: &Clock) 
     }
     let reported = interner.collect(reported.iter().map(|(name, value)| (name.as_str(), value.as_slice())));
     let state = State { reported, extra: interner.collect([]) };
-    Ok(Backend { stream, state, idle_since: clock.now(), record: Arc::new(record) })
+    Ok(Backend { stream, state, prepared: Prepared::default(), idle_since: clock.now(), record: Arc::new(record) })
 }
 
 fn startup(spec: &Spec) -> Vec<u8> {

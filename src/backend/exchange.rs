@@ -8,7 +8,7 @@ use super::{Backend, Interner};
 use crate::net::Stream;
 use crate::wire::scan::{Grammar, Scanner, Violation};
 use crate::wire::tag::{back, back_limit};
-use crate::wire::view::{Diagnostic, Status};
+use crate::wire::view::{Diagnostic, Status, data_row};
 use crate::wire::write;
 
 /// Largest message that such a conversation takes, bytes; PostgreSQL's longest by far are error reports.
@@ -49,7 +49,7 @@ impl Messages {
 
     /// A reader with other limits per type.
     pub(super) fn with(limit: fn(u8) -> Option<u32>) -> Messages {
-        Messages { buf: Vec::new(), at: 0, grammar: Grammar { limit, whole: |_| true, max: MAX_MESSAGE } }
+        Messages { buf: Vec::new(), at: 0, grammar: Grammar { limit, whole: |_| true, whole_max: usize::MAX, max: MAX_MESSAGE } }
     }
 
     /// The next message: its type and body.
@@ -92,6 +92,17 @@ impl Backend {
     /// # Errors
     /// [`ExchangeError`]; `Refused` also means that the backend stands at an idle ReadyForQuery again.
     pub async fn query(&mut self, sql: &[u8], interner: &Interner) -> Result<(), ExchangeError> {
+        self.query_row(sql, interner).await.map(drop)
+    }
+
+    /// Like [`Backend::query`]; answers the values of the first row, as text.
+    ///
+    /// Cancel safety: none; a backend whose future was dropped must be closed.
+    ///
+    /// # Errors
+    /// [`ExchangeError`]; `Refused` also means that the backend stands at an idle ReadyForQuery again.
+    pub async fn query_row(&mut self, sql: &[u8], interner: &Interner) -> Result<Vec<Option<Box<[u8]>>>, ExchangeError> {
+        let mut row = None;
         let mut out = Vec::with_capacity(sql.len() + 6);
         write::query(&mut out, sql);
         self.stream.write_all(&out).await?;
@@ -104,6 +115,7 @@ impl Backend {
                 back::READY => return Err(ExchangeError::NotIdle),
                 back::ERROR => refused = Some(Box::new(Diagnostic::read(body))),
                 back::PARAMETER_STATUS => self.note_parameter(body, interner),
+                back::DATA_ROW if row.is_none() => row = Some(data_row(body).ok_or(ExchangeError::Unexpected(tag))?),
                 back::COPY_IN | back::COPY_OUT | back::COPY_BOTH => return Err(ExchangeError::Unexpected(tag)),
                 _ => {}
             }
@@ -111,6 +123,6 @@ impl Backend {
         if messages.left_over() {
             return Err(ExchangeError::NotIdle);
         }
-        refused.map_or(Ok(()), |diagnostic| Err(ExchangeError::Refused(diagnostic)))
+        refused.map_or(Ok(row.unwrap_or_default()), |diagnostic| Err(ExchangeError::Refused(diagnostic)))
     }
 }

@@ -8,6 +8,7 @@ mod connect;
 mod exchange;
 mod record;
 mod settings;
+mod statements;
 
 use std::io;
 use std::sync::Arc;
@@ -22,7 +23,8 @@ pub use cancel::cancel;
 pub use connect::{ConnectError, Spec, connect};
 pub use exchange::ExchangeError;
 pub use record::{BackendRecord, BackendState, Identity};
-pub use settings::{Difference, Interner, Settings, State, assignments, difference};
+pub use settings::{Difference, Interner, Settings, State, assignments, difference, quote_value};
+pub use statements::{Full, Key, Origin, PREFIX, Prepared, Statement, Statements, id_of};
 
 /// One logged-in connection to PostgreSQL.
 #[derive(Debug)]
@@ -31,6 +33,8 @@ pub struct Backend {
     pub stream: Stream,
     /// The settings that it carries.
     pub state: State,
+    /// The prepared statements that it has.
+    pub prepared: Prepared,
     /// What others may see of it.
     pub record: Arc<BackendRecord>,
     /// When it was last given back.
@@ -52,7 +56,7 @@ pub enum Dead {
 }
 
 /// What may come from an idle backend.
-const IDLE: Grammar = Grammar { limit: back_limit, whole: |_| true, max: 16 * 1024 };
+const IDLE: Grammar = Grammar { limit: back_limit, whole: |_| true, whole_max: usize::MAX, max: 16 * 1024 };
 
 impl Backend {
     /// Reads what an idle backend sent by itself: notices and notifications are dropped, a changed parameter is noted,

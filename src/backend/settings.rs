@@ -12,8 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 const READ_ONLY: [&str; 5] =
     ["in_hot_standby", "integer_datetimes", "is_superuser", "server_encoding", "server_version"];
 
-/// Reported settings whose values cannot be refused once PostgreSQL has reported them, and whose SET may therefore
-/// travel in one flight with the client's first message.
+/// Reported settings whose values cannot be refused once PostgreSQL has reported them.
 const HARMLESS: [&str; 6] =
     ["application_name", "client_encoding", "DateStyle", "IntervalStyle", "standard_conforming_strings", "TimeZone"];
 
@@ -57,6 +56,11 @@ impl Settings {
         self.0.iter().filter_map(|(name, value)| Some((name.as_ref(), value.as_deref()?)))
     }
 
+    /// The name of each setting, known or not.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(name, _)| name.as_ref())
+    }
+
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -93,6 +97,24 @@ impl Interner {
         let mut entries = set.0.as_ref().clone();
         put(&mut entries, name, Some(value));
         self.intern(entries)
+    }
+
+    /// `set` with a setting whose value is not known any more.
+    #[must_use]
+    pub fn with_unknown(&self, set: &Settings, name: &str) -> Settings {
+        let mut entries = set.0.as_ref().clone();
+        put(&mut entries, name, None);
+        self.intern(entries)
+    }
+
+    /// `set` without a setting.
+    #[must_use]
+    pub fn without(&self, set: &Settings, name: &str) -> Settings {
+        if set.find(name).is_none() {
+            return set.clone();
+        }
+        let others = set.0.iter().filter(|(known, _)| !known.eq_ignore_ascii_case(name));
+        self.intern(others.cloned().collect())
     }
 
     /// `set` with the same names, no value of which is known any more.
@@ -145,17 +167,28 @@ pub struct State {
 pub struct Difference {
     /// Statements for one simple Query; empty where nothing has to be sent.
     pub sql: Vec<u8>,
-    /// Whether the statements may travel in one flight with the client's first message.
-    pub same_flight: bool,
+    /// A statement to be sent by itself before, so that the others are read in the right encoding; mostly empty.
+    pub encoding: Vec<u8>,
+    /// PostgreSQL cannot refuse any of them.
+    pub harmless: bool,
     /// What the client has to be told: settings that no SET can change.
     pub tell: Vec<(String, Vec<u8>)>,
 }
+
+/// The setting of SET ROLE; without one it is not in the set.
+const ROLE: &str = "role";
 
 /// The statements that take a backend `from` one state `to` another.
 #[must_use]
 pub fn difference(from: &State, to: &State) -> Difference {
     let mut found =
-        Difference { same_flight: from.extra.value("statement_timeout").is_none(), ..Difference::default() };
+        Difference { harmless: from.extra.value("statement_timeout").is_none(), ..Difference::default() };
+    let changes_role = from.extra != to.extra && from.extra.find(ROLE) != to.extra.find(ROLE);
+    if changes_role && from.extra.find(ROLE).is_some() {
+        // What follows may not be the other client's role's to do.
+        found.harmless = false;
+        found.sql.extend_from_slice(b"RESET ROLE;");
+    }
     if from.reported != to.reported {
         // Becoming another user comes first: it decides what the rest may do.
         for authorization in [true, false] {
@@ -168,19 +201,28 @@ pub fn difference(from: &State, to: &State) -> Difference {
     }
     if from.extra != to.extra {
         for (name, _) in from.extra.0.iter() {
-            if to.extra.find(name).is_none() {
-                found.same_flight = false;
+            if to.extra.find(name).is_none() && name.as_ref() != ROLE {
+                found.harmless = false;
                 found.sql.extend_from_slice(b"RESET ");
                 quote_name(&mut found.sql, name);
                 found.sql.push(b';');
             }
         }
         for (name, value) in to.extra.iter() {
-            if from.extra.value(name) != Some(value) {
-                found.same_flight = false;
+            if from.extra.value(name) != Some(value) && name != ROLE {
+                found.harmless = false;
                 assign(&mut found.sql, name, value);
             }
         }
+    }
+    let becomes = from.reported.value("session_authorization") != to.reported.value("session_authorization");
+    if let Some(role) = to.extra.value(ROLE).filter(|_| changes_role || becomes) {
+        found.harmless = false;
+        assign(&mut found.sql, ROLE, role);
+    }
+    let encoding = to.reported.value("client_encoding").unwrap_or_default();
+    if !found.sql.is_ascii() && from.reported.value("client_encoding") != Some(encoding) {
+        assign(&mut found.encoding, "client_encoding", encoding);
     }
     found
 }
@@ -202,7 +244,7 @@ fn reported(found: &mut Difference, from: &State, name: &str, value: &[u8]) {
         }
         return;
     }
-    found.same_flight &= HARMLESS.contains(&name);
+    found.harmless &= HARMLESS.contains(&name);
     assign(&mut found.sql, name, value);
 }
 
@@ -238,7 +280,7 @@ fn quote_name(sql: &mut Vec<u8>, name: &str) {
 /// A literal that means the same whatever `standard_conforming_strings` is. In the encodings that only clients may have
 /// (SJIS, BIG5, GBK ...) a backslash can be the second byte of a character; such a value would be altered, not escape,
 /// since the server converts the text before it reads it and a doubled backslash stays within its literal.
-fn quote_value(sql: &mut Vec<u8>, value: &[u8]) {
+pub fn quote_value(sql: &mut Vec<u8>, value: &[u8]) {
     if value.contains(&b'\\') {
         sql.extend_from_slice(b" E");
     }
@@ -285,17 +327,17 @@ mod tests {
         let to = state(&interner, &[("application_name", "App"), ("TimeZone", "UTC")], &[]);
         let found = difference(&from, &to);
         assert_eq!(found.sql, br#"SET "application_name"='App';"#);
-        assert!(found.same_flight);
-        assert_eq!(difference(&to, &to), Difference { same_flight: true, ..Difference::default() });
+        assert!(found.harmless);
+        assert_eq!(difference(&to, &to), Difference { harmless: true, ..Difference::default() });
     }
 
     #[test]
-    fn extras_are_set_reset_and_never_share_a_flight() {
+    fn extras_are_set_and_reset_and_may_be_refused() {
         let interner = Interner::default();
         let from = state(&interner, &[], &[("app.tenant", "1"), ("work_mem", "1MB")]);
         let to = state(&interner, &[], &[("search_path", r#""$user", x"#), ("work_mem", "1MB")]);
         let found = difference(&from, &to);
-        assert!(!found.same_flight);
+        assert!(!found.harmless);
         assert_eq!(
             String::from_utf8(found.sql).unwrap(),
             r#"RESET "app"."tenant";SELECT pg_catalog.set_config('search_path','"$user", x',false);"#
@@ -310,6 +352,28 @@ mod tests {
         let none = state(&interner, &[], &[]);
         assert_eq!(sql(&unknown, &known), r#"SET "work_mem"='1MB';"#);
         assert_eq!(sql(&unknown, &none), r#"RESET "work_mem";"#);
+    }
+
+    #[test]
+    fn the_role_is_left_first_and_taken_last() {
+        let interner = Interner::default();
+        let from = state(&interner, &[], &[("role", "a"), ("work_mem", "1MB")]);
+        let to = state(&interner, &[], &[("app.tenant", "1"), ("role", "b")]);
+        assert_eq!(sql(&from, &to), r#"RESET ROLE;RESET "work_mem";SET "app"."tenant"='1';SET "role"='b';"#);
+        assert_eq!(sql(&to, &state(&interner, &[], &[("app.tenant", "1")])), "RESET ROLE;");
+        let same = state(&interner, &[], &[("role", "b")]);
+        assert_eq!(sql(&to, &same), r#"RESET "app"."tenant";"#);
+        let user = |name, role| state(&interner, &[("session_authorization", name)], &[("role", role)]);
+        assert_eq!(sql(&user("u", "b"), &user("v", "b")), r#"SET "session_authorization"='v';SET "role"='b';"#);
+    }
+
+    #[test]
+    fn the_encoding_comes_before_what_is_written_in_it() {
+        let interner = Interner::default();
+        let from = state(&interner, &[("client_encoding", "LATIN1")], &[]);
+        let to = state(&interner, &[("client_encoding", "UTF8")], &[("app.name", "Zürich")]);
+        assert_eq!(difference(&from, &to).encoding, br#"SET "client_encoding"='UTF8';"#);
+        assert_eq!(difference(&from, &state(&interner, &[("client_encoding", "UTF8")], &[])).encoding, b"");
     }
 
     #[test]
@@ -329,6 +393,6 @@ mod tests {
         let found = difference(&from, &to);
         assert_eq!(found.sql, br#"SET "session_authorization"='b';SET "DateStyle"='y';"#);
         assert_eq!(found.tell, [("server_version".to_owned(), b"16".to_vec())]);
-        assert!(!found.same_flight);
+        assert!(!found.harmless);
     }
 }

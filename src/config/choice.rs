@@ -87,6 +87,17 @@ choice! {
 }
 
 choice! {
+    /// What happens to listening clients when the connection that listens for them was lost.
+    pub enum ListenerLost("an answer to a lost listener") {
+        /// They are told by a warning that notifications may be missing.
+        Continue = "continue",
+        /// They are disconnected.
+        Disconnect = "disconnect",
+    }
+    known to PgBouncer only: []
+}
+
+choice! {
     /// The shape of a log line.
     pub enum LogFormat("a log format") {
         /// For people.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
-use crate::config::choice::{AuthType, LogFormat, PoolMode, PrepareUnnamed};
+use crate::config::choice::{AuthType, ListenerLost, LogFormat, PoolMode, PrepareUnnamed};
 use crate::config::features::{Features, SessionFeatures};
 use crate::config::kinds::{Count, File, FileMode, Flag, INT_MAX, Mode, OneOf, Text, Within, Words};
 use crate::config::span::{KeepaliveSeconds, Millis, Period, Seconds};
@@ -81,6 +81,11 @@ settings! {
     max_packet_size: u32 as Within<u32, 16, INT_MAX> = 2_147_483_647, Reload;
     /// Startup parameters of clients to ignore instead of refusing the login.
     ignore_startup_parameters: Vec<String> as Words = Vec::new(), Reload;
+
+    /// Notifications that wait for one client at most; more are dropped and said.
+    listen_queue_size: u32 as Within<u32, 1, INT_MAX> = 1000, Reload;
+    /// What happens to listening clients when the connection that listens for them was lost: continue or disconnect.
+    listener_lost: ListenerLost as OneOf<ListenerLost> = ListenerLost::Continue, Reload;
 
     /// How clients prove who they are: trust, plain, md5 or scram-sha-256.
     auth_type: AuthType as OneOf<AuthType> = AuthType::ScramSha256, Reload;

@@ -31,7 +31,7 @@ pub mod userlist;
 mod value;
 
 pub use changes::{Changes, EntryChanges, SettingChange, changes};
-pub use choice::{AuthType, LogFormat, Policy, PoolMode, PrepareUnnamed};
+pub use choice::{AuthType, ListenerLost, LogFormat, Policy, PoolMode, PrepareUnnamed};
 pub use database::{Database, Host};
 pub use features::SessionFeatures;
 pub use general::{General, SetError, Shown};

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed, Orde
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::interrupt::{Interrupt, Reason};
+use super::listen::{Mailbox, Subscriptions};
 use super::{Permit, Pin, Pool};
 use crate::backend::{BackendRecord, Settings};
 use crate::net::{Endpoint, Micros};
@@ -60,6 +61,7 @@ pub struct ClientRecord {
     pub request: AtomicU64,
     /// How much of the present wait does not count, since the pool was paused; microseconds.
     pub grace: AtomicU64,
+    pub(super) subscriptions: Subscriptions,
     pool: OnceLock<Arc<Pool>>,
     phase: AtomicU8,
     admitted: AtomicBool,
@@ -83,6 +85,7 @@ impl ClientRecord {
             transaction_since: AtomicU64::new(connected),
             request: AtomicU64::new(connected),
             grace: AtomicU64::new(0),
+            subscriptions: Subscriptions::new(id),
             pool: OnceLock::new(),
             phase: AtomicU8::new(Phase::Login as u8),
             admitted: AtomicBool::new(false),
@@ -145,6 +148,13 @@ impl ClientRecord {
     /// Says which pool it belongs to, once.
     pub fn join(&self, pool: &Arc<Pool>) {
         let _ = self.pool.set(Arc::clone(pool));
+    }
+
+    /// Where its notifications wait; `None` until it subscribes for the first time.
+    #[must_use]
+    #[inline]
+    pub fn mailbox(&self) -> Option<&Arc<Mailbox>> {
+        self.subscriptions.mailbox()
     }
 
     /// The span of its log lines.
@@ -248,6 +258,7 @@ impl Listed {
 impl Drop for Listed {
     fn drop(&mut self) {
         self.clients.lock().remove(&self.record.id);
+        self.record.subscriptions.leave();
         // The record may live on in a snapshot; what it holds must not.
         self.record.set_pin(None);
         self.record.permits.lock().unwrap_or_else(PoisonError::into_inner).clear();

@@ -166,7 +166,7 @@ impl Pool {
             }
             // Whoever gives one back from here on wakes this loop.
             starving.push(cap.starve(&self.asked));
-            pools.evict(self, same);
+            pools.evict(Some(self), same);
             cap.acquire(limit)
         };
         let database = permit(&self.database_cap, settings.max_db, &|pool| pool.key.database == self.key.database)?;
@@ -273,7 +273,7 @@ impl Pool {
 }
 
 /// The pause after `count` failures in a row: doubling, and a quarter more or less so that pools do not march in step.
-fn passing_pause(count: u32, most: Duration) -> Duration {
+pub(super) fn passing_pause(count: u32, most: Duration) -> Duration {
     let pause = FIRST_PAUSE.saturating_mul(1 << count.min(16)).min(most.min(LONGEST_PAUSE)).max(FIRST_PAUSE);
     let mut random = [0u8];
     // Without entropy there is no jitter, which is no reason to fail.

@@ -44,7 +44,7 @@ pub fn facts(pools: &Pools, pool: &Pool, client: &ClientRecord) -> String {
     let pinned = pool.pinned_count();
     if pinned > 0 {
         let _ = write!(text, " Pinned connections: {pinned}");
-        let _ = match pins(pools, pool).first() {
+        let _ = match pins(pool).first() {
             Some((holder, pin)) => write!(text, ", the oldest to {}.", pin_described(holder, pin, now)),
             None => write!(text, "."),
         };
@@ -125,6 +125,12 @@ pub fn reason_report(reason: Reason) -> Option<Report> {
         Reason::ServerShutdown => {
             (sqlstate::ADMIN_SHUTDOWN, "server shutting down", "Connect again; another pooler may serve.")
         }
+        Reason::ListenerLost => (
+            sqlstate::CONNECTION_FAILURE,
+            "connection to the listening backend was lost",
+            "Notifications may have been missed. Connect again, LISTEN again, and look at what they would have told; \
+             listener_lost of the pooler is disconnect.",
+        ),
         Reason::Shutdown => {
             (sqlstate::ADMIN_SHUTDOWN, "pooler is shutting down", "Connect again; another pooler may serve.")
         }

@@ -52,6 +52,8 @@ reasons! {
     ServerShutdown = 11,
     /// The process exits now
     Shutdown = 12,
+    /// The backend that listened for the client was lost, and `listener_lost` is disconnect
+    ListenerLost = 14,
 }
 
 impl Reason {
@@ -81,9 +83,14 @@ impl Interrupt {
             };
             yields.then_some(reason as u8)
         });
-        if set.is_ok()
-            && let Some(waker) = self.waker.lock().unwrap_or_else(PoisonError::into_inner).as_ref()
-        {
+        if set.is_ok() {
+            self.nudge();
+        }
+    }
+
+    /// Wakes the session without a reason: something lies in its mailbox.
+    pub fn nudge(&self) {
+        if let Some(waker) = self.waker.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
             waker.wake_by_ref();
         }
     }

@@ -105,7 +105,15 @@ impl Lease {
     /// # Errors
     /// [`ExchangeError`]; `TimedOut` after `limit`.
     pub async fn query_bytes(&mut self, sql: &[u8], limit: Duration) -> Result<(), ExchangeError> {
-        let run = self.held.backend.query(sql, &self.pool.shared.interner);
+        self.query_row(sql, limit).await.map(drop)
+    }
+
+    /// Like [`Lease::query_bytes`]; answers the values of the first row, as text.
+    ///
+    /// # Errors
+    /// [`ExchangeError`]; `TimedOut` after `limit`.
+    pub async fn query_row(&mut self, sql: &[u8], limit: Duration) -> Result<Vec<Option<Box<[u8]>>>, ExchangeError> {
+        let run = self.held.backend.query_row(sql, &self.pool.shared.interner);
         tokio::time::timeout(limit.min(OWN_QUERY), run)
             .await
             .unwrap_or_else(|_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()))

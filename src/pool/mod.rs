@@ -11,6 +11,7 @@ mod connector;
 mod facts;
 mod interrupt;
 mod lease;
+mod listen;
 mod pins;
 mod plan;
 mod pools;
@@ -26,7 +27,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 
-use crate::backend::{BackendRecord, Interner, State};
+use crate::backend::{BackendRecord, Interner, State, Statements};
 use crate::metrics::Counters;
 use crate::net::{Clock, Micros};
 use queue::Queue;
@@ -38,6 +39,7 @@ pub use connector::Failure;
 pub use facts::{facts, failure_report, reason_report};
 pub use interrupt::{Interrupt, Reason};
 pub use lease::Lease;
+pub use listen::{Hub, HubShown, HubState, Listeners, Mailbox, NoListener, Subscription};
 pub use pins::{Pin, feature_rejected, feature_warning, pin_refused};
 pub use pools::{PoolKey, Pools};
 pub use settings::{Credentials, PoolSettings, socket_options};
@@ -51,6 +53,10 @@ pub struct Shared {
     pub clock: Clock,
     /// The process's settings in use.
     pub interner: Interner,
+    /// The process's prepared statements.
+    pub statements: Statements,
+    /// All clients.
+    pub clients: Arc<Clients>,
     /// Source of the ids of clients and backends.
     pub ids: AtomicU64,
 }

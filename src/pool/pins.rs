@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::facts::{described, seconds, theirs};
-use super::{ClientRecord, Permit, Pool, PoolSettings, Pools};
+use super::{ClientRecord, Permit, Pool, PoolSettings};
 use crate::net::{Clock, Micros};
 use crate::wire::sqlstate;
 use crate::wire::write::Report;
@@ -15,7 +15,7 @@ use crate::wire::write::Report;
 /// Why a client keeps its backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pin {
-    /// What is left on the backend, by the names of `session_features`.
+    /// What is left on the backend: names of `session_features`, and others that no policy is about.
     pub features: Vec<&'static str>,
     /// Since when.
     pub since: Micros,
@@ -37,8 +37,8 @@ impl Pool {
 }
 
 /// The clients of a pool that are pinned, each with its pin, the oldest pin first.
-pub(super) fn pins(pools: &Pools, pool: &Pool) -> Vec<(Arc<ClientRecord>, Pin)> {
-    let all = pools.clients.all().into_iter().filter(|client| theirs(client, pool));
+pub(super) fn pins(pool: &Pool) -> Vec<(Arc<ClientRecord>, Pin)> {
+    let all = pool.shared.clients.all().into_iter().filter(|client| theirs(client, pool));
     let mut pins: Vec<_> = all.filter_map(|client| client.pin().map(|pin| (client, pin))).collect();
     pins.sort_by_key(|(_, pin)| pin.since);
     pins
@@ -51,10 +51,10 @@ pub(super) fn pin_described(client: &ClientRecord, pin: &Pin, now: Micros) -> St
     format!("{} for {held}: {}{why}", described(client), pin.features.join(", "))
 }
 
-/// What a client is told whose statement would pin its backend, when no more may be pinned. `what` is a name of
-/// `session_features`, or completes "the statement would have left behind ...".
+/// What a client is told whose statement would pin its backend, when no more may be pinned. `what` is a name in a
+/// [`Pin`], or completes "the statement would have left behind ...".
 #[must_use]
-pub fn pin_refused(pools: &Pools, pool: &Pool, client: &ClientRecord, what: &str) -> Report {
+pub fn pin_refused(pool: &Pool, client: &ClientRecord, what: &str) -> Report {
     let feature = Feature::named(what);
     let left = feature.map_or(what, |feature| feature.one);
     let limit = match pool.settings.load().max_pinned {
@@ -67,16 +67,16 @@ pub fn pin_refused(pools: &Pools, pool: &Pool, client: &ClientRecord, what: &str
         pool.key.user,
         pool.pinned_count()
     );
-    let others = pins(pools, pool).into_iter().find(|(holder, _)| holder.id != client.id);
+    let others = pins(pool).into_iter().find(|(holder, _)| holder.id != client.id);
     if let Some((holder, pin)) = others {
-        let now = pools.shared.clock.now();
+        let now = pool.shared.clock.now();
         detail.push_str(&format!(" The oldest pin is that of {}.", pin_described(&holder, &pin, now)));
     }
     let hint = match feature {
         Some(feature) => format!("{} Otherwise raise max_pinned, or {SESSION_POOL}", feature.instead),
         None => format!("Raise max_pinned, or {SESSION_POOL}"),
     };
-    Report::error(sqlstate::CONFIGURATION_LIMIT_EXCEEDED, "too many pinned connections").detail(detail).hint(hint)
+    Report::error(sqlstate::CONFIGURATION_LIMIT, "too many pinned connections").detail(detail).hint(hint)
 }
 
 /// What a client is told whose statement uses a feature that `session_features` rejects.
@@ -107,7 +107,23 @@ fn hint(feature: Option<&Feature>) -> String {
 /// The way out that every hint ends with.
 const SESSION_POOL: &str = "give such clients a pool with pool_mode = session.";
 
-/// The words about a feature of `session_features`.
+/// What pins whatever the policies are, since nothing can be done about it but to keep the backend.
+const LASTING: &[Feature] = &[
+    Feature {
+        name: "prepared_statements",
+        subject: "PREPARE through the extended protocol is",
+        one: "a prepared statement that only this connection has",
+        instead: "Prepare statements by the protocol's own Parse, or send PREPARE as a simple query.",
+    },
+    Feature {
+        name: "long_statements",
+        subject: "statements that are too long to be looked at are",
+        one: "a statement that is too long to be looked at",
+        instead: "Send long values as parameters.",
+    },
+];
+
+/// The words about something that is left behind.
 struct Feature {
     name: &'static str,
     /// All of its kind, with the verb.
@@ -120,10 +136,11 @@ struct Feature {
 
 impl Feature {
     fn named(name: &str) -> Option<&'static Feature> {
-        FEATURES.iter().find(|feature| feature.name == name)
+        FEATURES.iter().chain(LASTING).find(|feature| feature.name == name)
     }
 }
 
+/// What `session_features` is about.
 const FEATURES: &[Feature] = &[
     Feature {
         name: "advisory_locks",
@@ -208,7 +225,7 @@ mod tests {
         assert!(stage.pool.try_pin(&stage.pool.settings.load()).is_none());
         assert_eq!(stage.pool.pinned_count(), 2);
 
-        let report = pin_refused(&stage.pools, &stage.pool, &stage.client(), "advisory_locks");
+        let report = pin_refused(&stage.pool, &stage.client(), "advisory_locks");
         assert_eq!((report.severity, report.code.as_str()), ("ERROR", "53400"));
         assert_eq!(report.message, "too many pinned connections");
         let start = "The statement would have left behind a session-level advisory lock. Pool db/alice: 2 of at most 2 \
@@ -224,8 +241,12 @@ mod tests {
         first.set_pin(None);
         drop(permit);
         assert_eq!((first.pin(), stage.pool.pinned_count()), (None, 1));
-        let words = pin_refused(&stage.pools, &stage.pool, &second, "a trace");
+        let words = pin_refused(&stage.pool, &second, "a trace");
         assert!(words.detail.ends_with("behind a trace. Pool db/alice: 1 of at most 2 connections are pinned."));
+        let long = pin_refused(&stage.pool, &second, "long_statements");
+        assert!(
+            long.detail.contains("left behind a statement that is too long") && long.hint.starts_with("Send long ")
+        );
         assert!(words.hint.starts_with("Raise max_pinned, or give "), "{}", words.hint);
         assert!(stage.pool.try_pin(&stage.pool.settings.load()).is_some());
     }

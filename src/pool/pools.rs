@@ -10,8 +10,8 @@ use tokio::sync::mpsc;
 
 use super::cap::{Cap, Caps};
 use super::shelf::Shelf;
-use super::{ClientRecord, Clients, Credentials, Pool, PoolSettings, Reason, Shared};
-use crate::backend::{BackendRecord, Interner};
+use super::{ClientRecord, Clients, Credentials, Listeners, Pool, PoolSettings, Reason, Shared};
+use crate::backend::{BackendRecord, Interner, Statements};
 use crate::config::{Config, Database};
 use crate::net::{Clock, Micros};
 
@@ -52,6 +52,8 @@ pub struct Pools {
     pub database_backends: Caps,
     /// Backends per user, `max_user_connections`.
     pub user_backends: Caps,
+    /// Who listens for clients in transaction mode.
+    pub listeners: Listeners,
     pools: Mutex<HashMap<PoolKey, Arc<Pool>>>,
     paused: Mutex<Paused>,
     born: mpsc::UnboundedSender<Arc<Pool>>,
@@ -70,12 +72,20 @@ impl Pools {
     #[must_use]
     pub fn new(config: Config) -> (Arc<Pools>, mpsc::UnboundedReceiver<Arc<Pool>>) {
         let (born, births) = mpsc::unbounded_channel();
-        let shared = Shared { clock: Clock::start(), interner: Interner::default(), ids: AtomicU64::new(0) };
+        let shared = Shared {
+            clock: Clock::start(),
+            interner: Interner::default(),
+            statements: Statements::default(),
+            clients: Arc::default(),
+            ids: AtomicU64::new(0),
+        };
+        let shared = Arc::new(shared);
         let pools = Pools {
-            shared: Arc::new(shared),
+            listeners: Listeners::new(Arc::clone(&shared)),
+            clients: Arc::clone(&shared.clients),
+            shared,
             config: ArcSwap::from_pointee(config),
             configuring: Mutex::default(),
-            clients: Arc::default(),
             credentials: Credentials::default(),
             client_cap: Arc::default(),
             database_clients: Caps::default(),
@@ -150,13 +160,13 @@ impl Pools {
         self.all().iter().find_map(|pool| pool.backend(id))
     }
 
-    /// Closes the longest idle backend of a pool other than `taker` that `which` chooses; pools in which clients wait
+    /// Closes the longest idle backend of a pool other than `taker`'s that `which` chooses; pools in which clients wait
     /// and backends that `min_pool_size` keeps are spared where another can be had.
-    pub(super) fn evict(&self, taker: &Pool, which: &dyn Fn(&Pool) -> bool) -> bool {
+    pub(super) fn evict(&self, taker: Option<&Pool>, which: &dyn Fn(&Pool) -> bool) -> bool {
         let mut found: Vec<_> = self
             .all()
             .into_iter()
-            .filter(|pool| !std::ptr::eq(&raw const **pool, taker) && which(pool))
+            .filter(|pool| taker.is_none_or(|taker| !std::ptr::eq(&raw const **pool, taker)) && which(pool))
             .filter_map(|pool| {
                 let counts = pool.counts();
                 let kept = counts.total <= pool.settings.load().min;
@@ -197,7 +207,11 @@ impl Pools {
                 !Database::same_target(&old.database, &database) || old.spec.parameters != settings.spec.parameters;
             pool.retiring.store(false, Relaxed);
             pool.configure(settings, moved);
+            if moved {
+                self.listeners.follow(&pool, config.general.listener_lost);
+            }
         }
+        self.listeners.look();
     }
 
     fn remove(&self, pool: &Arc<Pool>) {
@@ -219,6 +233,7 @@ impl Pools {
         for pool in self.all() {
             self.follow_pause(&pool);
         }
+        self.listeners.look();
         changed
     }
 

@@ -58,6 +58,8 @@ pub struct PoolSettings {
     pub prepare_unnamed: bool,
     /// `max_client_statement_bytes`.
     pub max_client_statement_bytes: usize,
+    /// `max_statement_bytes`.
+    pub max_statement_bytes: usize,
     /// `session_features`.
     pub features: SessionFeatures,
     /// `max_pinned` as it counts for the pool's size: never 0, `u32::MAX` means no limit.
@@ -102,6 +104,7 @@ impl PoolSettings {
             max_prepared: if mode == PoolMode::Session { 0 } else { general.max_prepared_statements },
             prepare_unnamed: general.prepare_unnamed == PrepareUnnamed::Auto,
             max_client_statement_bytes: general.max_client_statement_bytes,
+            max_statement_bytes: general.max_statement_bytes,
             features: config.session_features(database),
             max_pinned: config.max_pinned(database, known),
             death_grace: general.client_death_grace,

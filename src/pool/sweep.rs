@@ -74,6 +74,7 @@ pub fn sweep(pools: &Pools, last: Micros) {
         sweep_pool(&pool, now);
         pools.forget_if_unused(&pool, now);
     }
+    pools.listeners.look();
 }
 
 fn sweep_client(pools: &Pools, client: &ClientRecord, last: Micros, now: Micros) {

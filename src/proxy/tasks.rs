@@ -15,7 +15,7 @@ use super::{Proxy, SWEEP, StartError, listen};
 use crate::admin::Shutdown;
 use crate::config::Config;
 use crate::net::Listener;
-use crate::pool::{Pool, Pools, socket_options, sweep};
+use crate::pool::{Hub, Pool, Pools, socket_options, sweep};
 
 /// How long accepting pauses when the system refuses (out of descriptors or memory).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -30,6 +30,9 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     let proxy = Arc::new(Proxy::new(config, Arc::clone(&pools)).map_err(StartError::Entropy)?);
     signals(&proxy)?;
     tokio::spawn(connectors(Arc::clone(&pools), births));
+    if let Some(births) = pools.listeners.births() {
+        tokio::spawn(hubs(Arc::clone(&pools), births));
+    }
     tokio::spawn(sweeper(Arc::clone(&proxy)));
     tokio::spawn(statistics(Arc::clone(&proxy)));
     let files: Vec<_> = listeners.iter().filter_map(Listener::file).collect();
@@ -82,6 +85,12 @@ fn transient(error: &io::Error) -> bool {
 async fn connectors(pools: Arc<Pools>, mut births: UnboundedReceiver<Arc<Pool>>) {
     while let Some(pool) = births.recv().await {
         tokio::spawn(pool.run_connector(Arc::clone(&pools)));
+    }
+}
+
+async fn hubs(pools: Arc<Pools>, mut births: UnboundedReceiver<Arc<Hub>>) {
+    while let Some(hub) = births.recv().await {
+        tokio::spawn(hub.run(Arc::clone(&pools)));
     }
 }
 

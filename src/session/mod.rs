@@ -4,12 +4,22 @@
 //! lease; the relay runs the turn; the lease goes back. One task does all of it, and nothing here spawns.
 
 mod end;
+mod errors;
 mod goodbye;
+mod inspect;
+mod judge;
 mod lend;
+mod names;
+mod pin;
+mod reader;
 mod relay;
+mod requests;
+mod salvage;
+mod scripts;
 mod settle;
 mod tally;
 mod turn;
+mod watch;
 mod workspace;
 
 use std::future::poll_fn;
@@ -19,15 +29,22 @@ use std::task::{Context, Poll, ready};
 use crate::backend::State;
 use crate::net::Stream;
 use crate::pool::{Lease, Listed, Phase, Pool, PoolSettings, Pools};
+use crate::sql::Feature;
 use crate::wire::scan::Scanner;
 use crate::wire::tag::front;
+use names::Names;
+use pin::Pinned;
+use reader::Reader;
 use relay::{Parties, Relay, front_grammar};
+use salvage::Wreck;
 use tally::Tally;
+use watch::Watch;
 use workspace::Workspace;
 
 pub use end::{Blame, End};
+pub use names::Step;
 pub use relay::whole_rows;
-pub use turn::{Back, Front, Turn};
+pub use turn::{Back, Front, Made, Own, Turn, Undo};
 pub use workspace::Workspaces;
 
 /// What all sessions share.
@@ -49,6 +66,28 @@ pub struct Session {
     workspaces: Arc<Workspaces>,
     /// The settings that the client has.
     state: State,
+    /// Those that it has begun with.
+    first: State,
+    /// Its prepared statements.
+    names: Names,
+    /// How its texts are read at present.
+    reader: Reader,
+    /// What the turn may have done to the session.
+    watch: Option<Box<Watch>>,
+    /// Why it keeps its backend between transactions, if it does.
+    pinned: Option<Box<Pinned>>,
+    /// The channels that it listens to by way of the listening backend.
+    channels: Vec<Box<[u8]>>,
+    /// The backend that it keeps.
+    lease: Option<Lease>,
+    /// Others have been told of a pin.
+    was_pinned: bool,
+    /// An error came in the last turn.
+    turn_failed: bool,
+    /// What the session has left in the middle of a turn.
+    wreck: Option<Box<Wreck>>,
+    /// Where PostgreSQL's stream of messages stood then.
+    down_scanner: Scanner,
     /// Where its stream of messages stands.
     scanner: Scanner,
     tally: Tally,
@@ -84,7 +123,18 @@ impl Session {
             pool,
             pools,
             workspaces,
+            first: state.clone(),
             state,
+            names: Names::default(),
+            reader: Reader::default(),
+            watch: None,
+            pinned: None,
+            channels: Vec::new(),
+            lease: None,
+            was_pinned: false,
+            turn_failed: false,
+            wreck: None,
+            down_scanner: Scanner::default(),
             scanner: Scanner::default(),
             workspace: None,
             mute: false,
@@ -107,6 +157,12 @@ impl Session {
             if let Err(end) = self.turn().await {
                 self.tally.settle(&self.pool.counters);
                 Box::pin(self.say_goodbye(&end)).await;
+                if let Some(wreck) = self.wreck.take() {
+                    let pool = Arc::clone(&self.pool);
+                    // The client counts no longer.
+                    drop(self);
+                    Box::pin(wreck.salvage(&pool)).await;
+                }
                 return end;
             }
         }
@@ -114,7 +170,14 @@ impl Session {
 
     /// Waits for a request and serves one turn; in session mode all turns.
     async fn turn(&mut self) -> Result<(), End> {
-        poll_fn(|cx| self.poll_first_bytes(cx)).await?;
+        if let Some(lease) = self.lease.take() {
+            let settings = self.pool.settings.load_full();
+            self.workspace.get_or_insert_with(|| self.workspaces.borrow());
+            return self.serve(lease, &settings).await;
+        }
+        while !poll_fn(|cx| self.poll_first_bytes(cx)).await? {
+            Box::pin(self.deliver()).await?;
+        }
         let mut settings = self.pool.settings.load_full();
         let now = self.tally.look();
         let lease = match self.pool.try_checkout(&settings) {
@@ -133,28 +196,33 @@ impl Session {
                 None => return Ok(()),
             },
         };
-        self.serve(lease, &settings).await
-    }
-
-    /// Runs a turn on a lease and gives it back.
-    async fn serve(&mut self, mut lease: Lease, settings: &PoolSettings) -> Result<(), End> {
         let (record, now) = (self.client.record(), self.tally.assigned());
         record.enter(Phase::Running, now);
         lease.link(record, now);
+        self.serve(lease, &settings).await
+    }
+
+    /// Runs a turn on a lease and gives it back, unless the client is pinned to it.
+    async fn serve(&mut self, mut lease: Lease, settings: &PoolSettings) -> Result<(), End> {
         if lease.backend().state != self.state {
             Box::pin(self.settle(&mut lease, settings)).await?;
         } else {
             self.client.record().set_link(Some(&lease.backend().record));
         }
         let result = self.relay(&mut lease, settings).await;
-        self.client.record().set_link(None);
+        if self.pinned.is_none() {
+            self.client.record().set_link(None);
+        }
         match result {
             Ok(leaving) => {
                 self.keep_settings(&lease);
                 self.tally.settle(&self.pool.counters);
-                if self.workspace.as_ref().is_some_and(|workspace| workspace.turn.doubtful()) {
+                let doubtful = self.workspace.as_ref().is_some_and(|workspace| workspace.turn.doubtful());
+                if doubtful && self.pinned.is_none() {
                     lease.close();
                     self.flush_down().await?;
+                } else if self.watch.is_some() || self.pinned.is_some() {
+                    Box::pin(self.conclude(lease, leaving, settings)).await?;
                 } else if settings.reset_query.is_empty() {
                     lease.release_at(settings, self.tally.moment());
                     self.flush_down().await?;
@@ -171,31 +239,87 @@ impl Session {
                 if matches!(end, End::BackendDied(_)) {
                     self.pool.alarm();
                 }
+                if end.leaves_backend() && !settings.death_grace.is_zero() {
+                    self.wreck = self.abandon(lease);
+                }
                 Err(end)
             }
         }
     }
 
+    /// What can be made good of a backend in the middle of a turn. Half a message on its way to PostgreSQL cannot.
+    fn abandon(&mut self, lease: Lease) -> Option<Box<Wreck>> {
+        if !self.scanner.at_boundary() {
+            return None;
+        }
+        let holds = self.pinned.take().map(|pinned| pinned.holds).unwrap_or_default();
+        let touched = self.watch.is_some();
+        let workspace = std::mem::replace(self.workspace.as_mut()?, self.workspaces.borrow());
+        // What PostgreSQL has said and the client has not heard is for its goodbye.
+        if let Some(own) = &mut self.workspace {
+            own.down.insert(workspace.down.approved());
+        }
+        Some(Box::new(Wreck { lease, workspace, scanner: self.down_scanner, holds, touched }))
+    }
+
+    /// Ends a turn that may have done something to the session, or of a pinned client.
+    async fn conclude(&mut self, mut lease: Lease, leaving: bool, settings: &PoolSettings) -> Result<(), End> {
+        // The answer is not kept waiting.
+        let flushed = self.flush_down().await;
+        let watch = self.watch.take();
+        if leaving || flushed.is_err() {
+            let holds = self.pinned.take().map(|pinned| pinned.holds).unwrap_or_default();
+            self.client.record().set_link(None);
+            if Session::clean(&mut lease, holds, settings).await {
+                lease.release();
+            }
+            return flushed;
+        }
+        if let Some(watch) = watch {
+            self.inspect(&mut lease, watch, settings).await?;
+        }
+        if let Some(lease) = self.keep_if_pinned(lease) {
+            self.client.record().set_link(None);
+            if settings.reset_query.is_empty() {
+                lease.release();
+            } else {
+                lend::reset(lease, settings).await;
+            }
+        }
+        Ok(())
+    }
+
     /// Relays one turn; answers whether the client has said goodbye.
     async fn relay(&mut self, lease: &mut Lease, settings: &PoolSettings) -> Result<bool, End> {
         let Some(workspace) = self.workspace.as_mut() else { return Ok(false) };
+        self.reader.follow(&self.state);
         let parties = Parties {
             client: &mut self.stream,
             backend: lease.backend_mut(),
             workspace,
-            record: self.client.record(),
             tally: &mut self.tally,
-            interner: &self.pool.shared.interner,
             scanner: &mut self.scanner,
+            names: &mut self.names,
+            watch: &mut self.watch,
+            reader: &self.reader,
+            record: self.client.record(),
+            pool: &self.pool,
+            listeners: &self.pools.listeners,
+            settings,
+            pinned: self.pinned.is_some(),
+            hears: self.pinned.as_ref().is_some_and(|pinned| pinned.holds.features.contains(Feature::Listen)),
         };
-        let mut relay = Relay::new(parties, settings.mode, settings.max_packet);
+        let mut relay = Relay::new(parties);
         relay.begin()?;
         let result = poll_fn(|cx| relay.poll(cx)).await;
         let (boundary, armed) = (relay.client_at_boundary(), relay.client_armed());
+        let idle = relay.idle();
         self.armed = armed;
+        self.down_scanner = relay.backend_scanner();
+        self.turn_failed = self.workspace.as_ref().is_some_and(|workspace| workspace.turn.has_failed());
         match result {
             // A session that ends while nothing is owed leaves a clean backend behind.
-            Err(End::ClientClosed) if relay.idle() => Ok(true),
+            Err(End::ClientClosed) if idle => Ok(true),
             Err(end) if !boundary => {
                 // Half a message is on its way; an error within it would be read as its rest.
                 self.mute = true;
@@ -238,15 +362,26 @@ impl Session {
         Ok(())
     }
 
-    /// Reads until there is a request that needs a backend. What PostgreSQL would ignore between two transactions is
+    /// Gives the client the notifications that have come for it.
+    async fn deliver(&mut self) -> Result<(), End> {
+        let Some(mailbox) = self.client.record().mailbox() else { return Ok(()) };
+        let mut messages = Vec::new();
+        mailbox.take(&mut messages);
+        self.stream.write_all(&messages).await.map_err(End::ClientBroke)
+    }
+
+    /// Reads until there is a request that needs a backend, or answers `false` where there is something to deliver. What PostgreSQL would ignore between two transactions is
     /// dropped here. Without bytes, no workspace is held.
-    fn poll_first_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
+    fn poll_first_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, End>> {
         loop {
             if let Some(end) = ending(&self.client) {
                 return Poll::Ready(Err(end));
             }
+            if self.client.record().mailbox().is_some_and(|mailbox| !mailbox.is_empty()) {
+                return Poll::Ready(Ok(false));
+            }
             match self.look()? {
-                Need::Backend => return Poll::Ready(Ok(())),
+                Need::Backend => return Poll::Ready(Ok(true)),
                 Need::Leave => return Poll::Ready(Err(End::Goodbye)),
                 Need::Bytes => {}
             }

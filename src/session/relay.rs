@@ -4,36 +4,45 @@
 //! One task polls both sockets; nothing is copied but what a socket reads, nothing is allocated, and a direction whose
 //! reader is slow is not read from. Invariant: bytes reach the other side only after their message was judged.
 
-use std::io::IoSlice;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use super::end::End;
+use super::judge::{Judge, Rest};
+use super::names::{Names, take_back};
+use super::reader::Reader;
+use super::requests::{Requests, Verdict};
 use super::tally::Tally;
-use super::turn::{Back, Front, Turn};
-use super::workspace::Workspace;
-use crate::backend::{Backend, Interner};
-use crate::config::PoolMode;
+use super::turn::Front;
+use super::watch::Watch;
+use super::workspace::{LONGEST_WHOLE, MOST_OUT, Workspace, compose};
+use crate::backend::{Backend, Statement};
+use crate::config::{Policy, PoolMode};
 use crate::net::Stream;
-use crate::pool::ClientRecord;
-use crate::wire::scan::{Grammar, Piece, Scanner};
-use crate::wire::tag::{back, back_limit, front_limit};
-use crate::wire::view::{Diagnostic, Status};
+use crate::pool::{ClientRecord, Listeners, Pool, PoolSettings, Subscription};
+use crate::sql::{Feature, Reading};
+use crate::wire::scan::{Grammar, Part, Piece, Scanner};
+use crate::wire::tag::{back, back_limit, front, front_limit};
 
-/// How a client's messages may look.
+/// How a client's messages may look where only their types count.
 pub(super) fn front_grammar(max: u32) -> Grammar {
-    Grammar { limit: front_limit, whole: |_| false, max }
+    Grammar { limit: front_limit, whole: |_| false, whole_max: 0, max }
+}
+
+/// How a client's messages may look where what they ask for counts.
+fn request_grammar(max: u32) -> Grammar {
+    let whole = |tag| matches!(tag, front::QUERY | front::PARSE | front::BIND | front::DESCRIBE | front::CLOSE);
+    Grammar { limit: front_limit, whole, whole_max: LONGEST_WHOLE, max }
+}
+
+/// How PostgreSQL's messages may look.
+pub(super) fn back_grammar() -> Grammar {
+    Grammar { limit: back_limit, whole: read_whole, whole_max: LONGEST_WHOLE, max: u32::MAX }
 }
 
 /// Messages of PostgreSQL whose bodies are read; they are short.
 fn read_whole(tag: u8) -> bool {
-    matches!(tag, back::READY | back::PARAMETER_STATUS | back::COMMAND_COMPLETE)
-}
-
-/// What to do with the rest of a message whose start was judged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Rest {
-    Forward,
-    Discard,
+    matches!(tag, back::READY | back::PARAMETER_STATUS | back::COMMAND_COMPLETE | back::ERROR)
 }
 
 /// What a relay borrows.
@@ -41,27 +50,43 @@ pub(super) struct Parties<'a> {
     pub(super) client: &'a mut Stream,
     pub(super) backend: &'a mut Backend,
     pub(super) workspace: &'a mut Workspace,
-    pub(super) record: &'a ClientRecord,
     pub(super) tally: &'a mut Tally,
-    pub(super) interner: &'a Interner,
     pub(super) scanner: &'a mut Scanner,
+    pub(super) names: &'a mut Names,
+    pub(super) watch: &'a mut Option<Box<Watch>>,
+    pub(super) reader: &'a Reader,
+    pub(super) record: &'a Arc<ClientRecord>,
+    pub(super) pool: &'a Arc<Pool>,
+    pub(super) listeners: &'a Listeners,
+    pub(super) settings: &'a PoolSettings,
+    /// The client had the backend before this turn, and keeps it.
+    pub(super) pinned: bool,
+    /// The client listens on this very backend.
+    pub(super) hears: bool,
 }
 
 /// One turn, or in session mode all turns of a client.
 pub(super) struct Relay<'a> {
-    client: &'a mut Stream,
-    backend: &'a mut Backend,
-    workspace: &'a mut Workspace,
-    record: &'a ClientRecord,
-    tally: &'a mut Tally,
-    interner: &'a Interner,
-    mode: PoolMode,
-    up_scanner: &'a mut Scanner,
+    at: Parties<'a>,
+    /// Requests are looked at: prepared statements, settings, what pins.
+    watching: bool,
     up_grammar: Grammar,
     up_rest: Rest,
+    /// The text of a message that is too long to be looked at whole.
+    long: Option<Reading>,
     down_scanner: Scanner,
     down_grammar: Grammar,
     down_rest: Rest,
+    /// The last Bind's statement, if running it changes the book of names.
+    pending: Option<Arc<Statement>>,
+    /// Channels that the listening backend is about to listen to; until then nothing is sent.
+    asked: Vec<Subscription>,
+    /// Messages of our own for the client's next boundary.
+    notices: Vec<u8>,
+    /// The first request was judged whole, and what follows must not be sent before settings are in line.
+    held: bool,
+    /// A request of the client's was judged.
+    begun: bool,
     /// The client said goodbye.
     leaving: bool,
     /// The last read of the client's socket found nothing and left a waker there.
@@ -72,31 +97,37 @@ pub(super) struct Relay<'a> {
 
 impl<'a> Relay<'a> {
     /// A relay at the start of a turn: nothing of the client's bytes has been judged yet.
-    pub(super) fn new(parties: Parties<'a>, mode: PoolMode, max_packet: u32) -> Relay<'a> {
-        let Parties { client, backend, workspace, record, tally, interner, scanner } = parties;
+    pub(super) fn new(at: Parties<'a>) -> Relay<'a> {
+        let watching = at.settings.mode != PoolMode::Session;
+        let max = at.settings.max_packet;
         Relay {
-            client,
-            backend,
-            workspace,
-            record,
-            tally,
-            interner,
-            mode,
-            up_scanner: scanner,
-            up_grammar: front_grammar(max_packet),
+            watching,
+            up_grammar: if watching { request_grammar(max) } else { front_grammar(max) },
             up_rest: Rest::Forward,
+            long: None,
             down_scanner: Scanner::default(),
-            down_grammar: Grammar { limit: back_limit, whole: read_whole, max: u32::MAX },
+            down_grammar: back_grammar(),
             down_rest: Rest::Forward,
+            pending: None,
+            asked: Vec::new(),
+            notices: Vec::new(),
+            held: false,
+            begun: false,
             leaving: false,
             armed: false,
             backend_armed: false,
+            at,
         }
     }
 
     /// Whether a message of our own may be put between those that the client has received.
     pub(super) fn client_at_boundary(&self) -> bool {
         self.down_scanner.at_boundary() || self.down_rest == Rest::Discard
+    }
+
+    /// Where PostgreSQL's stream of messages stands.
+    pub(super) fn backend_scanner(&self) -> Scanner {
+        self.down_scanner
     }
 
     /// Whether the task will be woken by the client's next bytes.
@@ -114,93 +145,136 @@ impl<'a> Relay<'a> {
     ///
     /// Cancel safety: none; the backend must be closed then.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, End>> {
-        if let Some(reason) = self.record.interrupt.raised() {
-            self.record.interrupt.clear();
+        let interrupt = &self.at.record.interrupt;
+        if let Some(reason) = interrupt.raised() {
+            interrupt.clear();
             if !reason.passes() {
                 return Poll::Ready(Err(End::Interrupted(reason)));
             }
         }
-        // PostgreSQL's side first: the answer that ends a turn spares a look at the client.
-        match self.poll_down(cx) {
-            Poll::Ready(Err(end)) => return Poll::Ready(Err(end)),
-            Poll::Ready(Ok(())) => return Poll::Ready(Ok(self.leaving)),
-            Poll::Pending => {}
-        }
-        if let Poll::Ready(Err(end)) = self.poll_up(cx) {
-            return Poll::Ready(Err(end));
+        self.deliver();
+        loop {
+            // PostgreSQL's side first: the answer that ends a turn spares a look at the client.
+            match self.poll_down(cx) {
+                Poll::Ready(Err(end)) => return Poll::Ready(Err(end)),
+                Poll::Ready(Ok(())) => return Poll::Ready(Ok(self.leaving)),
+                Poll::Pending => {}
+            }
+            let waiting = self.at.workspace.down.approved().len();
+            if let Poll::Ready(Err(end)) = self.poll_up(cx) {
+                return Poll::Ready(Err(end));
+            }
+            if self.at.workspace.down.approved().len() == waiting {
+                break;
+            }
+            // Requests were answered here.
         }
         if self.over() {
             // What went up last is answered by nothing.
             return Poll::Ready(Ok(self.leaving));
         }
-        if self.leaving && self.up_is_sent() && self.workspace.turn.needs_client() {
-            // It left with a transaction or a request open: nothing that may be lent again.
+        if self.leaving && self.up_is_sent() && self.at.workspace.turn.needs_client() {
+            // It left with a transaction or a request open: nothing that may be lent again as it is.
             return Poll::Ready(Err(End::Goodbye));
         }
         Poll::Pending
     }
 
+    /// Notifications for a client that keeps its backend, between two transactions as PostgreSQL has it.
+    fn deliver(&mut self) {
+        let Some(mailbox) = self.at.record.mailbox().filter(|mailbox| self.at.pinned && !mailbox.is_empty()) else {
+            return;
+        };
+        if self.at.workspace.turn.finished() && self.down_scanner.at_boundary() {
+            let mut messages = Vec::new();
+            mailbox.take(&mut messages);
+            self.at.workspace.down.insert(&messages);
+        }
+    }
+
+    /// Waits until the listening backend listens to what the client is about to. Where it cannot, the client listens on
+    /// its own backend and keeps it.
+    fn poll_listening(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while let Some(subscription) = self.asked.last_mut() {
+            if let Err(error) = ready!(subscription.poll_ready(cx)) {
+                tracing::warn!(client = self.at.record.id, %error, "no listening connection; the client is pinned");
+                self.at.watch.get_or_insert_default().uses.insert(Feature::Listen);
+            }
+            self.asked.pop();
+        }
+        Poll::Ready(())
+    }
+
     /// Whether the backend stands idle with nothing owed, whatever the mode.
     pub(super) fn idle(&self) -> bool {
-        self.workspace.turn.finished()
-            && self.up_scanner.at_boundary()
+        self.at.workspace.turn.finished()
+            && self.at.scanner.at_boundary()
             && self.down_scanner.at_boundary()
-            && self.workspace.down.unjudged().is_empty()
+            && self.at.workspace.down.unjudged().is_empty()
             && self.up_is_sent()
     }
 
     fn up_is_sent(&self) -> bool {
-        self.workspace.up.approved().is_empty() && self.workspace.prefix_sent == self.workspace.prefix.len()
+        self.at.workspace.up.approved().is_empty() && self.at.workspace.out_is_sent()
     }
 
     /// Whether the backend may go to somebody else.
     fn over(&self) -> bool {
-        (self.mode != PoolMode::Session || self.leaving) && self.idle()
+        (self.leaving || (self.watching && self.begun)) && self.idle()
     }
 
     /// From the client to PostgreSQL. Never ready but with an error.
     fn poll_up(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
         loop {
+            if !self.asked.is_empty() {
+                ready!(self.poll_listening(cx));
+            }
             while !self.up_is_sent() {
                 ready!(self.poll_send_up(cx))?;
             }
             if self.leaving {
                 // What it has asked for is finished for it, but not once it has gone.
-                return self.client.poll_closed(cx).map(|()| Err(End::ClientClosed));
+                return self.at.client.poll_closed(cx).map(|()| Err(End::ClientClosed));
             }
-            // A full turn goes on with PostgreSQL's next answer.
-            if self.workspace.turn.is_full() {
+            // A full turn goes on with PostgreSQL's next answer, and so does what waits for settings.
+            if self.at.workspace.turn.is_full() || self.held {
                 return Poll::Pending;
             }
-            let room = self.workspace.up.room();
-            let read = match ready!(self.client.poll_read_armed(cx, room, &mut self.armed)) {
+            if !self.at.workspace.up.unjudged().is_empty() {
+                // It was left when much was on its way.
+                self.judge_up()?;
+                if !self.up_is_sent() || self.leaving || self.held {
+                    continue;
+                }
+            }
+            let room = self.at.workspace.up.room();
+            let read = match ready!(self.at.client.poll_read_armed(cx, room, &mut self.armed)) {
                 Ok(0) => return Poll::Ready(Err(End::ClientClosed)),
                 Ok(read) => read,
                 Err(error) => return Poll::Ready(Err(End::ClientBroke(error))),
             };
-            self.tally.received += read as u64;
-            self.workspace.up.filled(read);
+            self.at.tally.received += read as u64;
+            self.at.workspace.up.filled(read);
             self.judge_up()?;
         }
     }
 
     fn poll_send_up(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
-        let Workspace { up, prefix, prefix_sent, .. } = &mut *self.workspace;
-        let first = prefix.get(*prefix_sent..).unwrap_or_default();
-        let sent = if first.is_empty() {
-            ready!(self.backend.stream.poll_write(cx, up.approved()))
+        let workspace = &mut *self.at.workspace;
+        let sent = if workspace.out_is_sent() {
+            ready!(self.at.backend.stream.poll_write(cx, workspace.up.approved()))
         } else {
-            let slices = [IoSlice::new(first), IoSlice::new(up.approved())];
-            ready!(self.backend.stream.poll_write_vectored(cx, &slices))
+            // One write is cheaper than one of two parts.
+            if workspace.up.approved().len() <= MOST_COPIED {
+                workspace.compose();
+            }
+            ready!(self.at.backend.stream.poll_write(cx, workspace.out_to_send()))
         };
-        let sent = match sent {
-            Ok(sent) => sent,
+        match sent {
+            Ok(sent) => workspace.note_sent(sent),
             // PostgreSQL may have said why before it closed; that is still to be read.
             Err(_) => return self.poll_last_words(cx),
-        };
-        let of_first = sent.min(first.len());
-        *prefix_sent += of_first;
-        up.sent(sent - of_first);
+        }
         Poll::Ready(Ok(()))
     }
 
@@ -213,29 +287,153 @@ impl<'a> Relay<'a> {
     }
 
     fn judge_up(&mut self) -> Result<(), End> {
-        while let Some(Piece { tag, part, bytes }) =
-            self.up_scanner.next(self.workspace.up.unjudged(), &self.up_grammar).map_err(End::ClientViolation)?
-        {
-            let length = bytes.len();
+        while !self.held && self.at.workspace.out.len() < MOST_OUT {
+            let next = self.at.scanner.next(self.at.workspace.up.unjudged(), &self.up_grammar);
+            let Some(piece) = next.map_err(End::ClientViolation)? else { break };
+            let (tag, part, length) = (piece.tag, piece.part, piece.bytes.len());
+            let mut verdict = Verdict::Forward;
             if part.starts() {
-                self.up_rest = match self.workspace.turn.front(tag) {
-                    Front::Forward => Rest::Forward,
-                    Front::Drop => Rest::Discard,
-                    Front::Terminate => {
-                        self.leaving = true;
-                        self.workspace.up.discard(usize::MAX / 2);
-                        *self.up_scanner = Scanner::default();
-                        return Ok(());
-                    }
+                self.begun = true;
+                self.at.tally.request(tag, self.at.record);
+                if self.watching && self.at.workspace.turn.takes_requests() {
+                    verdict = self.judge_request(tag, part, length);
+                }
+                self.up_rest = match verdict {
+                    Verdict::Forward => match self.at.workspace.turn.front(tag) {
+                        Front::Forward => Rest::Forward,
+                        Front::Drop => Rest::Discard,
+                        Front::Terminate => {
+                            self.leaving = true;
+                            self.at.workspace.up.discard(usize::MAX / 2);
+                            *self.at.scanner = Scanner::default();
+                            break;
+                        }
+                    },
+                    Verdict::Entered | Verdict::Replaced(_) => Rest::Forward,
+                    Verdict::Refused => Rest::Discard,
                 };
-                self.tally.request(tag, self.record);
             }
-            match self.up_rest {
-                Rest::Forward => self.workspace.up.approve(length),
-                Rest::Discard => self.workspace.up.discard(length),
+            if self.long.is_some() {
+                self.read_long(part, length);
+            }
+            let up = &mut self.at.workspace.up;
+            match (self.up_rest, verdict) {
+                (Rest::Forward, Verdict::Replaced(count)) => {
+                    up.discard(count);
+                    up.approve(length - count.min(length));
+                }
+                (Rest::Forward, _) => up.approve(length),
+                (Rest::Discard, _) => up.discard(length),
+            }
+            if part.ends() && matches!(tag, front::QUERY | front::SYNC | front::FUNCTION_CALL) {
+                self.held = self.at.workspace.turn.is_settling();
             }
         }
+        self.after_judging();
+        self.subscribe();
         Ok(())
+    }
+
+    /// Has the listening backend listen to what the client's requests are about to.
+    fn subscribe(&mut self) {
+        let Parties { watch, listeners, record, pool, settings, .. } = &mut self.at;
+        let Some(watch) = watch.as_mut().filter(|watch| watch.asked < watch.listens.len()) else { return };
+        if settings.features.listen == Policy::Pin {
+            let new = watch.listens.iter().skip(watch.asked);
+            self.asked.extend(new.map(|channel| listeners.subscribe(pool, record, channel)));
+        }
+        watch.asked = watch.listens.len();
+    }
+
+    /// Takes back what was not carried out, and answers what is to be answered here.
+    fn after_judging(&mut self) {
+        let Parties { workspace, names, backend, .. } = &mut self.at;
+        let Workspace { turn, down, .. } = &mut **workspace;
+        if turn.has_undone() {
+            for (step, failed) in turn.take_undone() {
+                take_back(*step, failed, names, &mut backend.prepared);
+            }
+        }
+        if self.down_scanner.at_boundary() {
+            if !self.notices.is_empty() {
+                down.insert(&std::mem::take(&mut self.notices));
+            }
+            while let Some(made) = turn.next_made() {
+                down.insert(&made.message());
+            }
+        }
+    }
+
+    /// A request that begins; its piece is the first `length` bytes of what was not judged.
+    #[inline]
+    fn judge_request(&mut self, tag: u8, part: Part, length: usize) -> Verdict {
+        let pending = if tag == front::EXECUTE { self.pending.take() } else { None };
+        if pending.is_none() && !matches!(tag, front::QUERY | front::PARSE | front::BIND | front::DESCRIBE | front::CLOSE) {
+            return Verdict::Forward;
+        }
+        let Parties { workspace, names, backend, watch, reader, settings, record, pool, pinned, .. } = &mut self.at;
+        let Workspace { turn, up, out, .. } = &mut **workspace;
+        compose(up, out);
+        let mut requests = Requests {
+            turn,
+            names,
+            prepared: &mut backend.prepared,
+            watch,
+            notices: &mut self.notices,
+            reader,
+            settings,
+            record,
+            pool,
+            pinned: *pinned,
+            pending: &mut self.pending,
+            out,
+        };
+        let bytes = up.unjudged().get(..length).unwrap_or_default();
+        let follows = settings.max_prepared > 0;
+        match tag {
+            front::QUERY | front::PARSE if part != Part::Whole => {
+                self.long = Some(reader.reading());
+                requests.begin_long(tag, bytes);
+                Verdict::Forward
+            }
+            front::EXECUTE => pending.map_or(Verdict::Forward, |statement| requests.execute(&statement.script)),
+            front::QUERY => requests.query(bytes),
+            front::PARSE => requests.parse(bytes.get(5..).unwrap_or_default()),
+            front::BIND if follows => requests.bind(bytes, part == Part::Whole),
+            front::DESCRIBE if follows => requests.describe(bytes),
+            front::CLOSE if follows => requests.close_name(bytes),
+            _ => Verdict::Forward,
+        }
+    }
+
+    /// A piece of a text that is too long to be looked at whole: what it may do is known when it has passed.
+    fn read_long(&mut self, part: Part, length: usize) {
+        let Parties { workspace, names, backend, watch, reader, settings, record, pool, pinned, .. } = &mut self.at;
+        let Workspace { turn, up, out, .. } = &mut **workspace;
+        let bytes = up.unjudged().get(..length).unwrap_or_default();
+        let Some(reading) = &mut self.long else { return };
+        // A Parse has its name in front of the text, which was looked at when it began.
+        reading.feed(if part.starts() { text_of(bytes) } else { bytes });
+        if !part.ends() {
+            return;
+        }
+        let Some(reading) = self.long.take() else { return };
+        let script = reading.finish();
+        let mut requests = Requests {
+            turn,
+            names,
+            prepared: &mut backend.prepared,
+            watch,
+            notices: &mut self.notices,
+            reader,
+            settings,
+            record,
+            pool,
+            pinned: *pinned,
+            pending: &mut self.pending,
+            out,
+        };
+        requests.note_long(&script);
     }
 
     /// From PostgreSQL to the client. Ready when the backend may go to somebody else; what the client has not taken
@@ -245,31 +443,31 @@ impl<'a> Relay<'a> {
             if self.over() {
                 return Poll::Ready(Ok(()));
             }
-            while !self.workspace.down.approved().is_empty() {
-                match ready!(self.client.poll_write(cx, self.workspace.down.approved())) {
-                    Ok(sent) => self.workspace.down.sent(sent),
+            while !self.at.workspace.down.approved().is_empty() {
+                match ready!(self.at.client.poll_write(cx, self.at.workspace.down.approved())) {
+                    Ok(sent) => self.at.workspace.down.sent(sent),
                     Err(error) => return Poll::Ready(Err(End::ClientBroke(error))),
                 }
             }
-            let room = self.workspace.down.room();
+            let room = self.at.workspace.down.room();
             if room.is_empty() {
                 return Poll::Ready(Err(End::BackendViolation("a message is too long".to_owned())));
             }
-            let read = match ready!(self.backend.stream.poll_read_armed(cx, room, &mut self.backend_armed)) {
+            let read = match ready!(self.at.backend.stream.poll_read_armed(cx, room, &mut self.backend_armed)) {
                 Ok(0) => return Poll::Ready(Err(End::BackendDied("PostgreSQL closed the connection".to_owned()))),
                 Ok(read) => read,
                 Err(error) => return Poll::Ready(Err(End::BackendDied(error.to_string()))),
             };
-            self.tally.sent += read as u64;
-            self.workspace.down.filled(read);
+            self.at.tally.sent += read as u64;
+            self.at.workspace.down.filled(read);
             self.judge_down()?;
         }
     }
 
     fn judge_down(&mut self) -> Result<(), End> {
-        let Relay { workspace, backend, interner, tally, record, mode, .. } = self;
-        let Workspace { turn, down, .. } = &mut **workspace;
         loop {
+            let Parties { workspace, backend, names, watch, tally, record, pool, settings, pinned, hears, .. } = &mut self.at;
+            let Workspace { turn, down, .. } = &mut **workspace;
             if self.down_scanner.at_boundary() && turn.expects_rows() {
                 down.approve(whole_rows(down.unjudged()));
             }
@@ -277,80 +475,46 @@ impl<'a> Relay<'a> {
             let Some(piece) = next.map_err(|violation| End::BackendViolation(violation.to_string()))? else {
                 return Ok(());
             };
-            let length = piece.bytes.len();
-            if piece.part.starts() {
-                let mut judge = Judge { turn, backend, interner, tally, record, mode: *mode };
-                self.down_rest = judge.message(piece.tag, piece.body())?;
+            let Piece { part, bytes, .. } = piece;
+            let length = bytes.len();
+            let mut instead = None;
+            if part.starts() {
+                let interner = &pool.shared.interner;
+                let (mode, watching, pinned, hears) = (settings.mode, self.watching, *pinned, *hears);
+                let mut judge = Judge {
+                    turn, backend, names, watch, interner, tally, record, mode, watching, pinned, hears, instead: &mut instead,
+                };
+                self.down_rest = judge.message(&piece)?;
             }
             match self.down_rest {
                 Rest::Forward => down.approve(length),
                 Rest::Discard => down.discard(length),
             }
+            if let Some(message) = instead {
+                // Only in the place of what is thrown away.
+                down.insert(&message);
+            }
+            if part.ends() && (turn.makes_next() || turn.has_undone() || !self.notices.is_empty()) {
+                self.after_judging();
+            }
+            if self.held && !self.at.workspace.turn.is_settling() {
+                self.held = false;
+            }
         }
     }
 }
 
-/// Decides on one message of PostgreSQL and draws the consequences.
-struct Judge<'a> {
-    turn: &'a mut Turn,
-    backend: &'a mut Backend,
-    interner: &'a Interner,
-    tally: &'a mut Tally,
-    record: &'a ClientRecord,
-    mode: PoolMode,
-}
-
-impl Judge<'_> {
-    fn message(&mut self, tag: u8, body: &[u8]) -> Result<Rest, End> {
-        match tag {
-            back::PARAMETER_STATUS => self.backend.note_parameter(body, self.interner),
-            // PostgreSQL ends the connection although the client has had all its answers: that concerns whoever comes
-            // next, not this client, and nobody comes next.
-            back::ERROR if self.turn.finished() && self.mode != PoolMode::Session => {
-                self.backend.record.need_close();
-                return Ok(Rest::Discard);
-            }
-            back::COMMAND_COMPLETE if !self.backend.state.extra.is_empty() => self.command(body),
-            _ => {}
-        }
-        match self.turn.back(tag, body) {
-            Back::Forward => Ok(Rest::Forward),
-            Back::Swallow => Ok(Rest::Discard),
-            Back::Settled => {
-                // From here on the backend runs this client's requests, and a cancel request may hit them.
-                self.record.set_link(Some(&self.backend.record));
-                Ok(Rest::Discard)
-            }
-            Back::SettleFailed => Err(End::Settings(Box::new(Diagnostic::read(body)))),
-            Back::Ready => self.ready(),
-            Back::Broken => {
-                Err(End::BackendViolation(format!("message 0x{tag:02x} is not the answer to anything that is owed")))
-            }
-        }
-    }
-
-    fn ready(&mut self) -> Result<Rest, End> {
-        let status = self.turn.status();
-        if self.mode == PoolMode::Statement && status != Status::Idle {
-            return Err(End::StatementMode);
-        }
-        self.tally.ready(status, !self.turn.waits_for_client(), self.record);
-        // The lease of a session lasts; its numbers should not wait for its end.
-        if self.mode == PoolMode::Session
-            && let Some(pool) = self.record.pool()
-        {
-            self.tally.settle(&pool.counters);
-        }
-        Ok(Rest::Forward)
-    }
-
-    /// A command may have changed settings that PostgreSQL does not report; what we made of them is not known then.
-    fn command(&mut self, body: &[u8]) {
-        if [&b"SET\0"[..], b"RESET\0", b"DISCARD ALL\0"].contains(&body) {
-            self.backend.state.extra = self.interner.forget(&self.backend.state.extra);
-        }
+/// The start of a text in the first piece of a Query or Parse.
+fn text_of(bytes: &[u8]) -> &[u8] {
+    let body = bytes.get(5..).unwrap_or_default();
+    match bytes.first() {
+        Some(&front::PARSE) => body.iter().position(|&byte| byte == 0).and_then(|end| body.get(end + 1..)).unwrap_or_default(),
+        _ => body,
     }
 }
+
+/// What is copied to be sent in one write with what stands before it, bytes at most.
+const MOST_COPIED: usize = 8 * 1024;
 
 /// How many bytes at the start of `buf` are whole DataRows and CopyData.
 #[inline]

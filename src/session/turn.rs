@@ -9,6 +9,7 @@
 
 use std::collections::VecDeque;
 
+use super::names::Step;
 use crate::wire::tag::{back, front};
 use crate::wire::view::Status;
 
@@ -30,6 +31,64 @@ enum Owed {
     CopyEnd,
     /// A Query of the pooler's own that brings settings in line; the client must not see its answer.
     Settle,
+    /// A request of the pooler's own in the midst of the client's; the client must not see its answer.
+    Own(Own),
+    /// Not PostgreSQL's to answer: the pooler gives this answer when its turn has come.
+    Made(Made),
+    /// A Query that is sent to fail; its error is the pooler's to word.
+    RefusedQuery,
+    /// A Parse that is sent to fail; its error is the pooler's to word.
+    RefusedParse,
+}
+
+/// A request of the pooler's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Own {
+    /// Parse.
+    Parse,
+    /// Bind.
+    Bind,
+    /// Execute.
+    Execute,
+    /// Close of a statement.
+    Close,
+    /// Query.
+    Query,
+    /// Sync.
+    Sync,
+}
+
+/// An answer that the pooler gives in PostgreSQL's place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Made {
+    /// ParseComplete.
+    ParseComplete,
+    /// CloseComplete.
+    CloseComplete,
+}
+
+impl Made {
+    /// The message.
+    #[must_use]
+    pub fn message(self) -> [u8; 5] {
+        match self {
+            Made::ParseComplete => [back::PARSE_COMPLETE, 0, 0, 0, 4],
+            Made::CloseComplete => [back::CLOSE_COMPLETE, 0, 0, 0, 4],
+        }
+    }
+}
+
+/// What to take back if a request is not carried out.
+pub type Undo = Option<Box<Step>>;
+
+/// A place in the queue.
+#[derive(Debug)]
+struct Entry {
+    owed: Owed,
+    undo: Undo,
+    /// The statement that a Bind or Describe is about, 0 for none that is known, and whether the client has no name for
+    /// it.
+    statement: (u64, bool),
 }
 
 /// What to do with a message of the client.
@@ -54,6 +113,10 @@ pub enum Back {
     Settled,
     /// The pooler's own Query failed; settings are not in line.
     SettleFailed,
+    /// A request of the pooler's own failed, and the client's next one will: [`Turn::blame_next`].
+    OwnFailed,
+    /// Give the client the next of [`Turn::take_report`] instead.
+    Replace,
     /// A query is answered: pass it on; the transaction's status is what [`Turn::status`] says.
     Ready,
     /// It is not the answer to anything that is owed. The connection cannot be followed any further.
@@ -74,13 +137,21 @@ enum Reading {
 /// One turn on one backend, from its first request to the moment when the backend may go to somebody else.
 #[derive(Debug)]
 pub struct Turn {
-    owed: VecDeque<Owed>,
+    owed: VecDeque<Entry>,
     status: Status,
     /// Something was sent since the last ReadyForQuery that ended everything.
     busy: bool,
     reading: Reading,
     /// A request was sent before PostgreSQL told of a COPY that then failed: it was either read over or will be answered.
     doubtful: bool,
+    /// What was not carried out since [`Turn::take_undone`], in the order of the requests; whether it failed by itself.
+    undone: Vec<(Box<Step>, bool)>,
+    /// The errors for what was sent to fail, in order.
+    reports: VecDeque<Vec<u8>>,
+    /// An error came since the turn began.
+    failed: bool,
+    /// Requests under way that throw away all prepared statements.
+    clears: u32,
 }
 
 impl Default for Turn {
@@ -91,6 +162,10 @@ impl Default for Turn {
             busy: false,
             reading: Reading::Requests,
             doubtful: false,
+            undone: Vec::new(),
+            reports: VecDeque::new(),
+            failed: false,
+            clears: 0,
         }
     }
 }
@@ -104,6 +179,10 @@ impl Turn {
         self.busy = false;
         self.reading = Reading::Requests;
         self.doubtful = false;
+        self.undone.clear();
+        self.reports.clear();
+        self.failed = false;
+        self.clears = 0;
     }
 
     /// Whether the backend may go to somebody else.
@@ -119,6 +198,12 @@ impl Turn {
         self.doubtful
     }
 
+    /// Whether an error has come in this turn.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.failed
+    }
+
     /// Whether PostgreSQL is waiting for the client: nothing is owed, and all that was sent is answered.
     #[must_use]
     pub fn waits_for_client(&self) -> bool {
@@ -129,9 +214,20 @@ impl Turn {
     /// STDIN has no end yet. A client that has said goodbye will not send it.
     #[must_use]
     pub fn needs_client(&self) -> bool {
-        let copying = self.reading == Reading::CopyData && !self.owed.contains(&Owed::CopyEnd);
-        copying
-            || !self.owed.iter().any(|owed| matches!(owed, Owed::Query | Owed::Sync | Owed::Function | Owed::Settle))
+        let copying = self.is_copying();
+        let ready = |owed| {
+            matches!(
+                owed,
+                Owed::Query | Owed::Sync | Owed::Function | Owed::Settle | Owed::RefusedQuery | Owed::Own(Own::Query | Own::Sync)
+            )
+        };
+        copying || !self.owed.iter().any(|entry| ready(entry.owed))
+    }
+
+    /// Whether PostgreSQL waits for the data of a COPY, no end of which was sent.
+    #[must_use]
+    pub fn is_copying(&self) -> bool {
+        self.reading == Reading::CopyData && !self.owes(Owed::CopyEnd)
     }
 
     /// Whether so much is owed that the client should not be read from.
@@ -139,6 +235,23 @@ impl Turn {
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.owed.len() >= MOST_OWED
+    }
+
+    /// Whether PostgreSQL takes what comes next as requests, as far as it has told.
+    #[inline]
+    #[must_use]
+    pub fn takes_requests(&self) -> bool {
+        self.reading == Reading::Requests
+    }
+
+    /// Whether nothing was asked of PostgreSQL since it was last idle outside of a transaction block. Only then is a
+    /// request sure to begin a transaction of its own.
+    #[must_use]
+    pub fn is_at_rest(&self) -> bool {
+        self.status == Status::Idle
+            && self.owed.iter().all(|entry| {
+                matches!(entry.owed, Owed::Settle | Owed::Own(Own::Close | Own::Parse) | Owed::Made(_) | Owed::Parse)
+            })
     }
 
     /// What the last ReadyForQuery said.
@@ -151,13 +264,137 @@ impl Turn {
     #[inline]
     #[must_use]
     pub fn expects_rows(&self) -> bool {
-        matches!(self.owed.front(), Some(Owed::Query | Owed::Execute))
+        matches!(self.head(), Some(Owed::Query | Owed::Execute))
+    }
+
+    /// The statement that the next answer is about, 0 for none, and whether the client has no name for it.
+    #[must_use]
+    pub fn statement(&self) -> (u64, bool) {
+        self.owed.front().map_or((0, false), |entry| entry.statement)
     }
 
     /// A Query of the pooler's own was put before everything else.
     pub fn settle(&mut self) {
-        self.owed.push_back(Owed::Settle);
-        self.busy = true;
+        self.push(Owed::Settle, None, (0, false));
+    }
+
+    /// A Query of the client's is passed on whose statements do this to the book of names, one after the other.
+    pub fn query(&mut self, steps: VecDeque<Step>) {
+        self.push(Owed::Query, Some(Box::new(Step::Several(steps))), (0, false));
+    }
+
+    /// A request throws away all prepared statements of the backend.
+    pub fn expect_clear(&mut self) {
+        self.clears += 1;
+    }
+
+    /// All prepared statements of the backend were thrown away; answers whether a request has said so.
+    pub fn cleared(&mut self) -> bool {
+        let expected = self.clears > 0;
+        self.clears = self.clears.saturating_sub(1);
+        expected
+    }
+
+    /// The first of the steps of the request that is being answered is carried out.
+    pub fn confirm(&mut self) {
+        if let Some(Entry { owed: Owed::Query | Owed::Execute, undo: Some(undo), .. }) = self.owed.front_mut()
+            && let Step::Several(steps) = &mut **undo
+        {
+            steps.pop_front();
+        }
+    }
+
+    /// An Execute of the client's is passed on.
+    pub fn execute(&mut self, undo: Undo) {
+        self.push(Owed::Execute, undo, (0, false));
+    }
+
+    /// A Parse of the client's is passed on in any form.
+    pub fn parse(&mut self, undo: Undo) {
+        self.push(Owed::Parse, undo, (0, false));
+    }
+
+    /// A Bind of the client's is passed on, whose statement is this one, 0 for none that is known; `unnamed`: it has no
+    /// name at the client's.
+    #[inline]
+    pub fn bind(&mut self, statement: u64, unnamed: bool) {
+        self.push(Owed::Bind, None, (statement, unnamed));
+    }
+
+    /// The same of a Describe.
+    pub fn describe(&mut self, statement: u64, unnamed: bool) {
+        self.push(Owed::Describe, None, (statement, unnamed));
+    }
+
+    /// A request of the pooler's own is put behind what was sent.
+    pub fn own(&mut self, own: Own, undo: Undo) {
+        self.push(Owed::Own(own), undo, (0, false));
+    }
+
+    /// A request of the client's is answered here, in its turn.
+    pub fn make(&mut self, made: Made, undo: Undo) {
+        self.push(Owed::Made(made), undo, (0, false));
+    }
+
+    /// A Query is sent to fail; the client gets `report` for it, an ErrorResponse.
+    pub fn refuse_query(&mut self, report: Vec<u8>) {
+        self.reports.push_back(report);
+        self.push(Owed::RefusedQuery, None, (0, false));
+    }
+
+    /// A Parse is sent to fail; the client gets `report` for it, an ErrorResponse.
+    pub fn refuse_parse(&mut self, report: Vec<u8>) {
+        self.reports.push_back(report);
+        self.push(Owed::RefusedParse, None, (0, false));
+    }
+
+    /// The answer that the pooler has to give now, if one is due. To be asked after each message of either side.
+    #[inline]
+    pub fn next_made(&mut self) -> Option<Made> {
+        let Some(Owed::Made(made)) = self.head() else { return None };
+        self.answered();
+        Some(made)
+    }
+
+    /// Whether [`Turn::next_made`] has an answer.
+    #[inline]
+    #[must_use]
+    pub fn makes_next(&self) -> bool {
+        matches!(self.head(), Some(Owed::Made(_)))
+    }
+
+    /// Whether settings are being brought in line, so that nothing but the first request may follow.
+    #[must_use]
+    pub fn is_settling(&self) -> bool {
+        self.head() == Some(Owed::Settle)
+    }
+
+    /// The error for what [`Back::Replace`] was about.
+    pub fn take_report(&mut self) -> Vec<u8> {
+        self.reports.pop_front().unwrap_or_default()
+    }
+
+    /// A Query of the pooler's own failed: this is what the client's Query behind it is told.
+    pub fn blame_next(&mut self, report: Vec<u8>) {
+        if let Some(next) = self.owed.iter_mut().take(4).find(|next| next.owed == Owed::Query) {
+            next.owed = Owed::RefusedQuery;
+            self.reports.push_front(report);
+        }
+    }
+
+    /// What was not carried out, the last request first, and whether it failed by itself.
+    #[inline]
+    pub fn take_undone(&mut self) -> Vec<(Box<Step>, bool)> {
+        let mut undone = std::mem::take(&mut self.undone);
+        undone.reverse();
+        undone
+    }
+
+    /// Whether [`Turn::take_undone`] has anything.
+    #[inline]
+    #[must_use]
+    pub fn has_undone(&self) -> bool {
+        !self.undone.is_empty()
     }
 
     /// A message of the client begins; its type is one that `front_limit` allows.
@@ -169,7 +406,7 @@ impl Turn {
         if self.reading == Reading::NothingToSync {
             if tag == front::SYNC {
                 self.reading = Reading::Requests;
-                self.owed.push_back(Owed::Sync);
+                self.owed.push_back(Entry { owed: Owed::Sync, undo: None, statement: (0, false) });
             }
             return Front::Forward;
         }
@@ -183,26 +420,25 @@ impl Turn {
             front::CLOSE => Owed::Close,
             // In the middle of COPY FROM STDIN PostgreSQL ignores them. Once it has failed it does not, and it may have
             // failed without our having heard of it; so they never leave.
-            front::SYNC | front::FLUSH if self.reading == Reading::CopyData && !self.owed.contains(&Owed::CopyEnd) => {
-                return Front::Drop;
-            }
+            front::SYNC | front::FLUSH if self.is_copying() => return Front::Drop,
             front::SYNC => Owed::Sync,
             // With nothing owed there is no COPY that it could end; PostgreSQL ignores it then.
             front::COPY_DONE | front::COPY_FAIL if !self.owed.is_empty() => Owed::CopyEnd,
             // Flush and CopyData are answered by nothing.
             _ => return Front::Forward,
         };
-        self.busy = true;
-        self.owed.push_back(owed);
+        self.push(owed, None, (0, false));
         Front::Forward
     }
 
     /// A message of PostgreSQL begins; `body` is its first piece without the header (for ReadyForQuery the whole).
     #[inline]
     pub fn back(&mut self, tag: u8, body: &[u8]) -> Back {
-        let head = self.owed.front().copied();
-        if head == Some(Owed::Settle) {
-            return self.settling(tag, body);
+        let head = self.head();
+        match head {
+            Some(Owed::Settle) => return self.settling(tag, body),
+            Some(Owed::Own(own)) => return self.own_answer(own, tag, body),
+            _ => {}
         }
         match (tag, head) {
             (back::READY, Some(Owed::Query | Owed::Sync | Owed::Function)) => return self.ready(body),
@@ -219,10 +455,25 @@ impl Turn {
             (back::COMMAND_COMPLETE, Some(Owed::Query | Owed::Execute)) => self.command_complete(head),
             (back::EMPTY_QUERY | back::PORTAL_SUSPENDED, Some(Owed::Execute)) => self.answered(),
             (back::FUNCTION_RESULT, Some(Owed::Function)) => {}
-            (back::ERROR, _) => self.error(head),
+            (back::ERROR, _) => return self.error(head),
             _ => return Back::Broken,
         }
         Back::Forward
+    }
+
+    #[inline]
+    fn head(&self) -> Option<Owed> {
+        self.owed.front().map(|entry| entry.owed)
+    }
+
+    fn owes(&self, owed: Owed) -> bool {
+        self.owed.iter().any(|entry| entry.owed == owed)
+    }
+
+    #[inline]
+    fn push(&mut self, owed: Owed, undo: Undo, statement: (u64, bool)) {
+        self.busy = true;
+        self.owed.push_back(Entry { owed, undo, statement });
     }
 
     fn settling(&mut self, tag: u8, body: &[u8]) -> Back {
@@ -239,6 +490,39 @@ impl Turn {
         }
     }
 
+    /// An answer to a request of the pooler's own. A failed one of the extended protocol makes PostgreSQL skip the
+    /// client's request behind it, for which its error then is.
+    fn own_answer(&mut self, own: Own, tag: u8, body: &[u8]) -> Back {
+        match (own, tag) {
+            (_, back::NOTICE | back::PARAMETER_STATUS | back::NOTIFICATION) => return Back::Forward,
+            (Own::Parse, back::PARSE_COMPLETE)
+            | (Own::Bind, back::BIND_COMPLETE)
+            | (Own::Close, back::CLOSE_COMPLETE)
+            | (Own::Execute, back::COMMAND_COMPLETE) => self.answered(),
+            (Own::Query, back::COMMAND_COMPLETE) => {}
+            (Own::Query | Own::Sync, back::READY) => {
+                let Some(status) = Status::from_ready(body) else { return Back::Broken };
+                self.status = status;
+                self.answered();
+            }
+            (Own::Query, back::ERROR) => {
+                self.failed = true;
+                self.take_back(0, true);
+                return Back::OwnFailed;
+            }
+            (_, back::ERROR) => {
+                let synced = self.owed.get(1).is_some_and(|next| next.owed == Owed::Own(Own::Sync));
+                return match self.error(self.head()) {
+                    // It is the pooler's own whole conversation, for the sake of the Query behind it.
+                    Back::Forward if synced => Back::OwnFailed,
+                    other => other,
+                };
+            }
+            _ => return Back::Broken,
+        }
+        Back::Swallow
+    }
+
     fn ready(&mut self, body: &[u8]) -> Back {
         let Some(status) = Status::from_ready(body) else { return Back::Broken };
         self.status = status;
@@ -249,9 +533,10 @@ impl Turn {
     }
 
     /// The first answer is complete; marks of copies that are over go with it.
+    #[inline]
     fn answered(&mut self) {
         self.owed.pop_front();
-        while self.owed.front() == Some(&Owed::CopyEnd) {
+        while self.head() == Some(Owed::CopyEnd) {
             self.owed.pop_front();
         }
     }
@@ -276,42 +561,74 @@ impl Turn {
 
     /// Forgets what was sent within a COPY, from `index` up to its end: PostgreSQL has read over it.
     fn forget_copy(&mut self, index: usize) {
-        if let Some(end) = self.owed.iter().position(|&owed| owed == Owed::CopyEnd) {
-            self.owed.drain(index.min(end)..=end);
+        if let Some(end) = self.owed.iter().position(|entry| entry.owed == Owed::CopyEnd) {
+            self.strike(index.min(end)..end + 1);
         }
     }
 
-    fn error(&mut self, head: Option<Owed>) {
+    /// Takes these out of the queue: they are not carried out.
+    fn strike(&mut self, range: std::ops::Range<usize>) {
+        let undone = &mut self.undone;
+        undone.extend(self.owed.drain(range).filter_map(|entry| Some((entry.undo?, false))));
+    }
+
+    /// This one is not carried out; it stays in the queue.
+    fn take_back(&mut self, index: usize, failed: bool) {
+        if let Some(undo) = self.owed.get_mut(index).and_then(|entry| entry.undo.take()) {
+            self.undone.push((undo, failed));
+        }
+    }
+
+    fn error(&mut self, head: Option<Owed>) -> Back {
+        self.failed = true;
         match head {
             // These answer the error with a ReadyForQuery of their own.
             Some(Owed::Query) => {
+                self.take_back(0, true);
                 if self.copy_is_over() {
                     self.forget_copy_syncs(1);
                 }
             }
+            Some(Owed::RefusedQuery) => {
+                if let Some(entry) = self.owed.front_mut() {
+                    entry.owed = Owed::Query;
+                }
+                return Back::Replace;
+            }
             Some(Owed::Function | Owed::Sync) | None => {}
             // After an error in an extended query everything up to the next Sync is skipped.
-            Some(_) => {
+            Some(owed) => {
+                self.take_back(0, true);
                 if self.copy_is_over() {
                     self.forget_copy_syncs(0);
                 }
-                while self.owed.front().is_some_and(|&owed| owed != Owed::Sync) {
-                    self.owed.pop_front();
-                }
+                let next = self.owed.iter().position(|entry| matches!(entry.owed, Owed::Sync | Owed::Own(Own::Sync)));
+                // What was to be refused behind it is skipped as well, and so are the errors for it.
+                let skipped = next.unwrap_or(self.owed.len());
+                let refused = self.owed.iter().take(skipped).skip(1);
+                let refused = refused.filter(|entry| matches!(entry.owed, Owed::RefusedQuery | Owed::RefusedParse));
+                let first = usize::from(owed == Owed::RefusedParse);
+                let count = refused.count();
+                self.reports.drain(first.min(self.reports.len())..(first + count).min(self.reports.len()));
+                self.strike(0..skipped);
                 if self.owed.is_empty() {
                     self.reading = Reading::NothingToSync;
                 }
+                if owed == Owed::RefusedParse {
+                    return Back::Replace;
+                }
             }
         }
+        Back::Forward
     }
 
     /// A COPY failed: what was sent within it before we knew that it had begun was read over, up to its end or to the
     /// end of what was sent.
     fn forget_copy_syncs(&mut self, index: usize) {
-        let end = self.owed.iter().position(|&owed| owed == Owed::CopyEnd);
+        let end = self.owed.iter().position(|entry| entry.owed == Owed::CopyEnd);
         let end = end.map_or(self.owed.len(), |end| end + 1);
-        self.doubtful |= self.owed.iter().take(end).skip(1).any(|&owed| owed != Owed::CopyEnd);
-        self.owed.drain(index.min(end)..end);
+        self.doubtful |= self.owed.iter().take(end).skip(1).any(|entry| entry.owed != Owed::CopyEnd);
+        self.strike(index.min(end)..end);
     }
 }
 

@@ -10,10 +10,16 @@ use super::Turn;
 /// never touched, so a small query does not pay for it in memory.
 pub(super) const BUFFER: usize = 64 * 1024;
 
+/// Longest message that is read whole before it is judged, where its body has to be known; bytes.
+pub(super) const LONGEST_WHOLE: usize = BUFFER - 4 * 1024;
+
+/// Most bytes of our own that wait to be sent to PostgreSQL before the client's next message is judged.
+pub(super) const MOST_OUT: usize = 128 * 1024;
+
 /// One direction's bytes: `[start..ready)` may be sent, `[ready..end)` was read but could not be judged yet.
 #[derive(Debug)]
 pub(super) struct Buffer {
-    data: Box<[u8]>,
+    data: Vec<u8>,
     start: usize,
     ready: usize,
     end: usize,
@@ -21,11 +27,14 @@ pub(super) struct Buffer {
 
 impl Buffer {
     fn new() -> Buffer {
-        Buffer { data: vec![0; BUFFER].into_boxed_slice(), start: 0, ready: 0, end: 0 }
+        Buffer { data: vec![0; BUFFER], start: 0, ready: 0, end: 0 }
     }
 
     fn clear(&mut self) {
         (self.start, self.ready, self.end) = (0, 0, 0);
+        if self.data.len() > BUFFER {
+            self.data = vec![0; BUFFER];
+        }
     }
 
     /// What may be sent.
@@ -50,6 +59,24 @@ impl Buffer {
     #[inline]
     pub(super) fn approve(&mut self, count: usize) {
         self.ready = (self.ready + count).min(self.end);
+    }
+
+    /// Puts bytes of our own behind what is approved, and approves them. What was read and not judged moves; a buffer
+    /// without room grows until it is given back.
+    pub(super) fn insert(&mut self, bytes: &[u8]) {
+        let count = bytes.len();
+        if self.data.len() - self.end < count {
+            self.room();
+        }
+        if self.data.len() - self.end < count {
+            self.data.resize(self.end + count, 0);
+        }
+        self.data.copy_within(self.ready..self.end, self.ready + count);
+        if let Some(to) = self.data.get_mut(self.ready..self.ready + count) {
+            to.copy_from_slice(bytes);
+        }
+        self.ready += count;
+        self.end += count;
     }
 
     /// Takes the next `count` unjudged bytes out.
@@ -105,10 +132,11 @@ pub(super) struct Workspace {
     pub(super) up: Buffer,
     /// From PostgreSQL to the client.
     pub(super) down: Buffer,
-    /// A Query of the pooler's own that goes to PostgreSQL first.
-    pub(super) prefix: Vec<u8>,
+    /// What goes to PostgreSQL before the approved bytes of `up`: messages of the pooler's own and rewritten ones, with
+    /// what had to stay before them.
+    pub(super) out: Vec<u8>,
     /// How much of it was sent.
-    pub(super) prefix_sent: usize,
+    pub(super) out_sent: usize,
     /// What is owed.
     pub(super) turn: Turn,
     /// So many are borrowed that this one should not be kept while waiting.
@@ -116,13 +144,55 @@ pub(super) struct Workspace {
 }
 
 impl Workspace {
+    /// What is to be sent to PostgreSQL next is appended to the answer, behind all that was approved so far.
+    pub(super) fn compose(&mut self) -> &mut Vec<u8> {
+        compose(&mut self.up, &mut self.out)
+    }
+
+    /// Whether nothing of `out` is still to be sent.
+    #[inline]
+    pub(super) fn out_is_sent(&self) -> bool {
+        self.out_sent == self.out.len()
+    }
+
+    /// What is still to be sent of `out`.
+    pub(super) fn out_to_send(&self) -> &[u8] {
+        self.out.get(self.out_sent..).unwrap_or_default()
+    }
+
+    /// Notes that `count` bytes were sent, of `out` where it is not sent yet, else of `up`.
+    #[inline]
+    pub(super) fn note_sent(&mut self, count: usize) {
+        if self.out_is_sent() {
+            self.up.sent(count);
+            return;
+        }
+        self.out_sent = (self.out_sent + count).min(self.out.len());
+        if self.out_is_sent() {
+            self.out.clear();
+            self.out_sent = 0;
+        }
+    }
+
     /// Makes it ready for another turn; what the client sent already stays.
     pub(super) fn prepare(&mut self) {
         self.down.clear();
-        self.prefix.clear();
-        self.prefix_sent = 0;
+        self.out.clear();
+        self.out.shrink_to(MOST_OUT);
+        self.out_sent = 0;
         self.turn.reset();
     }
+}
+
+/// Moves the approved bytes of `up` into `out`, so that what is appended to it follows them.
+pub(super) fn compose<'a>(up: &mut Buffer, out: &'a mut Vec<u8>) -> &'a mut Vec<u8> {
+    let approved = up.approved();
+    if !approved.is_empty() {
+        out.extend_from_slice(approved);
+        let count = approved.len();
+        up.sent(count);
+    }
+    out
 }
 
 /// The workspaces that nobody uses at present.
@@ -149,8 +219,8 @@ impl Workspaces {
             Box::new(Workspace {
                 up: Buffer::new(),
                 down: Buffer::new(),
-                prefix: Vec::new(),
-                prefix_sent: 0,
+                out: Vec::new(),
+                out_sent: 0,
                 turn: Turn::default(),
                 crowded: false,
             })
@@ -202,14 +272,30 @@ mod tests {
     }
 
     #[test]
+    fn what_is_put_in_stands_between_what_was_judged_and_what_was_not() {
+        let mut buffer = filled(b"abcd");
+        buffer.approve(2);
+        buffer.insert(b"--");
+        assert_eq!((buffer.approved(), buffer.unjudged()), (&b"ab--"[..], &b"cd"[..]));
+        let mut full = filled(&[b'x'; BUFFER]);
+        full.approve(BUFFER - 1);
+        full.insert(b"12");
+        assert!(full.approved().ends_with(b"x12") && full.unjudged() == b"x");
+        full.approve(1);
+        assert_eq!(full.approved().len(), BUFFER + 2);
+        full.clear();
+        assert_eq!(full.room().len(), BUFFER);
+    }
+
+    #[test]
     fn a_returned_workspace_is_clean() {
         let workspaces = Workspaces::new(1);
         let mut workspace = workspaces.borrow();
         workspace.up.restore(b"secret");
         workspace.turn.front(b'Q');
-        workspace.prefix.extend_from_slice(b"SET");
+        workspace.out.extend_from_slice(b"SET");
         workspaces.give_back(workspace);
         let again = workspaces.borrow();
-        assert!(again.up.is_empty() && again.prefix.is_empty() && again.turn.finished());
+        assert!(again.up.is_empty() && again.out.is_empty() && again.turn.finished());
     }
 }

@@ -38,10 +38,14 @@ pub mod sqlstate {
     pub const SYNTAX_ERROR: SqlState = "42601";
     /// `insufficient_privilege`
     pub const INSUFFICIENT_PRIVILEGE: SqlState = "42501";
+    /// `program_limit_exceeded`
+    pub const PROGRAM_LIMIT: SqlState = "54000";
+    /// `configuration_limit_exceeded`
+    pub const CONFIGURATION_LIMIT: SqlState = "53400";
     /// `too_many_connections`
     pub const TOO_MANY_CONNECTIONS: SqlState = "53300";
-    /// `configuration_limit_exceeded`
-    pub const CONFIGURATION_LIMIT_EXCEEDED: SqlState = "53400";
+    /// `program_limit_exceeded`
+    pub const PROGRAM_LIMIT_EXCEEDED: SqlState = "54000";
     /// `query_canceled`
     pub const QUERY_CANCELED: SqlState = "57014";
     /// `admin_shutdown`

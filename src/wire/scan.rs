@@ -74,8 +74,11 @@ pub enum Violation {
 pub struct Grammar {
     /// Largest length word per type, bytes; `None` forbids the type.
     pub limit: fn(u8) -> Option<u32>,
-    /// Types that are never cut: they are yielded whole or not yet.
+    /// Types that are not cut: they are yielded whole or not yet.
     pub whole: fn(u8) -> bool,
+    /// Longest message of such a type that is yielded whole, header included, bytes. A longer one is cut, but only once
+    /// this much of it is there.
+    pub whole_max: usize,
     /// Largest length word of any message, bytes (`max_packet_size`).
     pub max: u32,
 }
@@ -110,7 +113,7 @@ impl Scanner {
         if let Some(bytes) = buf.get(..total) {
             return Ok(Some(Piece { tag, part: Part::Whole, bytes }));
         }
-        if (grammar.whole)(tag) {
+        if (grammar.whole)(tag) && buf.len() < total.min(grammar.whole_max) {
             return Ok(None);
         }
         self.tag = tag;
@@ -160,8 +163,13 @@ mod tests {
     use super::*;
     use crate::wire::tag::{back_limit, front_limit};
 
-    const BACK: Grammar = Grammar { limit: back_limit, whole: |tag| matches!(tag, b'Z' | b'S'), max: u32::MAX };
-    const FRONT: Grammar = Grammar { limit: front_limit, whole: |_| false, max: 1 << 20 };
+    const BACK: Grammar = Grammar {
+        limit: back_limit,
+        whole: |tag| matches!(tag, b'Z' | b'S' | b'E'),
+        whole_max: 40,
+        max: u32::MAX,
+    };
+    const FRONT: Grammar = Grammar { limit: front_limit, whole: |_| false, whole_max: 0, max: 1 << 20 };
 
     fn message(tag: u8, body: &[u8]) -> Vec<u8> {
         let mut out = vec![tag];
@@ -219,6 +227,17 @@ mod tests {
         let piece = scanner.next(&row[..6], &BACK).unwrap().unwrap();
         assert_eq!((piece.part, piece.body()), (Part::First, &[7][..]));
         assert_eq!(scanner.under_way(), Some(b'D'));
+    }
+
+    #[test]
+    fn a_whole_type_that_is_too_long_is_cut_late() {
+        for (length, part) in [(35, Part::Whole), (36, Part::First)] {
+            let error = message(b'E', &vec![1; length]);
+            let mut scanner = Scanner::default();
+            assert_eq!(scanner.next(&error[..39], &BACK), Ok(None));
+            let piece = scanner.next(&error[..40], &BACK).unwrap().unwrap();
+            assert_eq!((piece.part, piece.bytes.len()), (part, 40));
+        }
     }
 
     proptest! {

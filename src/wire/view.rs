@@ -40,6 +40,25 @@ pub fn int32(bytes: &[u8]) -> Option<(u32, &[u8])> {
     Some((u32::from_be_bytes(*head), rest))
 }
 
+/// The values of a DataRow.
+#[must_use]
+pub fn data_row(body: &[u8]) -> Option<Vec<Option<Box<[u8]>>>> {
+    let (count, mut rest) = body.split_first_chunk::<2>()?;
+    let mut values = Vec::new();
+    for _ in 0..u16::from_be_bytes(*count) {
+        let (length, tail) = int32(rest)?;
+        if length == u32::MAX {
+            values.push(None);
+            rest = tail;
+        } else {
+            let (value, tail) = tail.split_at_checked(length as usize)?;
+            values.push(Some(value.into()));
+            rest = tail;
+        }
+    }
+    rest.is_empty().then_some(values)
+}
+
 /// Name and value of a ParameterStatus.
 #[must_use]
 pub fn parameter_status(body: &[u8]) -> Option<(&str, &[u8])> {
@@ -106,6 +125,8 @@ mod tests {
         assert_eq!(parameter_status(b"TimeZone\0UTC\0"), Some(("TimeZone", &b"UTC"[..])));
         assert_eq!(parameter_status(b"TimeZone\0UTC"), None);
         assert_eq!(parameter_status(b"TimeZone\0UTC\0x"), None);
+        assert_eq!(data_row(b"\0\x02\0\0\0\x01a\xff\xff\xff\xff"), Some(vec![Some(b"a"[..].into()), None]));
+        assert_eq!(data_row(b"\0\x01\0\0\0\x02a"), None);
         let error = Diagnostic::read(b"SFEHLER\0VERROR\0C42P01\0Mno table\0Hlook\0\0");
         assert_eq!((error.severity.as_str(), error.code.as_str()), ("ERROR", "42P01"));
         assert_eq!((error.message.as_str(), error.hint.as_str()), ("no table", "look"));
@@ -114,6 +135,7 @@ mod tests {
     proptest! {
         #[test]
         fn arbitrary_bodies_never_panic(body in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = data_row(&body);
             let _ = (Status::from_ready(&body), cstr(&body), int32(&body), parameter_status(&body));
             let _ = Diagnostic::read(&body);
         }

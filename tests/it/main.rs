@@ -25,6 +25,7 @@ mod harness;
 mod layering;
 mod limits;
 mod limits_clients;
+mod listening;
 mod logins;
 mod modes;
 mod program;

@@ -1,0 +1,405 @@
+//! Prepared statements: one table of texts for the whole process, and what each backend has of it.
+//!
+//! A [`Statement`] is a text with its parameter types. Equal ones are one allocation, whatever pools and clients they
+//! come from, and have one name on all backends. What two clients may not share although the text is the same (a literal
+//! that PostgreSQL reads by `DateStyle`, bytes in another encoding) differs in its `setting`, a part of the key that the
+//! session makes up. Invariant: the bytes of all texts together stay below the table's limit.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use crate::sql::Script;
+
+/// What the names on backends begin with; the id follows. A client's own name never reaches a backend that follows
+/// statements, except where it is unknown and PostgreSQL is to say so.
+pub const PREFIX: &[u8] = b"pgpool_";
+
+/// What an entry costs beside its text, bytes.
+const OVERHEAD: usize = 256;
+
+/// How many statements are kept for the next client that comes with the same text, though nobody has them.
+const RECENT: usize = 256;
+
+/// How a statement came to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Origin {
+    /// By Parse: the body of the message behind the statement's name.
+    Protocol,
+    /// By PREPARE: parameter types as SQL with their parentheses (or nothing), NUL, and the statement.
+    Sql,
+}
+
+/// One text with its parameter types.
+#[derive(Debug)]
+pub struct Statement {
+    /// Unique in this process, never used again.
+    pub id: u64,
+    /// Its name on backends.
+    pub name: Box<[u8]>,
+    /// How it came to be.
+    pub origin: Origin,
+    /// See [`Origin`].
+    pub body: Box<[u8]>,
+    /// What running it may do to the session.
+    pub script: Script,
+    /// How often a client has prepared it.
+    pub parses: AtomicU64,
+    /// How often a backend had it already.
+    pub hits: AtomicU64,
+    /// Names that clients have for it.
+    pub clients: AtomicU32,
+    /// Backends that have it.
+    pub servers: AtomicU32,
+    setting: u64,
+    hash: u64,
+    total: Arc<AtomicUsize>,
+}
+
+impl Statement {
+    /// The text without parameter types.
+    #[must_use]
+    pub fn text(&self) -> &[u8] {
+        let (start, end) = match (self.origin, self.body.iter().position(|&byte| byte == 0)) {
+            (Origin::Protocol, end) => (0, end.unwrap_or(self.body.len())),
+            (Origin::Sql, at) => (at.map_or(0, |at| at + 1), self.body.len()),
+        };
+        self.body.get(start..end).unwrap_or_default()
+    }
+
+    /// What it counts for, bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.body.len() + OVERHEAD
+    }
+
+    fn is(&self, key: &Key<'_>) -> bool {
+        self.origin == key.origin && self.setting == key.setting && *self.body == *key.body
+    }
+}
+
+fn backend_name(id: u64) -> Box<[u8]> {
+    let mut name = PREFIX.to_vec();
+    name.extend_from_slice(id.to_string().as_bytes());
+    name.into()
+}
+
+/// The id in a name on backends.
+#[must_use]
+pub fn id_of(name: &[u8]) -> Option<u64> {
+    std::str::from_utf8(name.strip_prefix(PREFIX)?).ok()?.parse().ok()
+}
+
+impl Drop for Statement {
+    fn drop(&mut self) {
+        self.total.fetch_sub(self.bytes(), Relaxed);
+    }
+}
+
+/// What makes two statements one.
+#[derive(Clone, Copy, Debug, Hash)]
+pub struct Key<'a> {
+    /// How it came to be.
+    pub origin: Origin,
+    /// What else decides how PostgreSQL reads the text; 0 where nothing does.
+    pub setting: u64,
+    /// See [`Origin`].
+    pub body: &'a [u8],
+}
+
+/// The table is full.
+#[derive(Debug, thiserror::Error)]
+#[error("the table of prepared statements is full")]
+pub struct Full;
+
+/// The table of all statements in use.
+#[derive(Debug, Default)]
+pub struct Statements {
+    known: Mutex<Known>,
+    total: Arc<AtomicUsize>,
+    hasher: RandomState,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    by_hash: HashMap<u64, Vec<Weak<Statement>>>,
+    recent: VecDeque<Arc<Statement>>,
+    last_id: u64,
+    /// How many entries there may be before those are struck out that nobody has any more.
+    prune_at: usize,
+}
+
+impl Statements {
+    /// The statement of this key, made by `script` where it is new. `limit`: most bytes of all texts.
+    ///
+    /// # Errors
+    /// [`Full`].
+    pub fn intern(&self, key: Key<'_>, limit: usize, script: impl FnOnce() -> Script) -> Result<Arc<Statement>, Full> {
+        let hash = self.hasher.hash_one(key);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let bucket = known.by_hash.get(&hash);
+        if let Some(found) = bucket.and_then(|all| all.iter().filter_map(Weak::upgrade).find(|found| found.is(&key))) {
+            found.parses.fetch_add(1, Relaxed);
+            return Ok(found);
+        }
+        let bytes = key.body.len() + OVERHEAD;
+        if self.total.load(Relaxed) + bytes > limit {
+            // Those that are only kept for the next client go first.
+            let recent = std::mem::take(&mut known.recent);
+            drop(known);
+            drop(recent);
+            if self.total.load(Relaxed) + bytes > limit {
+                return Err(Full);
+            }
+            known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        }
+        known.last_id += 1;
+        self.total.fetch_add(bytes, Relaxed);
+        let statement = Arc::new(Statement {
+            id: known.last_id,
+            name: backend_name(known.last_id),
+            origin: key.origin,
+            body: key.body.into(),
+            script: script(),
+            parses: AtomicU64::new(1),
+            hits: AtomicU64::new(0),
+            clients: AtomicU32::new(0),
+            servers: AtomicU32::new(0),
+            setting: key.setting,
+            hash,
+            total: Arc::clone(&self.total),
+        });
+        let oldest = known.keep(&statement);
+        drop(known);
+        drop(oldest);
+        Ok(statement)
+    }
+
+    /// Bytes of all texts.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.total.load(Relaxed)
+    }
+
+    /// All statements, in order of their ids.
+    #[must_use]
+    pub fn shown(&self) -> Vec<Arc<Statement>> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all: Vec<_> = known.by_hash.values().flatten().filter_map(Weak::upgrade).collect();
+        drop(known);
+        all.sort_unstable_by_key(|statement| statement.id);
+        all
+    }
+}
+
+impl Known {
+    /// Enters a new statement; answers one that is not kept any longer.
+    fn keep(&mut self, statement: &Arc<Statement>) -> Option<Arc<Statement>> {
+        if self.by_hash.len() >= self.prune_at {
+            self.by_hash.retain(|_, bucket| {
+                bucket.retain(|statement| statement.strong_count() > 0);
+                !bucket.is_empty()
+            });
+            self.prune_at = self.by_hash.len() * 2 + 1024;
+        }
+        self.by_hash.entry(statement.hash).or_default().push(Arc::downgrade(statement));
+        self.recent.push_back(Arc::clone(statement));
+        (self.recent.len() > RECENT).then(|| self.recent.pop_front()).flatten()
+    }
+}
+
+/// The statements that one backend has, least recently used first out.
+#[derive(Debug, Default)]
+pub struct Prepared {
+    has: HashMap<u64, (Arc<Statement>, u64)>,
+    /// The unnamed statement, as far as it is one of the table's.
+    pub unnamed: Option<u64>,
+    /// Those whose plans are of no use any more; to be closed before anything else is prepared.
+    doomed: Vec<Arc<Statement>>,
+    bytes: usize,
+    uses: u64,
+}
+
+/// Most bytes of texts that one backend's statements may have.
+const MOST_BYTES: usize = 4 * 1024 * 1024;
+
+impl Prepared {
+    /// Whether the backend has it; notes that it was used.
+    #[inline]
+    pub fn uses(&mut self, id: u64) -> bool {
+        self.uses += 1;
+        let now = self.uses;
+        self.has.get_mut(&id).map(|(_, used)| *used = now).is_some()
+    }
+
+    /// Whether the backend has it.
+    #[must_use]
+    pub fn has(&self, id: u64) -> bool {
+        self.has.contains_key(&id)
+    }
+
+    /// The backend gets it.
+    pub fn insert(&mut self, statement: Arc<Statement>) {
+        self.uses += 1;
+        self.bytes += statement.bytes();
+        statement.servers.fetch_add(1, Relaxed);
+        if let Some((old, _)) = self.has.insert(statement.id, (statement, self.uses)) {
+            self.forget(&old);
+        }
+    }
+
+    /// The backend does not have it any more.
+    pub fn remove(&mut self, id: u64) -> Option<Arc<Statement>> {
+        let (statement, _) = self.has.remove(&id)?;
+        self.forget(&statement);
+        Some(statement)
+    }
+
+    /// The plan of a statement is of no use any more.
+    pub fn doom(&mut self, id: u64) {
+        if let Some(statement) = self.remove(id) {
+            self.doomed.push(statement);
+        }
+    }
+
+    /// Takes these over, but for those that it has.
+    pub fn restore(&mut self, mut before: Prepared) {
+        let all: Vec<_> = before.has.drain().map(|(_, (statement, _))| statement).collect();
+        for statement in all {
+            statement.servers.fetch_sub(1, Relaxed);
+            if !self.has(statement.id) {
+                self.insert(statement);
+            }
+        }
+    }
+
+    /// Takes out what is doomed, and then what has not been used for longest, as long as there are more than `most`.
+    pub fn evict(&mut self, most: usize) -> Option<Arc<Statement>> {
+        if let Some(doomed) = self.doomed.pop() {
+            return Some(doomed);
+        }
+        if self.has.len() <= most && self.bytes <= MOST_BYTES {
+            return None;
+        }
+        let oldest = self.has.iter().min_by_key(|(_, (_, used))| *used).map(|(&id, _)| id)?;
+        self.remove(oldest)
+    }
+
+    /// The backend has none any more.
+    pub fn clear(&mut self) {
+        for (_, (statement, _)) in self.has.drain() {
+            statement.servers.fetch_sub(1, Relaxed);
+        }
+        self.bytes = 0;
+        self.unnamed = None;
+        self.doomed.clear();
+    }
+
+    /// How many it has.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.has.len()
+    }
+
+    /// Whether it has none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.has.is_empty()
+    }
+
+    fn forget(&mut self, statement: &Statement) {
+        self.bytes = self.bytes.saturating_sub(statement.bytes());
+        statement.servers.fetch_sub(1, Relaxed);
+    }
+}
+
+impl Drop for Prepared {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sql;
+
+    fn key(body: &[u8]) -> Key<'_> {
+        Key { origin: Origin::Protocol, setting: 0, body }
+    }
+
+    fn intern(table: &Statements, body: &[u8]) -> Arc<Statement> {
+        table.intern(key(body), usize::MAX, || sql::read(body, sql::Dialect::default())).unwrap()
+    }
+
+    #[test]
+    fn equal_ones_are_one_and_ids_are_never_used_again() {
+        let table = Statements::default();
+        let one = intern(&table, b"select 1\0\0\0");
+        assert!(Arc::ptr_eq(&one, &intern(&table, b"select 1\0\0\0")));
+        let other = table
+            .intern(Key { setting: 1, ..key(b"select 1\0\0\0") }, usize::MAX, || one.script.clone())
+            .unwrap();
+        let sql = table
+            .intern(Key { origin: Origin::Sql, ..key(b"select 1\0\0\0") }, usize::MAX, || one.script.clone())
+            .unwrap();
+        assert!(one.id < other.id && other.id < sql.id);
+        assert_eq!(one.text(), b"select 1");
+        assert_eq!(intern(&table, b"").text(), b"");
+    }
+
+    #[test]
+    fn bytes_are_bounded_and_come_back() {
+        let table = Statements::default();
+        let limit = 10 * (OVERHEAD + 8);
+        let mut held = Vec::new();
+        let refused = loop {
+            let body = format!("{:07}\0", held.len());
+            match table.intern(key(body.as_bytes()), limit, || sql::read(b"", sql::Dialect::default())) {
+                Ok(statement) => held.push(statement),
+                Err(Full) => break held.len(),
+            }
+        };
+        assert_eq!((refused, table.bytes()), (10, limit));
+        held.clear();
+        assert_eq!(table.bytes(), 0);
+        // What nobody has is kept for a while, but never in the way.
+        for index in 0..100_000 {
+            let body = format!("{index:07}\0");
+            table.intern(key(body.as_bytes()), limit, || sql::read(b"", sql::Dialect::default())).unwrap();
+        }
+        assert!(table.bytes() <= limit);
+        assert!(table.known.lock().unwrap().by_hash.len() < 4096);
+    }
+
+    #[test]
+    fn the_least_recently_used_goes_first() {
+        let table = Statements::default();
+        let all: Vec<_> = [b"a", b"b", b"c"].map(|body| intern(&table, body)).into();
+        let mut prepared = Prepared::default();
+        for statement in &all {
+            prepared.insert(Arc::clone(statement));
+        }
+        assert!(prepared.uses(all[0].id) && prepared.evict(3).is_none());
+        assert_eq!(prepared.evict(2).unwrap().id, all[1].id);
+        assert_eq!(all[1].servers.load(Relaxed), 0);
+        assert_eq!(prepared.len(), 2);
+        assert!(!prepared.has(all[1].id) && !prepared.uses(all[1].id));
+        drop(prepared);
+        assert_eq!(all[0].servers.load(Relaxed), 0);
+    }
+
+    #[test]
+    fn a_backend_holds_no_more_than_its_bytes() {
+        let table = Statements::default();
+        let mut prepared = Prepared::default();
+        for index in 0..200_u32 {
+            let mut body = vec![b' '; 60_000];
+            body.extend_from_slice(&index.to_be_bytes());
+            prepared.insert(intern(&table, &body));
+            while prepared.evict(usize::MAX).is_some() {}
+        }
+        assert!(prepared.bytes <= MOST_BYTES && prepared.len() > 50);
+    }
+}

@@ -1,0 +1,59 @@
+//! PostgreSQL's errors about prepared statements, in the client's own names.
+
+use super::names::Names;
+use crate::backend::{PREFIX, id_of};
+use crate::wire::tag::back;
+use crate::wire::view::cstr;
+use crate::wire::write::message;
+
+/// `invalid_sql_statement_name`: there is no such statement.
+pub(super) const UNKNOWN_STATEMENT: &str = "26000";
+/// `feature_not_supported`, of a plan whose result has another type by now.
+pub(super) const CACHED_PLAN: &str = "0A000";
+/// `protocol_violation`, of a Bind with the wrong number of parameters.
+const WRONG_BIND: &str = "08P01";
+/// `duplicate_prepared_statement`.
+const TAKEN: &str = "42P05";
+
+/// The code of an ErrorResponse.
+fn code(body: &[u8]) -> Option<&[u8]> {
+    let mut rest = body;
+    loop {
+        let (&field, tail) = rest.split_first()?;
+        let (value, tail) = cstr(tail)?;
+        if field == b'C' {
+            return Some(value);
+        }
+        rest = tail;
+    }
+}
+
+/// Whether an error may be about a prepared statement.
+pub(super) fn names_statements(body: &[u8]) -> bool {
+    let codes = [UNKNOWN_STATEMENT, CACHED_PLAN, TAKEN, WRONG_BIND];
+    code(body).is_some_and(|code| codes.iter().any(|known| known.as_bytes() == code))
+}
+
+/// The error with the client's name in the place of the one that all clients share; nothing where there is none.
+pub(super) fn rename(body: &[u8], names: &Names, unnamed: bool) -> Option<Vec<u8>> {
+    let at = body.windows(PREFIX.len()).position(|window| window == PREFIX)?;
+    let (head, rest) = body.split_at_checked(at)?;
+    let digits = rest.get(PREFIX.len()..)?.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let (ours, tail) = rest.split_at_checked(PREFIX.len() + digits)?;
+    let name = match tail.iter().position(|&byte| byte == b'"') {
+        // A name of the client's own that looks like one of ours was sent with a mark behind it.
+        Some(end) if end > 0 && tail.get(end - 1) == Some(&b'?') => {
+            let kept = [ours, tail.get(..end - 1)?].concat();
+            return Some(error(&[head, &kept, tail.get(end..)?]));
+        }
+        _ if unnamed => b"",
+        _ => names.name_of(id_of(ours)?)?,
+    };
+    Some(error(&[head, name, tail]))
+}
+
+fn error(parts: &[&[u8]]) -> Vec<u8> {
+    let mut out = Vec::new();
+    message(&mut out, back::ERROR, |out| parts.iter().for_each(|part| out.extend_from_slice(part)));
+    out
+}

@@ -1,0 +1,161 @@
+//! What becomes of PostgreSQL's messages on their way to the client, and what they tell.
+
+use super::end::End;
+use super::errors::{CACHED_PLAN, UNKNOWN_STATEMENT, names_statements, rename};
+use super::names::Names;
+use super::tally::Tally;
+use super::turn::{Back, Turn};
+use super::watch::Watch;
+use crate::backend::{Backend, Interner};
+use crate::config::PoolMode;
+use crate::pool::ClientRecord;
+use crate::wire::scan::{Part, Piece};
+use crate::wire::tag::back;
+use crate::wire::view::{Diagnostic, Status, parameter_status};
+
+/// What to do with the rest of a message whose start was judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rest {
+    Forward,
+    Discard,
+}
+
+/// Decides on one message of PostgreSQL and draws the consequences.
+pub(super) struct Judge<'a> {
+    pub(super) turn: &'a mut Turn,
+    pub(super) backend: &'a mut Backend,
+    pub(super) names: &'a Names,
+    pub(super) watch: &'a mut Option<Box<Watch>>,
+    pub(super) interner: &'a Interner,
+    pub(super) tally: &'a mut Tally,
+    pub(super) record: &'a ClientRecord,
+    pub(super) mode: PoolMode,
+    pub(super) watching: bool,
+    pub(super) pinned: bool,
+    pub(super) hears: bool,
+    /// What the client gets in the place of a message that is thrown away.
+    pub(super) instead: &'a mut Option<Vec<u8>>,
+}
+
+impl Judge<'_> {
+    #[inline]
+    pub(super) fn message(&mut self, piece: &Piece<'_>) -> Result<Rest, End> {
+        let (tag, body) = (piece.tag, piece.body());
+        match tag {
+            back::PARAMETER_STATUS => self.parameter(body),
+            // PostgreSQL ends the connection although the client has had all its answers: that concerns whoever comes
+            // next, not this client, and nobody comes next.
+            back::ERROR if self.turn.finished() && self.watching && !self.pinned => {
+                self.backend.record.need_close();
+                return Ok(Rest::Discard);
+            }
+            back::COMMAND_COMPLETE if self.watching => self.command(body),
+            // It is for whoever has listened on this backend before; this client's come by way of the listening one.
+            back::NOTIFICATION if self.watching && !self.hears => return Ok(Rest::Discard),
+            _ => {}
+        }
+        let statement = self.turn.statement();
+        match self.turn.back(tag, body) {
+            Back::Forward if tag == back::ERROR && self.watching => Ok(self.error(piece, statement)),
+            Back::Forward => Ok(Rest::Forward),
+            Back::Swallow => Ok(Rest::Discard),
+            Back::Settled => {
+                // From here on the backend runs this client's requests, and a cancel request may hit them.
+                self.record.set_link(Some(&self.backend.record));
+                Ok(Rest::Discard)
+            }
+            Back::SettleFailed => Err(End::Settings(Box::new(Diagnostic::read(body)))),
+            Back::OwnFailed => {
+                self.turn.blame_next(piece.bytes.to_vec());
+                Ok(Rest::Discard)
+            }
+            Back::Replace => {
+                *self.instead = Some(self.turn.take_report());
+                Ok(Rest::Discard)
+            }
+            Back::Ready => self.ready(),
+            Back::Broken => {
+                Err(End::BackendViolation(format!("message 0x{tag:02x} is not the answer to anything that is owed")))
+            }
+        }
+    }
+
+    fn ready(&mut self) -> Result<Rest, End> {
+        let status = self.turn.status();
+        if self.mode == PoolMode::Statement && status != Status::Idle {
+            return Err(End::StatementMode);
+        }
+        self.tally.ready(status, !self.turn.waits_for_client(), self.record);
+        // The lease of a session lasts; its numbers should not wait for its end.
+        if self.mode == PoolMode::Session
+            && let Some(pool) = self.record.pool()
+        {
+            self.tally.settle(&pool.counters);
+        }
+        Ok(Rest::Forward)
+    }
+
+    fn parameter(&mut self, body: &[u8]) {
+        self.backend.note_parameter(body, self.interner);
+        if !self.watching || self.turn.is_settling() {
+            return;
+        }
+        // What changes without a request that says so was changed by something whose text does not tell; it may have
+        // changed what is not reported, too.
+        let explained = self.watch.as_ref().is_some_and(|watch| watch.explains_reports());
+        let of_itself = parameter_status(body).is_some_and(|(name, _)| name == "in_hot_standby");
+        if !explained && !of_itself {
+            self.watch.get_or_insert_default().opaque = true;
+        }
+    }
+
+    /// A command is complete: its tag tells what the session has lost, whatever the text was.
+    #[inline]
+    fn command(&mut self, body: &[u8]) {
+        match body {
+            b"SET\0" | b"RESET\0" => self.watch.get_or_insert_default().setting_answered(),
+            b"PREPARE\0" | b"DEALLOCATE\0" => self.turn.confirm(),
+            b"DEALLOCATE ALL\0" => {
+                self.turn.confirm();
+                self.lost_statements();
+            }
+            b"DISCARD ALL\0" => {
+                self.turn.confirm();
+                self.lost_statements();
+                self.watch.get_or_insert_default().discarded = true;
+            }
+            _ => {}
+        }
+    }
+
+    /// The backend has no statements any more. Where a request said so they were struck out when it was sent; else the
+    /// backend is not to be lent again.
+    fn lost_statements(&mut self) {
+        if !self.turn.cleared() {
+            self.backend.record.need_close();
+        }
+    }
+
+    /// An error that the client gets: in its own words for statements, and with consequences for what the backend has.
+    fn error(&mut self, piece: &Piece<'_>, (statement, unnamed): (u64, bool)) -> Rest {
+        let body = piece.body();
+        let whole = piece.part == Part::Whole;
+        if !whole || !names_statements(body) {
+            return Rest::Forward;
+        }
+        let said = Diagnostic::read(body);
+        if said.code == UNKNOWN_STATEMENT && statement > 0 {
+            // Somebody has thrown it away by a way that no text told.
+            self.backend.prepared.remove(statement);
+        } else if said.code == CACHED_PLAN && statement > 0 {
+            self.backend.prepared.doom(statement);
+        }
+        match rename(body, self.names, unnamed) {
+            Some(message) => {
+                *self.instead = Some(message);
+                Rest::Discard
+            }
+            None => Rest::Forward,
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! The prepared statements that a client has, under its own names, and how what was noted too early is taken back.
+//!
+//! A name is noted when its Parse, Close or PREPARE is sent, long before PostgreSQL has answered. If the request fails
+//! or is skipped after an error, [`take_back`] undoes what was noted, the last one first.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use crate::backend::{Prepared, Statement};
+
+/// What an entry costs beside its name and text, bytes.
+const OVERHEAD: usize = 64;
+
+/// What was noted for one request, and is taken back if the request is not carried out.
+#[derive(Debug)]
+pub enum Step {
+    /// The client's name was given to a statement; the backend gets the statement of this id by it, 0 for none.
+    Named(Box<[u8]>, u64),
+    /// The client has a new unnamed statement, in the place of the first one; so has the backend, in that of the second.
+    Unnamed(Option<Arc<Statement>>, Option<u64>),
+    /// The client closed a name of this statement.
+    Closed(Box<[u8]>, Arc<Statement>),
+    /// The backend gets the statement of this id.
+    Sent(u64),
+    /// The backend loses this statement.
+    Evicted(Arc<Statement>),
+    /// The client closed all its names, and the backend loses all statements.
+    Cleared(Box<(Names, Prepared)>),
+    /// The statements of one Query, in order; those that were carried out are struck off.
+    Several(VecDeque<Step>),
+}
+
+/// Takes back what was noted for a request that was not carried out; `failed`: by itself, not for an earlier one.
+pub(super) fn take_back(step: Step, failed: bool, names: &mut Names, prepared: &mut Prepared) {
+    match step {
+        Step::Named(name, sent) => {
+            names.remove(&name);
+            prepared.remove(sent);
+        }
+        // PostgreSQL drops the unnamed statement before it reads the new one.
+        Step::Unnamed(..) if failed => {
+            names.unnamed = None;
+            prepared.unnamed = None;
+        }
+        Step::Unnamed(client, backend) => {
+            names.unnamed = client;
+            prepared.unnamed = backend;
+        }
+        Step::Closed(name, statement) => names.insert(name, statement),
+        Step::Sent(id) => drop(prepared.remove(id)),
+        Step::Evicted(statement) => prepared.insert(statement),
+        Step::Cleared(before) => {
+            let (client, backend) = *before;
+            names.restore(client);
+            prepared.restore(backend);
+        }
+        Step::Several(steps) => {
+            for step in steps.into_iter().rev() {
+                take_back(step, failed, names, prepared);
+            }
+        }
+    }
+}
+
+/// The statements of one client.
+#[derive(Debug, Default)]
+pub struct Names {
+    named: HashMap<Box<[u8]>, Arc<Statement>>,
+    /// The unnamed one.
+    pub(super) unnamed: Option<Arc<Statement>>,
+    bytes: usize,
+}
+
+impl Names {
+    /// The statement of a name.
+    #[inline]
+    pub(super) fn find(&self, name: &[u8]) -> Option<&Arc<Statement>> {
+        if name.is_empty() { self.unnamed.as_ref() } else { self.named.get(name) }
+    }
+
+    /// Whether another name for this many bytes of text fits under `limit`.
+    pub(super) fn fits(&self, name: &[u8], statement: &Statement, limit: usize) -> bool {
+        self.bytes + cost(name, statement) <= limit
+    }
+
+    /// Gives a statement a name.
+    pub(super) fn insert(&mut self, name: Box<[u8]>, statement: Arc<Statement>) {
+        self.bytes += cost(&name, &statement);
+        statement.clients.fetch_add(1, Relaxed);
+        if let Some(old) = self.named.insert(name.clone(), statement) {
+            self.bytes -= cost(&name, &old).min(self.bytes);
+            old.clients.fetch_sub(1, Relaxed);
+        }
+    }
+
+    /// Frees a name.
+    pub(super) fn remove(&mut self, name: &[u8]) -> Option<(Box<[u8]>, Arc<Statement>)> {
+        let (name, statement) = self.named.remove_entry(name)?;
+        self.bytes -= cost(&name, &statement).min(self.bytes);
+        statement.clients.fetch_sub(1, Relaxed);
+        Some((name, statement))
+    }
+
+    /// Takes these back, but for those that were given anew.
+    fn restore(&mut self, mut before: Names) {
+        for (name, statement) in before.named.drain() {
+            statement.clients.fetch_sub(1, Relaxed);
+            if !self.named.contains_key(&name) {
+                self.insert(name, statement);
+            }
+        }
+    }
+
+    /// Frees all names.
+    pub(super) fn clear(&mut self) {
+        for statement in self.named.values() {
+            statement.clients.fetch_sub(1, Relaxed);
+        }
+        self.named = HashMap::new();
+        self.bytes = 0;
+        self.unnamed = None;
+    }
+
+    /// The name that the client has for a statement, if it has one.
+    pub(super) fn name_of(&self, id: u64) -> Option<&[u8]> {
+        self.named.iter().find(|(_, statement)| statement.id == id).map(|(name, _)| name.as_ref())
+    }
+}
+
+impl Drop for Names {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+fn cost(name: &[u8], statement: &Statement) -> usize {
+    name.len() + statement.body.len() + OVERHEAD
+}

@@ -1,0 +1,455 @@
+//! What becomes of a client's requests on their way to PostgreSQL: prepared statements get the names that all clients
+//! share, what a request may do to the session is noted, and what a policy forbids is sent to fail.
+//!
+//! Each function is told one message, writes what replaces it (if anything) behind all that was approved, enters it into
+//! the turn and answers what is left of it to pass on. The books of names ([`Names`]) and of what the backend has
+//! ([`Prepared`]) are written at once; what is not carried out is taken back by the turn's steps.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::names::{Names, Step};
+use super::reader::Reader;
+use super::scripts::names_statement;
+use super::turn::{Made, Own, Turn};
+use super::watch::Watch;
+use crate::backend::{Full, Key, Origin, PREFIX, Prepared, Statement};
+use crate::pool::{ClientRecord, Pool, PoolSettings};
+use crate::sql::{First, Script};
+use crate::wire::sqlstate;
+use crate::wire::tag::front;
+use crate::wire::view::{Status, cstr};
+use crate::wire::write::{Report, message, with_length};
+
+/// How often the text of an unnamed statement must have come before a backend keeps a plan for it.
+const OFTEN: u64 = 3;
+
+/// A text that cannot be run and a name that no statement has, for what is sent to fail; it shows in PostgreSQL's log.
+pub(super) const REFUSED: &[u8] = b"pgpool refuses this statement";
+
+/// What is left of a message to pass on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// All of it, as it came; it is not in the turn's queue yet.
+    Forward,
+    /// All of it, as it came; it is in the turn's queue.
+    Entered,
+    /// All but this many bytes at its start, in whose place something else was written.
+    Replaced(usize),
+    /// Nothing, not even of what is still to come of it; something else was written.
+    Refused,
+}
+
+/// What a request is judged by.
+pub(super) struct Requests<'a> {
+    pub(super) turn: &'a mut Turn,
+    pub(super) names: &'a mut Names,
+    pub(super) prepared: &'a mut Prepared,
+    pub(super) watch: &'a mut Option<Box<Watch>>,
+    pub(super) notices: &'a mut Vec<u8>,
+    pub(super) reader: &'a Reader,
+    pub(super) settings: &'a PoolSettings,
+    pub(super) record: &'a ClientRecord,
+    pub(super) pool: &'a Arc<Pool>,
+    /// Whether the client is pinned already.
+    pub(super) pinned: bool,
+    /// The last Bind's statement, if running it changes the book of names.
+    pub(super) pending: &'a mut Option<Arc<Statement>>,
+    /// Where what is written goes; everything approved stands before it.
+    pub(super) out: &'a mut Vec<u8>,
+}
+
+impl Requests<'_> {
+    /// A whole Parse.
+    pub(super) fn parse(&mut self, body: &[u8]) -> Verdict {
+        let Some((name, rest)) = cstr(body) else { return Verdict::Forward };
+        let Some((text, types)) = cstr(rest) else { return Verdict::Forward };
+        let body_len = body.len();
+        if self.settings.max_prepared == 0 {
+            let script = self.reader.read(text);
+            return self.admit(&script, |_| None).map_or(Verdict::Forward, |report| self.refuse_parse(&report));
+        }
+        let setting = self.reader.setting(text, self.watch.is_some(), self.record.id);
+        let statement = match self.intern(Key { origin: Origin::Protocol, setting, body: rest }, text) {
+            Ok(statement) => statement,
+            Err(Full) => return self.refuse_parse(&full()),
+        };
+        if let Some(report) = self.judge_features(&statement.script) {
+            return self.refuse_parse(&report);
+        }
+        if let Some(renamed) = self.rename_in_parse(text, &statement.script) {
+            let body = [&renamed[..], b"\0", types].concat();
+            let message = [name, b"\0", &body[..]].concat();
+            let key = Key { origin: Origin::Protocol, setting, body: &body };
+            let Ok(statement) = self.intern(key, &renamed) else { return self.refuse_parse(&full()) };
+            self.ensure_named(&statement.script);
+            let verdict = self.prepare(name, &body, statement);
+            if verdict == Verdict::Entered {
+                self.write_message(front::PARSE, &message);
+            }
+            return if verdict == Verdict::Refused { verdict } else { Verdict::Replaced(body_len + 5) };
+        }
+        self.prepare(name, rest, statement)
+    }
+
+    pub(super) fn intern(&self, key: Key<'_>, text: &[u8]) -> Result<Arc<Statement>, Full> {
+        self.pool.shared.statements.intern(key, self.settings.max_statement_bytes, || self.reader.read(text))
+    }
+
+    /// A Parse of this statement, whose body behind the name is `rest`.
+    fn prepare(&mut self, name: &[u8], rest: &[u8], statement: Arc<Statement>) -> Verdict {
+        let length = name.len() + rest.len() + 6;
+        if name.is_empty() { self.parse_unnamed(statement, length) } else { self.parse_named(name, rest, statement, length) }
+    }
+
+    fn parse_unnamed(&mut self, statement: Arc<Statement>, length: usize) -> Verdict {
+        let id = statement.id;
+        let keep = self.settings.prepare_unnamed
+            && statement.script.first == First::Plain
+            && statement.script.acts.is_empty()
+            && statement.parses.load(Relaxed) >= OFTEN
+            && self.turn.is_at_rest();
+        let before = self.names.unnamed.replace(Arc::clone(&statement));
+        let undo = Some(Box::new(Step::Unnamed(before, self.prepared.unnamed)));
+        if !keep {
+            self.prepared.unnamed = Some(id);
+            self.turn.parse(undo);
+            return Verdict::Entered;
+        }
+        self.ensure(&statement);
+        self.turn.make(Made::ParseComplete, undo);
+        Verdict::Replaced(length)
+    }
+
+    fn parse_named(&mut self, name: &[u8], rest: &[u8], statement: Arc<Statement>, length: usize) -> Verdict {
+        let id = statement.id;
+        if let Some(taken) = self.names.find(name).cloned() {
+            // PostgreSQL is to say so, in the order in which it finds errors.
+            self.ensure(&taken);
+            self.write_parse(&taken.name, rest);
+            self.turn.parse(None);
+            return Verdict::Replaced(length);
+        }
+        if !self.names.fits(name, &statement, self.settings.max_client_statement_bytes) {
+            return self.refuse_parse(&too_many());
+        }
+        self.names.insert(name.into(), Arc::clone(&statement));
+        if !self.prepared.uses(id) {
+            self.make_room(&statement);
+            self.write_parse(&statement.name, rest);
+            self.turn.parse(Some(Box::new(Step::Named(name.into(), id))));
+            return Verdict::Replaced(length);
+        }
+        if self.turn.is_at_rest() {
+            statement.hits.fetch_add(1, Relaxed);
+            self.turn.make(Made::ParseComplete, Some(Box::new(Step::Named(name.into(), 0))));
+            return Verdict::Replaced(length);
+        }
+        // Within a transaction PostgreSQL would have read the text now: with what the transaction has changed, and not
+        // at all if it has failed. A plan that is out of date could not be mended behind the client's back either.
+        if self.turn.status() == Status::Failed {
+            self.write_parse(b"", rest);
+            self.prepared.unnamed = None;
+            self.turn.parse(Some(Box::new(Step::Named(name.into(), 0))));
+        } else {
+            self.close(&statement);
+            self.prepared.insert(Arc::clone(&statement));
+            self.write_parse(&statement.name, rest);
+            self.turn.parse(Some(Box::new(Step::Named(name.into(), id))));
+        }
+        Verdict::Replaced(length)
+    }
+
+    /// A Bind, whole or its first piece.
+    #[inline]
+    pub(super) fn bind(&mut self, bytes: &[u8], whole: bool) -> Verdict {
+        let body = bytes.get(5..).unwrap_or_default();
+        let Some((portal, rest)) = cstr(body) else { return Verdict::Forward };
+        let Some((name, tail)) = cstr(rest) else { return Verdict::Forward };
+        let Some(statement) = self.names.find(name).cloned() else {
+            return self.unknown(front::BIND, bytes, portal.len() + 1, name);
+        };
+        if !statement.script.acts.is_empty() || statement.script.sets > 0 {
+            let parameter = |number| if whole { setting_name(tail, number) } else { None };
+            if let Some(report) = self.admit(&statement.script, parameter) {
+                return self.refuse_bind(&report);
+            }
+            self.ensure_named(&statement.script);
+            if statement.script.acts.iter().any(names_statement) {
+                *self.pending = Some(Arc::clone(&statement));
+            }
+        }
+        if name.is_empty() && self.prepared.unnamed == Some(statement.id) {
+            self.turn.bind(statement.id, name.is_empty());
+            return Verdict::Entered;
+        }
+        if name.is_empty() && !self.prepared.uses(statement.id) {
+            self.prepare_unnamed(&statement);
+            self.turn.bind(statement.id, name.is_empty());
+            return self.entered_behind(bytes);
+        }
+        self.ensure(&statement);
+        let replaced = bytes.len() - tail.len();
+        let length = word(bytes) - name.len() + statement.name.len();
+        self.out.push(front::BIND);
+        self.out.extend_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes());
+        self.out.extend_from_slice(portal);
+        self.out.push(0);
+        self.out.extend_from_slice(&statement.name);
+        self.out.push(0);
+        self.turn.bind(statement.id, name.is_empty());
+        Verdict::Replaced(replaced)
+    }
+
+    /// A whole Describe.
+    pub(super) fn describe(&mut self, bytes: &[u8]) -> Verdict {
+        let Some(name) = statement_name(bytes) else { return Verdict::Forward };
+        let Some(statement) = self.names.find(name).cloned() else {
+            return self.unknown(front::DESCRIBE, bytes, 1, name);
+        };
+        if !statement.script.acts.is_empty() {
+            self.ensure_named(&statement.script);
+        }
+        if name.is_empty() && self.prepared.unnamed == Some(statement.id) {
+            self.turn.describe(statement.id, name.is_empty());
+            return Verdict::Entered;
+        }
+        if name.is_empty() && !self.prepared.uses(statement.id) {
+            self.prepare_unnamed(&statement);
+            self.turn.describe(statement.id, name.is_empty());
+            return self.entered_behind(bytes);
+        }
+        self.ensure(&statement);
+        message(self.out, front::DESCRIBE, |out| {
+            out.push(b'S');
+            out.extend_from_slice(&statement.name);
+            out.push(0);
+        });
+        self.turn.describe(statement.id, name.is_empty());
+        Verdict::Replaced(bytes.len())
+    }
+
+    /// A whole Close. Backends keep the statement for others; only the client's name is gone.
+    pub(super) fn close_name(&mut self, bytes: &[u8]) -> Verdict {
+        let Some(name) = statement_name(bytes) else { return Verdict::Forward };
+        let undo = if name.is_empty() {
+            let before = self.names.unnamed.take();
+            Some(Box::new(Step::Unnamed(before, self.prepared.unnamed)))
+        } else {
+            self.names.remove(name).map(|(name, statement)| Box::new(Step::Closed(name, statement)))
+        };
+        if undo.is_none() && self.pinned {
+            // It may be one that was too long to follow.
+            return Verdict::Forward;
+        }
+        self.turn.make(Made::CloseComplete, undo);
+        Verdict::Replaced(bytes.len())
+    }
+
+    /// Sees to it that the backend has a statement when what is written next arrives there.
+    pub(super) fn ensure(&mut self, statement: &Arc<Statement>) {
+        if self.prepared.uses(statement.id) {
+            statement.hits.fetch_add(1, Relaxed);
+            return;
+        }
+        self.make_room(statement);
+        let undo = Some(Box::new(Step::Sent(statement.id)));
+        match statement.origin {
+            Origin::Protocol => {
+                self.write_parse(&statement.name, &statement.body);
+                self.turn.own(Own::Parse, undo);
+            }
+            Origin::Sql => {
+                let text = prepare_text(statement);
+                self.prepared.unnamed = None;
+                self.write_parse(b"", &[&text[..], b"\0\0\0"].concat());
+                message(self.out, front::BIND, |out| out.extend_from_slice(&[0; 8]));
+                message(self.out, front::EXECUTE, |out| out.extend_from_slice(&[0; 5]));
+                self.turn.own(Own::Parse, None);
+                self.turn.own(Own::Bind, None);
+                self.turn.own(Own::Execute, undo);
+            }
+        }
+    }
+
+    /// The backend gets the statement; what it has not used for longest goes for it.
+    fn make_room(&mut self, statement: &Arc<Statement>) {
+        self.prepared.insert(Arc::clone(statement));
+        let most = usize::try_from(self.settings.max_prepared).unwrap_or(usize::MAX);
+        while let Some(old) = self.prepared.evict(most.max(1)) {
+            self.write_close(&old);
+        }
+    }
+
+    /// Takes a statement from the backend that has it.
+    pub(super) fn close(&mut self, statement: &Statement) {
+        if let Some(statement) = self.prepared.remove(statement.id) {
+            self.write_close(&statement);
+        }
+    }
+
+    fn write_close(&mut self, statement: &Arc<Statement>) {
+        message(self.out, front::CLOSE, |out| {
+            out.push(b'S');
+            out.extend_from_slice(&statement.name);
+            out.push(0);
+        });
+        self.turn.own(Own::Close, Some(Box::new(Step::Evicted(Arc::clone(statement)))));
+    }
+
+    fn write_parse(&mut self, name: &[u8], rest: &[u8]) {
+        message(self.out, front::PARSE, |out| {
+            out.extend_from_slice(name);
+            out.push(0);
+            out.extend_from_slice(rest);
+        });
+    }
+
+    /// The backend gets the client's unnamed statement again, which it has on another backend or no more.
+    fn prepare_unnamed(&mut self, statement: &Arc<Statement>) {
+        self.prepared.unnamed = Some(statement.id);
+        self.write_parse(b"", &statement.body);
+        self.turn.own(Own::Parse, Some(Box::new(Step::Unnamed(Some(Arc::clone(statement)), None))));
+    }
+
+    /// The message goes behind what was written for it.
+    fn entered_behind(&mut self, bytes: &[u8]) -> Verdict {
+        self.out.extend_from_slice(bytes);
+        Verdict::Replaced(bytes.len())
+    }
+
+    /// A statement that the client does not have: PostgreSQL is to say so. A name that looks like one of ours must not
+    /// find it.
+    fn unknown(&mut self, tag: u8, bytes: &[u8], at: usize, name: &[u8]) -> Verdict {
+        if name.is_empty() && self.prepared.unnamed.is_some() {
+            // There is one on the backend, but it is not this client's.
+            message(self.out, front::CLOSE, |out| out.extend_from_slice(b"S\0"));
+            self.turn.own(Own::Close, None);
+            self.prepared.unnamed = None;
+            self.enter(tag);
+            return self.entered_behind(bytes);
+        }
+        if !name.starts_with(PREFIX) {
+            return Verdict::Forward;
+        }
+        let (head, tail) = bytes.split_at_checked(5 + at + name.len()).unwrap_or((bytes, &[]));
+        self.out.push(tag);
+        self.out.extend_from_slice(&u32::try_from(word(bytes) + 1).unwrap_or(u32::MAX).to_be_bytes());
+        self.out.extend_from_slice(head.get(5..).unwrap_or_default());
+        self.out.push(b'?');
+        self.out.extend_from_slice(tail);
+        self.enter(tag);
+        Verdict::Replaced(bytes.len())
+    }
+
+    fn enter(&mut self, tag: u8) {
+        match tag {
+            front::BIND => self.turn.bind(0, false),
+            _ => self.turn.describe(0, false),
+        }
+    }
+
+    /// Notes what a script may do; answers why it may not run, if so.
+    pub(super) fn admit(
+        &mut self,
+        script: &Script,
+        parameter: impl Fn(u16) -> Option<Box<str>>,
+    ) -> Option<Report> {
+        if script.acts.is_empty() && script.sets == 0 {
+            return None;
+        }
+        self.judge_features(script).or_else(|| {
+            let watch = self.watch.get_or_insert_default();
+            watch.note(script, parameter);
+            self.reserve_pin()
+        })
+    }
+
+    fn refuse_parse(&mut self, report: &Report) -> Verdict {
+        let mut text = Vec::new();
+        report.write(&mut text);
+        self.write_parse(b"", &[REFUSED, b"\0\0\0"].concat());
+        self.prepared.unnamed = None;
+        self.turn.refuse_parse(text);
+        Verdict::Refused
+    }
+
+    fn refuse_bind(&mut self, report: &Report) -> Verdict {
+        let mut text = Vec::new();
+        report.write(&mut text);
+        self.write_message(front::BIND, &[b"\0", REFUSED, &[0; 7]].concat());
+        self.turn.refuse_parse(text);
+        Verdict::Refused
+    }
+
+    pub(super) fn write_message(&mut self, tag: u8, body: &[u8]) {
+        message(self.out, tag, |out| out.extend_from_slice(body));
+    }
+}
+
+/// The name in a Describe or Close of a statement; `None` for one of a portal and for malformed ones.
+fn statement_name(bytes: &[u8]) -> Option<&[u8]> {
+    let body = bytes.get(5..)?.strip_prefix(b"S")?;
+    cstr(body).filter(|(_, rest)| rest.is_empty()).map(|(name, _)| name)
+}
+
+/// The length word of a message.
+fn word(bytes: &[u8]) -> usize {
+    let word = bytes.get(1..5).and_then(|word| word.first_chunk::<4>());
+    word.map_or(0, |word| u32::from_be_bytes(*word) as usize)
+}
+
+/// PREPARE of a statement under its name on backends.
+pub(super) fn prepare_text(statement: &Statement) -> Vec<u8> {
+    let (types, text) = cstr(&statement.body).unwrap_or_default();
+    [b"PREPARE ", &statement.name[..], b" ", types, b" AS ", text].concat()
+}
+
+/// The text of parameter `number` (from 1) in what follows the names in a Bind, as the name of a setting.
+fn setting_name(tail: &[u8], number: u16) -> Option<Box<str>> {
+    let mut rest = tail;
+    let short = |rest: &mut &[u8]| {
+        let (head, tail) = rest.split_first_chunk::<2>()?;
+        *rest = tail;
+        Some(usize::from(u16::from_be_bytes(*head)))
+    };
+    let formats = short(&mut rest)?;
+    rest = rest.get(formats * 2..)?;
+    let count = short(&mut rest)?;
+    if number == 0 || usize::from(number) > count {
+        return None;
+    }
+    for at in 1..=number {
+        let (head, tail) = rest.split_first_chunk::<4>()?;
+        let length = usize::try_from(i32::from_be_bytes(*head)).unwrap_or(0);
+        let value = tail.get(..length)?;
+        if at == number {
+            return std::str::from_utf8(value).ok().map(|name| name.to_ascii_lowercase().into());
+        }
+        rest = tail.get(length..)?;
+    }
+    None
+}
+
+pub(super) fn full() -> Report {
+    Report::error(sqlstate::PROGRAM_LIMIT, "too many prepared statements")
+        .detail("The texts of all clients' prepared statements together have reached max_statement_bytes.")
+        .hint("Raise max_statement_bytes, or let applications close statements that they do not use any more.")
+}
+
+fn too_many() -> Report {
+    Report::error(sqlstate::PROGRAM_LIMIT, "too many prepared statements")
+        .detail("The names and texts of this client's prepared statements have reached max_client_statement_bytes.")
+        .hint("Close statements that are not used any more, or raise max_client_statement_bytes.")
+}
+
+/// A Query.
+pub(super) fn query_message(out: &mut Vec<u8>, text: &[&[u8]]) {
+    out.push(front::QUERY);
+    with_length(out, |out| {
+        for part in text {
+            out.extend_from_slice(part);
+        }
+        out.push(0);
+    });
+}

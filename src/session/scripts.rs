@@ -1,0 +1,298 @@
+//! Queries as text: PREPARE, EXECUTE and DEALLOCATE get the names that all clients share, and what a policy forbids is
+//! sent to fail.
+//!
+//! Source: `sql-prepare.html`, `sql-execute.html`, `sql-deallocate.html`.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::names::Step;
+use super::requests::{REFUSED, Requests, Verdict, full, prepare_text, query_message};
+use super::turn::Own;
+use super::watch::feature_name;
+use crate::backend::{Full, Key, Origin, Statement, id_of};
+use crate::config::{Policy, SessionFeatures};
+use crate::pool::{feature_rejected, feature_warning, pin_refused};
+use crate::sql::{Act, Feature, Name, Script};
+use crate::wire::tag::front;
+use crate::wire::view::{Status, cstr};
+use crate::wire::write::Report;
+
+/// Names in a text, and what stands in their places.
+type Renamed = Vec<(Range<usize>, Box<[u8]>)>;
+
+impl Requests<'_> {
+    /// A whole Query.
+    pub(super) fn query(&mut self, bytes: &[u8]) -> Verdict {
+        let text = bytes.get(5..).unwrap_or_default();
+        let text = text.split(|&byte| byte == 0).next().unwrap_or_default();
+        // It ends the unnamed statement on the way (`protocol-flow.html`, "Simple Query").
+        self.names.unnamed = None;
+        self.prepared.unnamed = None;
+        let script = self.reader.read(text);
+        if script.acts.is_empty() && script.sets == 0 {
+            return Verdict::Forward;
+        }
+        if let Some(report) = self.admit(&script, |_| None) {
+            return self.refuse_query(&report);
+        }
+        if self.settings.max_prepared == 0 || !script.acts.iter().any(names_statement) {
+            return Verdict::Forward;
+        }
+        let mut renamed = Renamed::new();
+        let mut steps = VecDeque::new();
+        for act in &script.acts {
+            match act {
+                Act::Prepare { name, types, statement } => {
+                    let part = |range: &Range<usize>| text.get(range.clone()).unwrap_or_default();
+                    let body = [part(types), b"\0", part(statement)].concat();
+                    match self.prepare_by_sql(name, &body) {
+                        Ok((to, step)) => {
+                            renamed.push((name.range.clone(), to));
+                            steps.push_back(step);
+                        }
+                        Err(report) => return self.refuse_query(&report),
+                    }
+                }
+                Act::Execute(name) => {
+                    if let Some(statement) = self.names.find(&name.text).cloned() {
+                        renamed.push((name.range.clone(), statement.name.clone()));
+                        if !steps.iter().any(|step| prepares(step, statement.id)) {
+                            self.ensure_for_query(&statement);
+                        }
+                    }
+                }
+                Act::Deallocate(name) => {
+                    if let Some((known, statement)) = self.names.remove(&name.text) {
+                        renamed.push((name.range.clone(), statement.name.clone()));
+                        if !steps.iter().any(|step| prepares(step, statement.id)) {
+                            self.ensure_something(&statement);
+                        }
+                        self.prepared.remove(statement.id);
+                        steps.push_back(Step::Closed(known, statement));
+                    }
+                }
+                Act::DeallocateAll | Act::DiscardAll => steps.push_back(self.clear_names()),
+                _ => {}
+            }
+        }
+        if renamed.is_empty() {
+            self.turn.query(steps);
+            return Verdict::Entered;
+        }
+        let text = replaced(text, renamed);
+        query_message(self.out, &[&text]);
+        self.turn.query(steps);
+        Verdict::Replaced(bytes.len())
+    }
+
+    /// PREPARE by a client: the name for it on backends, and what to take back if it fails.
+    fn prepare_by_sql(&mut self, name: &Name, body: &[u8]) -> Result<(Box<[u8]>, Step), Report> {
+        if let Some(taken) = self.names.find(&name.text).cloned() {
+            // PostgreSQL is to say so.
+            self.ensure_for_query(&taken);
+            return Ok((taken.name.clone(), Step::Sent(0)));
+        }
+        let key = Key { origin: Origin::Sql, setting: self.reader.setting(body, true, self.record.id), body };
+        let statement = self.intern(key, body.split(|&byte| byte == 0).nth(1).unwrap_or_default()).map_err(|Full| full())?;
+        self.close(&statement);
+        self.names.insert(name.text.clone(), Arc::clone(&statement));
+        self.prepared.insert(Arc::clone(&statement));
+        Ok((statement.name.clone(), Step::Named(name.text.clone(), statement.id)))
+    }
+
+    /// Sees to it that the backend has a statement when a Query arrives there. Not by extended messages without a Sync:
+    /// if they failed, PostgreSQL would skip the Query.
+    fn ensure_for_query(&mut self, statement: &Arc<Statement>) {
+        if self.prepared.uses(statement.id) || self.turn.status() == Status::Failed {
+            return;
+        }
+        match statement.origin {
+            Origin::Protocol => {
+                self.ensure(statement);
+                self.write_message(front::SYNC, &[]);
+                self.turn.own(Own::Sync, None);
+            }
+            Origin::Sql => {
+                self.prepared.insert(Arc::clone(statement));
+                query_message(self.out, &[&prepare_text(statement)]);
+                self.turn.own(Own::Query, Some(Box::new(Step::Sent(statement.id))));
+            }
+        }
+    }
+
+    /// The backend gets anything under the statement's name, since it is about to be thrown away.
+    fn ensure_something(&mut self, statement: &Statement) {
+        if !self.prepared.has(statement.id) && self.turn.status() != Status::Failed {
+            query_message(self.out, &[b"PREPARE ", &statement.name, b" AS SELECT"]);
+            self.turn.own(Own::Query, None);
+        }
+    }
+
+    /// The text of a Parse with the names of EXECUTE and DEALLOCATE replaced, where it has any.
+    pub(super) fn rename_in_parse(&mut self, text: &[u8], script: &Script) -> Option<Vec<u8>> {
+        let mut renamed = Renamed::new();
+        for act in &script.acts {
+            if let Act::Execute(name) | Act::Deallocate(name) = act
+                && let Some(statement) = self.names.find(&name.text)
+            {
+                renamed.push((name.range.clone(), statement.name.clone()));
+            }
+        }
+        (!renamed.is_empty()).then(|| replaced(text, renamed))
+    }
+
+    /// A statement of the extended protocol that names other statements is looked at: they have to be on the backend.
+    pub(super) fn ensure_named(&mut self, script: &Script) {
+        for act in &script.acts {
+            if let Act::Execute(name) | Act::Deallocate(name) = act
+                && let Some(statement) = self.named_on_backends(name)
+            {
+                self.ensure(&statement);
+            }
+        }
+    }
+
+    /// An Execute of a statement that changes the book of names.
+    pub(super) fn execute(&mut self, script: &Script) -> Verdict {
+        let mut steps = VecDeque::new();
+        for act in &script.acts {
+            match act {
+                Act::Deallocate(name) => {
+                    if let Some(statement) = self.named_on_backends(name) {
+                        self.prepared.remove(statement.id);
+                        let known = self.names.name_of(statement.id).map(Box::<[u8]>::from);
+                        let removed = known.and_then(|known| self.names.remove(&known));
+                        steps.extend(removed.map(|(known, statement)| Step::Closed(known, statement)));
+                    }
+                }
+                Act::DeallocateAll | Act::DiscardAll => steps.push_back(self.clear_names()),
+                // Under its own name, on this backend only.
+                Act::Prepare { .. } => self.watch.get_or_insert_default().lasting = Some("prepared_statements"),
+                _ => {}
+            }
+        }
+        self.turn.execute(Some(Box::new(Step::Several(steps))));
+        Verdict::Entered
+    }
+
+    fn clear_names(&mut self) -> Step {
+        self.turn.expect_clear();
+        Step::Cleared(Box::new((std::mem::take(self.names), std::mem::take(self.prepared))))
+    }
+
+    fn named_on_backends(&self, name: &Name) -> Option<Arc<Statement>> {
+        let known = self.names.name_of(id_of(&name.text)?)?;
+        self.names.find(known).cloned()
+    }
+
+    /// Why a policy forbids a script, if it does; warns where it only warns.
+    pub(super) fn judge_features(&mut self, script: &Script) -> Option<Report> {
+        let features = &self.settings.features;
+        for act in &script.acts {
+            let (policy, name) = match act {
+                Act::Uses(feature) => (policy(features, *feature), feature_name(*feature)),
+                Act::Listen(_) => (features.listen, "listen"),
+                _ => continue,
+            };
+            match policy {
+                Policy::Reject => return Some(feature_rejected(name)),
+                Policy::Warn => {
+                    feature_warning(name).write_notice(self.notices);
+                    tracing::warn!(client = self.record.id, feature = name, "session feature in a shared connection");
+                }
+                Policy::Pin | Policy::Allow => {}
+            }
+        }
+        None
+    }
+
+    /// Sees to it that a pin can be had where one may be needed; answers the refusal where none is left.
+    pub(super) fn reserve_pin(&mut self) -> Option<Report> {
+        let features = self.settings.features;
+        let watch = self.watch.as_mut()?;
+        // What is let through or only warned of is not looked at again.
+        watch.uses = watch.uses.iter().filter(|feature| policy(&features, *feature) == Policy::Pin).collect();
+        let wanted = watch.pins()?;
+        if self.pinned || watch.permit.is_some() {
+            return None;
+        }
+        watch.permit = self.pool.try_pin(self.settings);
+        if watch.permit.is_some() {
+            return None;
+        }
+        *self.watch = None;
+        Some(pin_refused(self.pool, self.record, wanted))
+    }
+
+    fn refuse_query(&mut self, report: &Report) -> Verdict {
+        let mut text = Vec::new();
+        report.write(&mut text);
+        query_message(self.out, &[REFUSED]);
+        self.turn.refuse_query(text);
+        Verdict::Refused
+    }
+
+    /// A Query or Parse begins that is too long to be looked at whole; it keeps the client's own name.
+    pub(super) fn begin_long(&mut self, tag: u8, bytes: &[u8]) {
+        let named = tag == front::PARSE && bytes.get(5) != Some(&0);
+        if named && let Some((name, _)) = cstr(bytes.get(5..).unwrap_or_default()) {
+            self.names.remove(name);
+        } else {
+            self.names.unnamed = None;
+            self.prepared.unnamed = None;
+        }
+        if tag == front::PARSE {
+            self.watch.get_or_insert_default().lasting = Some("long_statements");
+        }
+    }
+
+    /// What a Query that is too long to be read whole may do is known when it has passed.
+    pub(super) fn note_long(&mut self, script: &Script) {
+        if script.acts.is_empty() && script.sets == 0 {
+            return;
+        }
+        let report = self.admit(script, |_| None);
+        let watch = self.watch.get_or_insert_default();
+        if report.is_some() || script.acts.iter().any(names_statement) {
+            watch.lasting = Some("long_statements");
+        }
+    }
+}
+
+/// Whether it has to do with the book of names.
+pub(super) fn names_statement(act: &Act) -> bool {
+    matches!(
+        act,
+        Act::Prepare { .. } | Act::Execute(_) | Act::Deallocate(_) | Act::DeallocateAll | Act::DiscardAll
+    )
+}
+
+fn prepares(step: &Step, id: u64) -> bool {
+    matches!(step, Step::Named(_, prepared) if *prepared == id)
+}
+
+/// The policy for a feature.
+pub(super) fn policy(features: &SessionFeatures, feature: Feature) -> Policy {
+    match feature {
+        Feature::AdvisoryLock => features.advisory_locks,
+        Feature::TempTable => features.temp_tables,
+        Feature::HoldCursor => features.cursors,
+        Feature::Listen => features.listen,
+        Feature::Load => features.load,
+    }
+}
+
+fn replaced(text: &[u8], mut renamed: Renamed) -> Vec<u8> {
+    renamed.sort_by_key(|(range, _)| range.start);
+    let mut out = Vec::with_capacity(text.len() + 32);
+    let mut at = 0;
+    for (range, to) in renamed {
+        out.extend_from_slice(text.get(at..range.start).unwrap_or_default());
+        out.extend_from_slice(&to);
+        at = range.end;
+    }
+    out.extend_from_slice(text.get(at..).unwrap_or_default());
+    out
+}

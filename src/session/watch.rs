@@ -1,0 +1,113 @@
+//! What the requests of a turn may have done to the session, noted before they are sent; when the turn is over, the
+//! backend is asked what they did (`inspect.rs`).
+
+use crate::pool::Permit;
+use crate::sql::{Act, Arg, Feature, Features, Script};
+
+/// Most names of settings that are noted; with more, everything is suspected.
+const MOST_NAMES: usize = 256;
+
+/// Notes of one turn.
+#[derive(Debug, Default)]
+pub(super) struct Watch {
+    /// Settings whose values may have changed.
+    pub(super) settings: Vec<Box<str>>,
+    /// Those of them that a RESET was about.
+    pub(super) reset: Vec<Box<str>>,
+    /// RESET ALL.
+    pub(super) reset_all: bool,
+    /// What may be there now.
+    pub(super) uses: Features,
+    /// What may be gone now.
+    pub(super) ends: Features,
+    /// Something ran whose text does not tell what it does.
+    pub(super) opaque: bool,
+    /// Something is there that lasts until the client leaves.
+    pub(super) lasting: Option<&'static str>,
+    /// Channels of LISTEN.
+    pub(super) listens: Vec<Box<[u8]>>,
+    /// How many of them the listening backend was asked for.
+    pub(super) asked: usize,
+    /// Channels of UNLISTEN; `None` is all.
+    pub(super) unlistens: Vec<Option<Box<[u8]>>>,
+    /// PostgreSQL answered DISCARD ALL.
+    pub(super) discarded: bool,
+    /// Answers SET and RESET that the noted requests account for.
+    pub(super) expected: u32,
+    /// There was a SET or RESET of any kind.
+    sets: bool,
+    /// The right to pin the backend.
+    pub(super) permit: Option<Permit>,
+}
+
+impl Watch {
+    /// Notes what a script may do. `parameter` answers the text of a parameter that names a setting.
+    pub(super) fn note(&mut self, script: &Script, parameter: impl Fn(u16) -> Option<Box<str>>) {
+        self.expected = self.expected.saturating_add(script.sets);
+        self.sets |= script.sets > 0;
+        for act in &script.acts {
+            match act {
+                Act::Set(name) => self.touch(name),
+                Act::Reset(name) => {
+                    self.touch(name);
+                    if !self.reset.contains(name) {
+                        self.reset.push(name.clone());
+                    }
+                }
+                Act::ResetAll => self.reset_all = true,
+                Act::SetConfig(Arg::Name(name)) => self.touch(name),
+                Act::SetConfig(Arg::Parameter(number)) => match parameter(*number) {
+                    Some(name) => self.touch(&name),
+                    None => self.lasting = Some("settings"),
+                },
+                Act::SetConfig(Arg::Opaque) => self.lasting = Some("settings"),
+                Act::Listen(channel) => self.listens.push(channel.clone()),
+                Act::Unlisten(channel) => self.unlistens.push(Some(channel.clone())),
+                Act::UnlistenAll => self.unlistens.push(None),
+                Act::Uses(feature) => self.uses.insert(*feature),
+                Act::Ends(feature) => self.ends.insert(*feature),
+                Act::Opaque => self.opaque = true,
+                // The book of names is kept where they are rewritten, and what was discarded is known by its answer.
+                Act::Prepare { .. } | Act::Execute(_) | Act::Deallocate(_) | Act::DeallocateAll | Act::DiscardAll => {}
+            }
+        }
+    }
+
+    fn touch(&mut self, name: &str) {
+        if self.settings.len() >= MOST_NAMES {
+            self.opaque = true;
+        } else if !self.settings.iter().any(|known| **known == *name) {
+            self.settings.push(name.into());
+        }
+    }
+
+    /// Whether settings that PostgreSQL reports may change by what was noted.
+    pub(super) fn explains_reports(&self) -> bool {
+        self.sets || self.reset_all || self.discarded || !self.settings.is_empty() || self.lasting.is_some()
+    }
+
+    /// PostgreSQL answered SET or RESET; what no noted request accounts for is suspect.
+    pub(super) fn setting_answered(&mut self) {
+        match self.expected.checked_sub(1) {
+            Some(left) => self.expected = left,
+            None => self.opaque = true,
+        }
+    }
+
+    /// What would keep the client on its backend.
+    pub(super) fn pins(&self) -> Option<&'static str> {
+        let mut uses = self.uses.iter().map(feature_name);
+        uses.next().or(self.lasting)
+    }
+}
+
+/// A feature's name in the configuration.
+pub(super) fn feature_name(feature: Feature) -> &'static str {
+    match feature {
+        Feature::AdvisoryLock => "advisory_locks",
+        Feature::TempTable => "temp_tables",
+        Feature::HoldCursor => "cursors",
+        Feature::Listen => "listen",
+        Feature::Load => "load",
+    }
+}
