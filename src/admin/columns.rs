@@ -224,4 +224,12 @@ shows! {
         Int4: age;
         Text: why;
     }
+    /// The prepared statements of all clients.
+    PreparedStatements "prepared_statements" {
+        Int8: id;
+        Text: name;
+        Int4: bytes clients servers;
+        Int8: parses hits;
+        Text: query;
+    }
 }

@@ -19,6 +19,7 @@ mod pins;
 mod show;
 mod similar;
 mod sockets;
+mod statements;
 mod stats;
 #[cfg(test)]
 mod tests;

@@ -71,7 +71,7 @@ async fn pause_and_its_kin_refuse_what_pgbouncer_refuses() {
         assert_eq!(console.tag(command).await, answer, "{command}");
     }
     console.tag("PAUSE").await;
-    assert_eq!(console.rows("SHOW STATE").await.concat(), ["active", "no", "paused", "yes", "suspended", "no"]);
+    assert_eq!(console.rows("SHOW STATE").await[..3].concat(), ["active", "no", "paused", "yes", "suspended", "no"]);
     console.tag("RESUME").await;
     console.tag("DISABLE two").await;
     console.tag("PAUSE one").await;
