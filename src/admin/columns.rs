@@ -1,6 +1,7 @@
 //! The tables of the console: one list of names, columns and types feeds the grammar, Describe, and the rows.
 //!
 //! Order and types are those of PgBouncer's source: counts are int4, counters of statistics numeric, all else text.
+//! Tables that PgBouncer does not have come last.
 
 /// Type of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -212,4 +213,23 @@ shows! {
     DnsHosts "dns_hosts" { Text: hostname; Int8: ttl; Text: addrs; }
     /// Zones in a cache of our own; there is none.
     DnsZones "dns_zones" { Text: zonename; Int8: serial; Int4: count; }
+    /// The clients that keep their backend between transactions.
+    Pins "pins" {
+        Int4: id;
+        Text: user database addr;
+        Int4: port;
+        Text: application_name;
+        Int4: server remote_pid;
+        Text: features since;
+        Int4: age;
+        Text: why;
+    }
+    /// The prepared statements of all clients.
+    PreparedStatements "prepared_statements" {
+        Int8: id;
+        Text: name;
+        Int4: bytes clients servers;
+        Int8: parses hits;
+        Text: query;
+    }
 }

@@ -15,9 +15,11 @@ mod extended;
 mod fakes;
 mod link;
 mod message;
+mod pins;
 mod show;
 mod similar;
 mod sockets;
+mod statements;
 mod stats;
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,7 @@
 //! SHOW: which rows each table has, and the small tables.
 
 use super::columns::{Row, Show, row};
-use super::{Context, databases, fakes, sockets, users};
+use super::{Context, databases, fakes, pins, sockets, statements, users};
 use crate::wire::write::Report;
 
 /// What a command answers.
@@ -37,6 +37,7 @@ const USAGE: &str = "
 \tSHOW HELP|CONFIG|DATABASES|POOLS|CLIENTS|SERVERS|USERS|VERSION
 \tSHOW PEERS|PEER_POOLS
 \tSHOW LISTS|STATE
+\tSHOW PINS|PREPARED_STATEMENTS
 \tSHOW DNS_HOSTS|DNS_ZONES
 \tSHOW STATS|STATS_TOTALS|STATS_AVERAGES|TOTALS
 \tSET key = arg
@@ -72,6 +73,8 @@ pub(super) fn show(show: Show, context: &Context) -> Answer {
         Show::StatsTotals => context.stats.total_rows(pools),
         Show::StatsAverages => context.stats.average_rows(pools),
         Show::Totals => context.stats.sum_rows(pools),
+        Show::Pins => pins::rows(pools),
+        Show::PreparedStatements => statements::rows(pools),
         // What does not exist here is shown as PgBouncer shows it where there is none.
         Show::Peers | Show::PeerPools | Show::DnsHosts | Show::DnsZones => Vec::new(),
     };
@@ -84,7 +87,9 @@ fn yes_no(flag: bool) -> &'static str {
 
 fn state(context: &Context) -> Vec<Row> {
     let paused = context.pools.all_paused();
-    vec![row!["active", yes_no(!paused)], row!["paused", yes_no(paused)], row!["suspended", "no"]]
+    let mut rows = vec![row!["active", yes_no(!paused)], row!["paused", yes_no(paused)], row!["suspended", "no"]];
+    rows.extend(statements::totals(&context.pools));
+    rows
 }
 
 fn config(context: &Context) -> Vec<Row> {

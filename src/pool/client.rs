@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::interrupt::{Interrupt, Reason};
 use super::listen::{Mailbox, Subscriptions};
-use super::{Permit, Pool};
+use super::{Permit, Pin, Pool};
 use crate::backend::{BackendRecord, Settings};
 use crate::net::{Endpoint, Micros};
 
@@ -68,6 +68,7 @@ pub struct ClientRecord {
     link: AtomicU64,
     settings: Mutex<Option<Settings>>,
     permits: Mutex<Vec<Permit>>,
+    pin: Mutex<Option<Pin>>,
 }
 
 impl ClientRecord {
@@ -91,6 +92,7 @@ impl ClientRecord {
             link: AtomicU64::new(0),
             settings: Mutex::new(None),
             permits: Mutex::new(permits),
+            pin: Mutex::new(None),
         }
     }
 
@@ -175,6 +177,17 @@ impl ClientRecord {
             .and_then(|set| set.value("application_name").map(|name| String::from_utf8_lossy(name).into_owned()))
             .unwrap_or_default()
     }
+
+    /// Says why it keeps its backend between transactions, or that it does no longer.
+    pub fn set_pin(&self, pin: Option<Pin>) {
+        *self.pin.lock().unwrap_or_else(PoisonError::into_inner) = pin;
+    }
+
+    /// Why it keeps its backend between transactions, if it does.
+    #[must_use]
+    pub fn pin(&self) -> Option<Pin> {
+        self.pin.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 /// All clients.
@@ -247,6 +260,7 @@ impl Drop for Listed {
         self.clients.lock().remove(&self.record.id);
         self.record.subscriptions.leave();
         // The record may live on in a snapshot; what it holds must not.
+        self.record.set_pin(None);
         self.record.permits.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }

@@ -4,13 +4,14 @@
 use std::fmt::Write;
 use std::sync::atomic::Ordering::Relaxed;
 
+use super::pins::{pin_described, pins};
 use super::{ClientRecord, Failure, Phase, Pool, Pools, Reason};
 use crate::net::Clock;
 use crate::wire::sqlstate;
 use crate::wire::write::Report;
 
 /// One paragraph: the pool and its size, in use, idle, waiting; how long this client has waited; the oldest lease and
-/// who holds it; the last trouble with PostgreSQL.
+/// who holds it; how many backends are pinned, and the oldest pin; the last trouble with PostgreSQL.
 #[must_use]
 pub fn facts(pools: &Pools, pool: &Pool, client: &ClientRecord) -> String {
     let now = pools.shared.clock.now();
@@ -32,21 +33,21 @@ pub fn facts(pools: &Pools, pool: &Pool, client: &ClientRecord) -> String {
         _ => Ok(()),
     };
     if let Some(holder) = oldest_holder(pools, pool) {
-        let name = holder.application_name();
-        let name = if name.is_empty() { "unnamed application".to_owned() } else { format!("application {name}") };
         let held = Clock::between(holder.transaction_since.load(Relaxed), now);
         let doing = match holder.phase() {
             Phase::InTransaction => "idle in transaction",
             Phase::Running => "running a query",
             _ => "idle in its session",
         };
-        let _ = write!(
-            text,
-            " The oldest lease is held by client {} ({name}, {}) for {}, {doing}.",
-            holder.id,
-            holder.identity.peer,
-            seconds(held)
-        );
+        let _ = write!(text, " The oldest lease is held by {} for {}, {doing}.", described(&holder), seconds(held));
+    }
+    let pinned = pool.pinned_count();
+    if pinned > 0 {
+        let _ = write!(text, " Pinned connections: {pinned}");
+        let _ = match pins(pool).first() {
+            Some((holder, pin)) => write!(text, ", the oldest to {}.", pin_described(holder, pin, now)),
+            None => write!(text, "."),
+        };
     }
     if let Some(failure) = pool.failure() {
         let ago = seconds(Clock::between(failure.last, now));
@@ -56,14 +57,24 @@ pub fn facts(pools: &Pools, pool: &Pool, client: &ClientRecord) -> String {
 }
 
 fn oldest_holder(pools: &Pools, pool: &Pool) -> Option<std::sync::Arc<ClientRecord>> {
-    let holds = |client: &ClientRecord| {
-        client.link() != 0 && client.pool().is_some_and(|theirs| std::ptr::eq(&raw const **theirs, pool))
-    };
+    let holds = |client: &ClientRecord| client.link() != 0 && theirs(client, pool);
     let holders = pools.clients.all().into_iter().filter(|client| holds(client));
     holders.min_by_key(|client| client.transaction_since.load(Relaxed))
 }
 
-fn seconds(time: std::time::Duration) -> String {
+/// Whether the client belongs to this pool.
+pub(super) fn theirs(client: &ClientRecord, pool: &Pool) -> bool {
+    client.pool().is_some_and(|theirs| std::ptr::eq(&raw const **theirs, pool))
+}
+
+/// "client 7 (application x, 10.0.0.1:5000)"
+pub(super) fn described(client: &ClientRecord) -> String {
+    let name = client.application_name();
+    let name = if name.is_empty() { "unnamed application".to_owned() } else { format!("application {name}") };
+    format!("client {} ({name}, {})", client.id, client.identity.peer)
+}
+
+pub(super) fn seconds(time: std::time::Duration) -> String {
     format!("{:.1} s", time.as_secs_f64())
 }
 

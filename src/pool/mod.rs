@@ -12,6 +12,7 @@ mod facts;
 mod interrupt;
 mod lease;
 mod listen;
+mod pins;
 mod plan;
 mod pools;
 mod queue;
@@ -39,6 +40,7 @@ pub use facts::{facts, failure_report, reason_report};
 pub use interrupt::{Interrupt, Reason};
 pub use lease::Lease;
 pub use listen::{Hub, HubShown, HubState, Listeners, Mailbox, NoListener, Subscription};
+pub use pins::{Pin, feature_rejected, feature_warning, pin_refused};
 pub use pools::{PoolKey, Pools};
 pub use settings::{Credentials, PoolSettings, socket_options};
 pub use sweep::{WaitRules, sweep};
@@ -53,6 +55,8 @@ pub struct Shared {
     pub interner: Interner,
     /// The process's prepared statements.
     pub statements: Statements,
+    /// All clients.
+    pub clients: Arc<Clients>,
     /// Source of the ids of clients and backends.
     pub ids: AtomicU64,
 }
@@ -101,6 +105,8 @@ pub struct Pool {
     size: Arc<Cap>,
     database_cap: Arc<Cap>,
     user_cap: Arc<Cap>,
+    /// Backends that clients keep between transactions, `max_pinned`.
+    pinned: Arc<Cap>,
     opening: AtomicU32,
     /// Wakes the connector.
     asked: Arc<Notify>,

@@ -76,15 +76,16 @@ impl Pools {
             clock: Clock::start(),
             interner: Interner::default(),
             statements: Statements::default(),
+            clients: Arc::default(),
             ids: AtomicU64::new(0),
         };
         let shared = Arc::new(shared);
         let pools = Pools {
             listeners: Listeners::new(Arc::clone(&shared)),
+            clients: Arc::clone(&shared.clients),
             shared,
             config: ArcSwap::from_pointee(config),
             configuring: Mutex::default(),
-            clients: Arc::default(),
             credentials: Credentials::default(),
             client_cap: Arc::default(),
             database_clients: Caps::default(),
@@ -117,6 +118,7 @@ impl Pools {
             size: Arc::default(),
             database_cap: self.database_backends.of(&key.database),
             user_cap: self.user_backends.of(&key.user),
+            pinned: Arc::default(),
             opening: std::sync::atomic::AtomicU32::new(0),
             asked: Arc::default(),
             failure: Mutex::default(),

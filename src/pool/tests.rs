@@ -49,15 +49,15 @@ async fn postgres(listener: UnixListener) {
     }
 }
 
-struct Stage {
-    pools: Arc<Pools>,
-    pool: Arc<Pool>,
+pub(super) struct Stage {
+    pub(super) pools: Arc<Pools>,
+    pub(super) pool: Arc<Pool>,
     _dir: tempfile::TempDir,
     /// Backends that are lent at present.
     lent: Arc<Mutex<HashSet<u64>>>,
 }
 
-fn stage(settings: &str) -> Stage {
+pub(super) fn stage(settings: &str) -> Stage {
     let dir = tempfile::tempdir().unwrap();
     let listener = UnixListener::bind(dir.path().join(".s.PGSQL.5432")).unwrap();
     tokio::spawn(postgres(listener));
@@ -80,7 +80,7 @@ fn stage(settings: &str) -> Stage {
 }
 
 impl Stage {
-    fn client(&self) -> Arc<ClientRecord> {
+    pub(super) fn client(&self) -> Arc<ClientRecord> {
         let identity = ClientIdentity {
             user: "alice".into(),
             database: "db".into(),

@@ -10,7 +10,7 @@ use super::tag::{back, front};
 /// An ErrorResponse or NoticeResponse of our own. Empty `detail` and `hint` are left out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// ERROR (the session goes on), FATAL (it is closed) or NOTICE.
+    /// ERROR (the session goes on), FATAL (it is closed), NOTICE or WARNING.
     pub severity: &'static str,
     /// SQLSTATE.
     pub code: String,

@@ -1,8 +1,14 @@
-//! Each SHOW has PgBouncer's columns: names, order, types.
+//! Each SHOW has PgBouncer's columns: names, order, types. Those of our own have what the documentation says.
 
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::commands::{busy, lent};
 use super::*;
 use crate::admin::columns::{Cell, Kind, Show};
 use crate::admin::show::show;
+use crate::backend::{Key, Origin, Statement};
+use crate::pool::Pin;
+use crate::sql;
 
 const SOCKETS: &str = "type user database replication state addr port:i local_addr local_port:i connect_time \
                        request_time wait:i wait_us:i close_needed:i ptr link remote_pid:i tls application_name \
@@ -58,6 +64,9 @@ const REFERENCE: &[(&str, &str)] = &[
     ("peer_pools", "peer_id:i cl_active_cancel_req:i cl_waiting_cancel_req:i sv_active_cancel:i sv_login:i"),
     ("dns_hosts", "hostname ttl:q addrs"),
     ("dns_zones", "zonename serial:q count:i"),
+    // Not PgBouncer's.
+    ("pins", "id:i user database addr port:i application_name server:i remote_pid:i features since age:i why"),
+    ("prepared_statements", "id:q name bytes:i clients:i servers:i parses:q hits:q query"),
 ];
 
 #[test]
@@ -86,6 +95,8 @@ async fn rows_fit_their_columns() {
     pooler.pools.pool(&database, "alice");
     let client = pooler.client("alice", "two");
     client.record().admit(1);
+    client.record().set_pin(Some(Pin { features: vec!["listen"], since: 1, why: "".into() }));
+    let _statement = prepared(&pooler, b"select 1\0\0\0");
     let context = Context {
         pools: Arc::clone(&pooler.pools),
         control: Arc::clone(&pooler.process) as Arc<dyn Control>,
@@ -159,5 +170,69 @@ async fn tables_show_what_there_is() {
     assert_eq!(stats[0][0], "pgpool");
     assert_eq!(stats[0][3], "6", "the console counts its own queries");
     assert!(console.rows("SHOW SERVERS").await.is_empty());
-    assert_eq!(console.rows("SHOW STATE").await.concat(), ["active", "yes", "paused", "no", "suspended", "no"]);
+    let state: Vec<String> = console.rows("SHOW STATE").await.iter().map(|row| row.join(" ")).collect();
+    assert_eq!(state[..3], ["active yes", "paused no", "suspended no"]);
+    let statements =
+        ["prepared_statements 0", "prepared_statement_bytes 0", "prepared_statement_bytes_limit 268435456"];
+    assert_eq!(state[3..], statements);
+}
+
+fn prepared(pooler: &Pooler, body: &[u8]) -> Arc<Statement> {
+    let key = Key { origin: Origin::Protocol, setting: 0, body };
+    let script = || sql::read(body, sql::Dialect::default());
+    pooler.pools.shared.statements.intern(key, usize::MAX, script).unwrap()
+}
+
+#[tokio::test]
+async fn statements_are_shown_with_their_texts() {
+    let pooler = Pooler::new();
+    let mut console = pooler.console(Role::Stats).await;
+    assert!(console.rows("SHOW PREPARED_STATEMENTS").await.is_empty());
+    let all = [b"select 1\0\0\0", b"select 2\0\0\0", b"select 1\0\0\0"].map(|body| prepared(&pooler, body));
+    all[0].clients.store(3, Relaxed);
+    all[0].servers.store(2, Relaxed);
+    all[0].hits.store(7, Relaxed);
+    let rows = console.rows("SHOW PREPARED_STATEMENTS").await;
+    let bytes = all[0].bytes().to_string();
+    let one = [all[0].id.to_string().as_str(), "pgpool_1", &bytes, "3", "2", "2", "7", "select 1"].map(str::to_owned);
+    assert_eq!(rows[0], one);
+    assert_eq!((rows.len(), rows[1][7].as_str()), (2, "select 2"));
+    let state = console.rows("SHOW STATE").await;
+    assert_eq!(state[3], ["prepared_statements", "2"]);
+    assert_eq!(state[4][1], (all[0].bytes() + all[1].bytes()).to_string());
+}
+
+#[tokio::test]
+async fn pins_are_shown_with_their_reasons() {
+    let pooler = Pooler::new();
+    let mut console = pooler.console(Role::Stats).await;
+    assert!(console.rows("SHOW PINS").await.is_empty());
+    let clients: Vec<_> = (0..3).map(|_| pooler.client("alice", "two")).collect();
+    let now = pooler.pools.shared.clock.now();
+    let pin = |features, since, why: &str| Some(Pin { features, since, why: why.into() });
+    clients[0].record().set_pin(pin(vec!["listen"], now, "LISTEN"));
+    clients[2].record().set_pin(pin(vec!["temp_tables", "advisory_locks"], 0, "CREATE TEMP TABLE"));
+    let pins = console.rows("SHOW PINS").await;
+    let ids: Vec<String> = [2, 0].map(|client: usize| clients[client].record().id.to_string()).into();
+    assert_eq!(pins.iter().map(|row| row[0].clone()).collect::<Vec<_>>(), ids, "the oldest comes first");
+    assert_eq!(pins[0][1..8], ["alice", "two", "192.0.2.1", "5000", "", "-", "-"]);
+    assert_eq!(pins[0][8], "temp_tables, advisory_locks");
+    assert!(pins[0][9].ends_with(" UTC"), "{}", pins[0][9]);
+    assert_eq!(pins[0][10..], ["0", "CREATE TEMP TABLE"]);
+    clients[2].record().set_pin(None);
+    assert_eq!(console.rows("SHOW PINS").await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_pin_names_its_backend() {
+    let (pooler, listener) = busy().await;
+    let (pool, lease) = lent(&pooler, &listener).await;
+    let listed = pooler.client("alice", "busy");
+    let (client, backend) = (listed.record(), &lease.backend().record);
+    client.join(&pool);
+    client.set_link(Some(backend));
+    client.set_pin(Some(Pin { features: vec!["cursors"], since: 1, why: "".into() }));
+    let mut console = pooler.console(Role::Admin).await;
+    let pins = console.rows("SHOW PINS").await;
+    assert_eq!(pins[0][6..9], [backend.id.to_string().as_str(), "0", "cursors"]);
 }

@@ -1,6 +1,7 @@
 //! The protocol as drivers speak it.
 
 use super::*;
+use crate::admin::columns::Show;
 use crate::pool::Reason;
 
 #[tokio::test]
@@ -42,10 +43,15 @@ async fn simple_queries() {
 
     assert_eq!(tags(&console.ask("").await), "IZ");
     assert_eq!(tags(&console.ask("-- ping").await), "IZ");
-    assert_eq!(tags(&console.ask("show version; BEGIN; show state").await), "TDCCTDDDCZ");
+    assert_eq!(tags(&console.ask("show version; BEGIN; show state").await), "TDCCTDDDDDDCZ");
     let help = console.ask("SHOW HELP").await;
     assert_eq!(tags(&help), "NCZ");
-    assert!(help[0].report().detail.contains("SHOW STATS|STATS_TOTALS"));
+    let usage = help[0].report().detail;
+    assert!(usage.contains("SHOW STATS|STATS_TOTALS"));
+    let words: Vec<&str> = usage.split(['|', ' ', '\n', '\t']).collect();
+    for show in Show::ALL {
+        assert!(words.contains(&show.name().to_ascii_uppercase().as_str()), "{show:?} is not in {usage}");
+    }
     let set = console.ask("SET application_name = 'x'").await;
     assert_eq!((tags(&set).as_str(), set[0].report().message.as_str()), ("NCZ", "SET ignored"));
     assert_eq!(console.tag("BEGIN").await, "BEGIN");
@@ -136,7 +142,7 @@ async fn an_error_skips_to_sync() {
         assert_eq!(tags(&answers), format!("{before}Z"), "{code}");
         assert_eq!(answers[before.len() - 1].report().code, code);
         console.send(&[parse("", "SHOW STATE"), bind("", &[]), execute(), sync()].concat()).await;
-        assert_eq!(tags(&console.until_ready().await), "12DDDCZ");
+        assert_eq!(tags(&console.until_ready().await), "12DDDDDDCZ");
     }
     // asyncpg waits for the error before it sends Sync.
     console.send(&[parse("", "nope"), frame(b'D', b"S\0"), frame(b'H', b"")].concat()).await;
