@@ -21,6 +21,7 @@ mod clocks_backends;
 mod console;
 mod console_commands;
 mod death;
+mod differential;
 mod harness;
 mod layering;
 mod limits;
