@@ -34,3 +34,4 @@ mod reload;
 mod settings;
 mod signals;
 mod stress;
+mod stress_state;
