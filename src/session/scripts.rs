@@ -14,7 +14,7 @@ use super::watch::feature_name;
 use crate::backend::{Full, Key, Origin, Statement, id_of};
 use crate::config::{Policy, SessionFeatures};
 use crate::pool::{feature_rejected, feature_warning, pin_refused};
-use crate::sql::{Act, Feature, Name, Script};
+use crate::sql::{Act, Arg, Feature, Name, Script};
 use crate::wire::tag::front;
 use crate::wire::view::{Status, cstr};
 use crate::wire::write::Report;
@@ -194,6 +194,7 @@ impl Requests<'_> {
             let (policy, name) = match act {
                 Act::Uses(feature) => (policy(features, *feature), feature_name(*feature)),
                 Act::Listen(_) => (features.listen, "listen"),
+                Act::SetConfig(Arg::Opaque) => (features.settings, "settings"),
                 _ => continue,
             };
             match policy {
@@ -214,6 +215,9 @@ impl Requests<'_> {
         let watch = self.watch.as_mut()?;
         // What is let through or only warned of is not looked at again.
         watch.uses = watch.uses.iter().filter(|feature| policy(&features, *feature) == Policy::Pin).collect();
+        if watch.lasting == Some("settings") && features.settings != Policy::Pin {
+            watch.lasting = None;
+        }
         let wanted = watch.pins()?;
         if self.pinned || watch.permit.is_some() {
             return None;
