@@ -51,6 +51,7 @@ fn clients_that_do_not_read_hold_up_nobody() {
         let grown = memory_kib(scene.pooler.pid(), "VmRSS").saturating_sub(before);
         assert!(grown < GROWTH, "the pooler grew by {grown} KiB");
         drop(deaf);
-        eventually(SOON, "their backends are gone", || scene.cluster.backend_pids("alice").len() == 1);
+        let busy = "select count(*) from pg_stat_activity where usename = 'alice' and state <> 'idle'";
+        eventually(SOON, "their backends are free", || scene.cluster.sql("app", busy) == "0");
     });
 }

@@ -9,6 +9,7 @@ use std::{
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    thread,
     time::Duration,
 };
 
@@ -25,6 +26,8 @@ use super::{
 const STARTS: Duration = Duration::from_secs(30);
 const STOPS: Duration = Duration::from_secs(30);
 const PORT_ATTEMPTS: usize = 20;
+/// How much of its log a test that fails shows, in bytes.
+const SHOWN: usize = 4000;
 
 const CONF: &str = "\
 listen_addresses = '127.0.0.1'
@@ -276,6 +279,11 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
+        if thread::panicking() {
+            let log = self.log();
+            let cut = log.ceil_char_boundary(log.len().saturating_sub(SHOWN));
+            eprintln!("---- the end of the log of PostgreSQL ----\n{}----", &log[cut..]);
+        }
         if let Some(mut postmaster) = self.postmaster.take() {
             let _ = send_signal(postmaster.id(), Signal::QUIT);
             if !holds_within(STOPS, || !matches!(postmaster.try_wait(), Ok(None))) {

@@ -34,6 +34,15 @@ pub(crate) struct Raw {
     pub(crate) negotiated: Option<(u32, Vec<String>)>,
 }
 
+/// Why no message was read.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum NoMessage {
+    /// The other side has closed.
+    Closed,
+    /// None came within the deadline.
+    InTime,
+}
+
 enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
@@ -163,6 +172,21 @@ impl Raw {
         self.read_or_eof().expect("a message, but the other side has closed")
     }
 
+    /// The next message for tests that go on without one.
+    pub(crate) fn try_read(&mut self) -> Result<Message, NoMessage> {
+        loop {
+            if let Some(message) = self.take_message() {
+                self.note(&message);
+                return Ok(message);
+            }
+            match self.try_receive() {
+                Ok(true) => {}
+                Ok(false) => return Err(NoMessage::Closed),
+                Err(_) => return Err(NoMessage::InTime),
+            }
+        }
+    }
+
     /// `None` when the other side has closed between two messages.
     pub(crate) fn read_or_eof(&mut self) -> Option<Message> {
         loop {
@@ -272,15 +296,20 @@ impl Raw {
 
     /// `false` at the end of the stream.
     fn receive(&mut self, awaited: &str) -> bool {
+        self.try_receive()
+            .unwrap_or_else(|error| panic!("waiting for {awaited}, having received {:?}: {error}", self.received))
+    }
+
+    /// `false` at the end of the stream; a reset counts as one.
+    fn try_receive(&mut self) -> std::io::Result<bool> {
         let mut chunk = vec![0; 65_536];
         match self.read_some(&mut chunk) {
-            Ok(0) => false,
             Ok(read) => {
                 self.received.extend_from_slice(&chunk[..read]);
-                true
+                Ok(read > 0)
             }
-            Err(error) if error.kind() == ErrorKind::ConnectionReset => false,
-            Err(error) => panic!("waiting for {awaited}, having received {:?}: {error}", self.received),
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => Ok(false),
+            Err(error) => Err(error),
         }
     }
 
