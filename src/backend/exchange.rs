@@ -49,7 +49,11 @@ impl Messages {
 
     /// A reader with other limits per type.
     pub(super) fn with(limit: fn(u8) -> Option<u32>) -> Messages {
-        Messages { buf: Vec::new(), at: 0, grammar: Grammar { limit, whole: |_| true, whole_max: usize::MAX, max: MAX_MESSAGE } }
+        Messages {
+            buf: Vec::new(),
+            at: 0,
+            grammar: Grammar { limit, whole: |_| true, whole_max: usize::MAX, max: MAX_MESSAGE },
+        }
     }
 
     /// The next message: its type and body.
@@ -101,7 +105,11 @@ impl Backend {
     ///
     /// # Errors
     /// [`ExchangeError`]; `Refused` also means that the backend stands at an idle ReadyForQuery again.
-    pub async fn query_row(&mut self, sql: &[u8], interner: &Interner) -> Result<Vec<Option<Box<[u8]>>>, ExchangeError> {
+    pub async fn query_row(
+        &mut self,
+        sql: &[u8],
+        interner: &Interner,
+    ) -> Result<Vec<Option<Box<[u8]>>>, ExchangeError> {
         let mut row = None;
         let mut out = Vec::with_capacity(sql.len() + 6);
         write::query(&mut out, sql);

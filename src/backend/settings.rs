@@ -181,8 +181,7 @@ const ROLE: &str = "role";
 /// The statements that take a backend `from` one state `to` another.
 #[must_use]
 pub fn difference(from: &State, to: &State) -> Difference {
-    let mut found =
-        Difference { harmless: from.extra.value("statement_timeout").is_none(), ..Difference::default() };
+    let mut found = Difference { harmless: from.extra.value("statement_timeout").is_none(), ..Difference::default() };
     let changes_role = from.extra != to.extra && from.extra.find(ROLE) != to.extra.find(ROLE);
     if changes_role && from.extra.find(ROLE).is_some() {
         // What follows may not be the other client's role's to do.

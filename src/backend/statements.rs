@@ -338,9 +338,8 @@ mod tests {
         let table = Statements::default();
         let one = intern(&table, b"select 1\0\0\0");
         assert!(Arc::ptr_eq(&one, &intern(&table, b"select 1\0\0\0")));
-        let other = table
-            .intern(Key { setting: 1, ..key(b"select 1\0\0\0") }, usize::MAX, || one.script.clone())
-            .unwrap();
+        let other =
+            table.intern(Key { setting: 1, ..key(b"select 1\0\0\0") }, usize::MAX, || one.script.clone()).unwrap();
         let sql = table
             .intern(Key { origin: Origin::Sql, ..key(b"select 1\0\0\0") }, usize::MAX, || one.script.clone())
             .unwrap();

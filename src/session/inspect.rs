@@ -74,9 +74,11 @@ impl Session {
             }
             return Ok(());
         }
+        let before_why = before.as_ref().map(|pinned| pinned.why);
         let permit = before.and_then(|pinned| pinned.permit).or(watch.permit.take());
         let permit = permit.or_else(|| self.pool.try_pin(settings));
-        self.pinned = Some(Box::new(Pinned { holds, permit }));
+        let why = before_why.unwrap_or(if watch.opaque { "a procedure, DO block or function" } else { "a statement" });
+        self.pinned = Some(Box::new(Pinned { holds, why, permit }));
         Ok(())
     }
 
@@ -102,7 +104,8 @@ impl Session {
         let own = row.last().and_then(Option::as_deref).unwrap_or_default();
         for (name, value) in names.iter().zip(row) {
             let reset = watch.reset_all || watch.reset.contains(name);
-            let default = reset && !own.split(|&byte| byte == b',').any(|set| set.eq_ignore_ascii_case(name.as_bytes()));
+            let default =
+                reset && !own.split(|&byte| byte == b',').any(|set| set.eq_ignore_ascii_case(name.as_bytes()));
             extra = match value.as_deref() {
                 // A custom one that was set once is empty for ever after.
                 None | Some(b"") if name.contains('.') || value.is_none() => interner.without(&extra, name),
@@ -202,11 +205,7 @@ impl Session {
 }
 
 /// Runs a question of our own, which a cancel request of the client may hit that was meant for its last query.
-async fn ask(
-    lease: &mut Lease,
-    sql: &[u8],
-    settings: &PoolSettings,
-) -> Result<Vec<Option<Box<[u8]>>>, ExchangeError> {
+async fn ask(lease: &mut Lease, sql: &[u8], settings: &PoolSettings) -> Result<Vec<Option<Box<[u8]>>>, ExchangeError> {
     for _ in 0..TRIES {
         match lease.query_row(sql, settings.spec.timeout).await {
             Err(ExchangeError::Refused(said)) if said.code == sqlstate::QUERY_CANCELED => {}

@@ -31,6 +31,8 @@ impl Holds {
 #[derive(Debug)]
 pub(super) struct Pinned {
     pub(super) holds: Holds,
+    /// What kind of statement did it.
+    pub(super) why: &'static str,
     /// Its place under the pool's limit.
     pub(super) permit: Option<Permit>,
 }
@@ -52,8 +54,7 @@ impl Session {
         if before.as_ref().is_none_or(|pin| pin.features != features) {
             let since = before.map_or(now, |pin| pin.since);
             tracing::debug!(client = record.id, server = lease.backend().record.id, ?features, "client is pinned");
-            let why = format!("left behind by a statement of the client: {}", features.join(", "));
-            record.set_pin(Some(Pin { features, since, why: why.into() }));
+            record.set_pin(Some(Pin { features, since, why: pinned.why.into() }));
         }
         self.was_pinned = true;
         self.lease = Some(lease);

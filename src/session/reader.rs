@@ -36,7 +36,8 @@ impl Reader {
     /// Looks at the client's settings, if they have changed.
     #[inline]
     pub(super) fn follow(&mut self, state: &State) {
-        let same = self.of.as_ref().is_some_and(|(reported, extra)| *reported == state.reported && *extra == state.extra);
+        let same =
+            self.of.as_ref().is_some_and(|(reported, extra)| *reported == state.reported && *extra == state.extra);
         if !same {
             self.read_settings(state);
         }

@@ -368,7 +368,9 @@ impl<'a> Relay<'a> {
     #[inline]
     fn judge_request(&mut self, tag: u8, part: Part, length: usize) -> Verdict {
         let pending = if tag == front::EXECUTE { self.pending.take() } else { None };
-        if pending.is_none() && !matches!(tag, front::QUERY | front::PARSE | front::BIND | front::DESCRIBE | front::CLOSE) {
+        if pending.is_none()
+            && !matches!(tag, front::QUERY | front::PARSE | front::BIND | front::DESCRIBE | front::CLOSE)
+        {
             return Verdict::Forward;
         }
         let Parties { workspace, names, backend, watch, reader, settings, record, pool, pinned, .. } = &mut self.at;
@@ -466,7 +468,8 @@ impl<'a> Relay<'a> {
 
     fn judge_down(&mut self) -> Result<(), End> {
         loop {
-            let Parties { workspace, backend, names, watch, tally, record, pool, settings, pinned, hears, .. } = &mut self.at;
+            let Parties { workspace, backend, names, watch, tally, record, pool, settings, pinned, hears, .. } =
+                &mut self.at;
             let Workspace { turn, down, .. } = &mut **workspace;
             if self.down_scanner.at_boundary() && turn.expects_rows() {
                 down.approve(whole_rows(down.unjudged()));
@@ -482,7 +485,18 @@ impl<'a> Relay<'a> {
                 let interner = &pool.shared.interner;
                 let (mode, watching, pinned, hears) = (settings.mode, self.watching, *pinned, *hears);
                 let mut judge = Judge {
-                    turn, backend, names, watch, interner, tally, record, mode, watching, pinned, hears, instead: &mut instead,
+                    turn,
+                    backend,
+                    names,
+                    watch,
+                    interner,
+                    tally,
+                    record,
+                    mode,
+                    watching,
+                    pinned,
+                    hears,
+                    instead: &mut instead,
                 };
                 self.down_rest = judge.message(&piece)?;
             }
@@ -508,7 +522,9 @@ impl<'a> Relay<'a> {
 fn text_of(bytes: &[u8]) -> &[u8] {
     let body = bytes.get(5..).unwrap_or_default();
     match bytes.first() {
-        Some(&front::PARSE) => body.iter().position(|&byte| byte == 0).and_then(|end| body.get(end + 1..)).unwrap_or_default(),
+        Some(&front::PARSE) => {
+            body.iter().position(|&byte| byte == 0).and_then(|end| body.get(end + 1..)).unwrap_or_default()
+        }
         _ => body,
     }
 }

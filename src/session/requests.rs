@@ -99,7 +99,11 @@ impl Requests<'_> {
     /// A Parse of this statement, whose body behind the name is `rest`.
     fn prepare(&mut self, name: &[u8], rest: &[u8], statement: Arc<Statement>) -> Verdict {
         let length = name.len() + rest.len() + 6;
-        if name.is_empty() { self.parse_unnamed(statement, length) } else { self.parse_named(name, rest, statement, length) }
+        if name.is_empty() {
+            self.parse_unnamed(statement, length)
+        } else {
+            self.parse_named(name, rest, statement, length)
+        }
     }
 
     fn parse_unnamed(&mut self, statement: Arc<Statement>, length: usize) -> Verdict {
@@ -350,11 +354,7 @@ impl Requests<'_> {
     }
 
     /// Notes what a script may do; answers why it may not run, if so.
-    pub(super) fn admit(
-        &mut self,
-        script: &Script,
-        parameter: impl Fn(u16) -> Option<Box<str>>,
-    ) -> Option<Report> {
+    pub(super) fn admit(&mut self, script: &Script, parameter: impl Fn(u16) -> Option<Box<str>>) -> Option<Report> {
         if script.acts.is_empty() && script.sets == 0 {
             return None;
         }
@@ -432,13 +432,13 @@ fn setting_name(tail: &[u8], number: u16) -> Option<Box<str>> {
 }
 
 pub(super) fn full() -> Report {
-    Report::error(sqlstate::PROGRAM_LIMIT, "too many prepared statements")
+    Report::error(sqlstate::PROGRAM_LIMIT_EXCEEDED, "too many prepared statements")
         .detail("The texts of all clients' prepared statements together have reached max_statement_bytes.")
         .hint("Raise max_statement_bytes, or let applications close statements that they do not use any more.")
 }
 
 fn too_many() -> Report {
-    Report::error(sqlstate::PROGRAM_LIMIT, "too many prepared statements")
+    Report::error(sqlstate::PROGRAM_LIMIT_EXCEEDED, "too many prepared statements")
         .detail("The names and texts of this client's prepared statements have reached max_client_statement_bytes.")
         .hint("Close statements that are not used any more, or raise max_client_statement_bytes.")
 }

@@ -10,14 +10,15 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use super::Session;
 use super::end::End;
 use super::lend;
 use super::names::{Names, take_back};
 use super::pin::Holds;
 use super::relay::back_grammar;
+use super::requests::REFUSED;
 use super::turn::Back;
 use super::workspace::Workspace;
-use super::Session;
 use crate::backend::{ExchangeError, cancel};
 use crate::config::PoolMode;
 use crate::pool::{Lease, Pool, PoolSettings};
@@ -130,10 +131,22 @@ impl Wreck {
                 return Poll::Ready(Ok(()));
             }
             if !blocked && workspace.turn.needs_client() {
-                let (tag, body): (u8, &[u8]) =
-                    if workspace.turn.is_copying() { (front::COPY_FAIL, b"the client has left\0") } else { (front::SYNC, b"") };
-                message(&mut workspace.out, tag, |out| out.extend_from_slice(body));
-                workspace.turn.front(tag);
+                if workspace.turn.is_copying() {
+                    message(&mut workspace.out, front::COPY_FAIL, |out| {
+                        out.extend_from_slice(b"the client has left\0")
+                    });
+                    workspace.turn.front(front::COPY_FAIL);
+                    continue;
+                }
+                if workspace.turn.takes_requests() {
+                    // A Sync by itself would commit what the client has not.
+                    let text = [b"\0", REFUSED, b"\0\0\0"].concat();
+                    message(&mut workspace.out, front::PARSE, |out| out.extend_from_slice(&text));
+                    workspace.turn.refuse_parse(Vec::new());
+                }
+                message(&mut workspace.out, front::SYNC, |_| {});
+                workspace.turn.front(front::SYNC);
+                self.lease.backend_mut().prepared.unnamed = None;
                 continue;
             }
             let count = workspace.down.approved().len();

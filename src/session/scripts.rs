@@ -95,7 +95,8 @@ impl Requests<'_> {
             return Ok((taken.name.clone(), Step::Sent(0)));
         }
         let key = Key { origin: Origin::Sql, setting: self.reader.setting(body, true, self.record.id), body };
-        let statement = self.intern(key, body.split(|&byte| byte == 0).nth(1).unwrap_or_default()).map_err(|Full| full())?;
+        let statement =
+            self.intern(key, body.split(|&byte| byte == 0).nth(1).unwrap_or_default()).map_err(|Full| full())?;
         self.close(&statement);
         self.names.insert(name.text.clone(), Arc::clone(&statement));
         self.prepared.insert(Arc::clone(&statement));
@@ -267,10 +268,7 @@ impl Requests<'_> {
 
 /// Whether it has to do with the book of names.
 pub(super) fn names_statement(act: &Act) -> bool {
-    matches!(
-        act,
-        Act::Prepare { .. } | Act::Execute(_) | Act::Deallocate(_) | Act::DeallocateAll | Act::DiscardAll
-    )
+    matches!(act, Act::Prepare { .. } | Act::Execute(_) | Act::Deallocate(_) | Act::DeallocateAll | Act::DiscardAll)
 }
 
 fn prepares(step: &Step, id: u64) -> bool {

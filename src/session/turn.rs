@@ -218,7 +218,12 @@ impl Turn {
         let ready = |owed| {
             matches!(
                 owed,
-                Owed::Query | Owed::Sync | Owed::Function | Owed::Settle | Owed::RefusedQuery | Owed::Own(Own::Query | Own::Sync)
+                Owed::Query
+                    | Owed::Sync
+                    | Owed::Function
+                    | Owed::Settle
+                    | Owed::RefusedQuery
+                    | Owed::Own(Own::Query | Own::Sync)
             )
         };
         copying || !self.owed.iter().any(|entry| ready(entry.owed))

@@ -172,7 +172,16 @@ fn ends_line(byte: u8) -> bool {
 
 impl Lexer {
     pub(super) fn new(dialect: Dialect) -> Lexer {
-        Lexer { dialect, at: At::Code, offset: 0, token: Token::NONE, tag: Vec::new(), pair: false, unicode: false, lost: false }
+        Lexer {
+            dialect,
+            at: At::Code,
+            offset: 0,
+            token: Token::NONE,
+            tag: Vec::new(),
+            pair: false,
+            unicode: false,
+            lost: false,
+        }
     }
 
     /// Reads on; `sink` gets each token when it has ended.
@@ -455,7 +464,9 @@ impl Lexer {
                 if byte == b'$' {
                     self.tag.push(byte);
                     self.at = At::Dollared(0);
-                } else if (begins_word(byte) || (byte.is_ascii_digit() && self.tag.len() > 1)) && self.tag.len() < MOST_TAG {
+                } else if (begins_word(byte) || (byte.is_ascii_digit() && self.tag.len() > 1))
+                    && self.tag.len() < MOST_TAG
+                {
                     self.tag.push(byte);
                 } else {
                     // No quote, but a dollar and a word; or a tag that is too long to be kept, and nothing is known of

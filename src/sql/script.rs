@@ -145,9 +145,10 @@ impl Reader {
     fn word(&mut self, text: &[u8], quoted: bool) -> Last {
         match text {
             b"set_config" => Last::Function(Function::SetConfig),
-            b"pg_advisory_lock" | b"pg_advisory_lock_shared" | b"pg_try_advisory_lock" | b"pg_try_advisory_lock_shared" => {
-                Last::Function(Function::Lock)
-            }
+            b"pg_advisory_lock"
+            | b"pg_advisory_lock_shared"
+            | b"pg_try_advisory_lock"
+            | b"pg_try_advisory_lock_shared" => Last::Function(Function::Lock),
             b"pg_advisory_unlock" | b"pg_advisory_unlock_shared" | b"pg_advisory_unlock_all" => {
                 Last::Function(Function::Unlock)
             }

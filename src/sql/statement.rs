@@ -83,9 +83,9 @@ impl Head {
             Some(b"execute") => self.count == 1,
             Some(b"explain") => true,
             // CREATE TABLE ... AS EXECUTE; a trigger's EXECUTE is followed by FUNCTION or PROCEDURE.
-            Some(b"create") => {
-                !(1..4).any(|index| ["trigger", "rule", "function", "procedure", "event"].iter().any(|word| self.is(index, word)))
-            }
+            Some(b"create") => !(1..4).any(|index| {
+                ["trigger", "rule", "function", "procedure", "event"].iter().any(|word| self.is(index, word))
+            }),
             _ => false,
         }
     }

@@ -38,8 +38,6 @@ pub mod sqlstate {
     pub const SYNTAX_ERROR: SqlState = "42601";
     /// `insufficient_privilege`
     pub const INSUFFICIENT_PRIVILEGE: SqlState = "42501";
-    /// `program_limit_exceeded`
-    pub const PROGRAM_LIMIT: SqlState = "54000";
     /// `configuration_limit_exceeded`
     pub const CONFIGURATION_LIMIT: SqlState = "53400";
     /// `too_many_connections`

@@ -163,12 +163,8 @@ mod tests {
     use super::*;
     use crate::wire::tag::{back_limit, front_limit};
 
-    const BACK: Grammar = Grammar {
-        limit: back_limit,
-        whole: |tag| matches!(tag, b'Z' | b'S' | b'E'),
-        whole_max: 40,
-        max: u32::MAX,
-    };
+    const BACK: Grammar =
+        Grammar { limit: back_limit, whole: |tag| matches!(tag, b'Z' | b'S' | b'E'), whole_max: 40, max: u32::MAX };
     const FRONT: Grammar = Grammar { limit: front_limit, whole: |_| false, whole_max: 0, max: 1 << 20 };
 
     fn message(tag: u8, body: &[u8]) -> Vec<u8> {

@@ -101,7 +101,9 @@ fn check(mode: &str, workers: usize) {
         assert_eq!(next.value("select count(*) from marks"), "0", "{mode}: {name}");
         next.send(&terminate());
         next.expect_eof();
-        let left = format!("select count(*) from pg_stat_activity where pid = {dirty} and state = 'active' or state like 'idle in%'");
+        let left = format!(
+            "select count(*) from pg_stat_activity where pid = {dirty} and state = 'active' or state like 'idle in%'"
+        );
         eventually(SOON, name, || cluster.sql("app", &left) == "0");
     }
 }
