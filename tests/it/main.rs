@@ -28,6 +28,7 @@ mod limits;
 mod limits_clients;
 mod logins;
 mod modes;
+mod pipelines;
 mod program;
 mod protocol;
 mod reload;
