@@ -29,6 +29,7 @@ mod limits_clients;
 mod listening;
 mod logins;
 mod modes;
+mod pipelines;
 mod program;
 mod protocol;
 mod reload;
