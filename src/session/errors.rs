@@ -52,6 +52,21 @@ pub(super) fn rename(body: &[u8], names: &Names, unnamed: bool) -> Option<Vec<u8
     Some(error(&[head, name, tail]))
 }
 
+/// The error with its position in the query as `to` has it; nothing where it has none.
+pub(super) fn move_position(body: &[u8], to: impl Fn(i64) -> i64) -> Option<Vec<u8>> {
+    let mut rest = body;
+    loop {
+        let (&field, tail) = rest.split_first()?;
+        let (value, tail) = cstr(tail)?;
+        if field == b'P' {
+            let position = to(std::str::from_utf8(value).ok()?.parse().ok()?).to_string();
+            let head = body.get(..body.len() - rest.len() + 1)?;
+            return Some(error(&[head, position.as_bytes(), b"\0", tail]));
+        }
+        rest = tail;
+    }
+}
+
 fn error(parts: &[&[u8]]) -> Vec<u8> {
     let mut out = Vec::new();
     message(&mut out, back::ERROR, |out| parts.iter().for_each(|part| out.extend_from_slice(part)));

@@ -1,8 +1,8 @@
 //! What becomes of PostgreSQL's messages on their way to the client, and what they tell.
 
 use super::end::End;
-use super::errors::{CACHED_PLAN, UNKNOWN_STATEMENT, names_statements, rename};
-use super::names::Names;
+use super::errors::{CACHED_PLAN, UNKNOWN_STATEMENT, move_position, names_statements, rename};
+use super::names::{Names, take_back};
 use super::tally::Tally;
 use super::turn::{Back, Turn};
 use super::watch::Watch;
@@ -24,7 +24,7 @@ pub(super) enum Rest {
 pub(super) struct Judge<'a> {
     pub(super) turn: &'a mut Turn,
     pub(super) backend: &'a mut Backend,
-    pub(super) names: &'a Names,
+    pub(super) names: &'a mut Names,
     pub(super) watch: &'a mut Option<Box<Watch>>,
     pub(super) interner: &'a Interner,
     pub(super) tally: &'a mut Tally,
@@ -54,9 +54,22 @@ impl Judge<'_> {
             back::NOTIFICATION if self.watching && !self.hears => return Ok(Rest::Discard),
             _ => {}
         }
+        if tag == back::ERROR && self.turn.is_shifted() && piece.part == Part::Whole {
+            *self.instead = move_position(body, |sent| self.turn.position(sent));
+        }
         let statement = self.turn.statement();
-        match self.turn.back(tag, body) {
-            Back::Forward if tag == back::ERROR && self.watching => Ok(self.error(piece, statement)),
+        let verdict = self.turn.back(tag, body);
+        if self.turn.has_undone() {
+            for (step, failed) in self.turn.take_undone() {
+                take_back(*step, failed, self.names, &mut self.backend.prepared);
+            }
+        }
+        match verdict {
+            Back::Forward if tag == back::ERROR && self.watching => {
+                let moved = self.instead.is_some();
+                let rest = self.error(piece, statement);
+                Ok(if moved { Rest::Discard } else { rest })
+            }
             Back::Forward => Ok(Rest::Forward),
             Back::Swallow => Ok(Rest::Discard),
             Back::Settled => {
@@ -70,10 +83,14 @@ impl Judge<'_> {
                 Ok(Rest::Discard)
             }
             Back::Replace => {
+                // In the place of any other.
                 *self.instead = Some(self.turn.take_report());
                 Ok(Rest::Discard)
             }
-            Back::Ready => self.ready(),
+            Back::Ready => {
+                self.names.batch_answered();
+                self.ready()
+            }
             Back::Broken => {
                 Err(End::BackendViolation(format!("message 0x{tag:02x} is not the answer to anything that is owed")))
             }

@@ -70,6 +70,12 @@ pub struct Names {
     /// The unnamed one.
     pub(super) unnamed: Option<Arc<Statement>>,
     bytes: usize,
+    /// What ends with a Sync or a Query is a batch: the number of the one that is being sent, and of the last that was
+    /// answered to its end.
+    batch: u64,
+    answered: u64,
+    /// Names that were changed in batches which are not answered yet.
+    changed: Vec<(Box<[u8]>, u64)>,
 }
 
 impl Names {
@@ -77,6 +83,48 @@ impl Names {
     #[inline]
     pub(super) fn find(&self, name: &[u8]) -> Option<&Arc<Statement>> {
         if name.is_empty() { self.unnamed.as_ref() } else { self.named.get(name) }
+    }
+
+    /// A batch has been sent to its end.
+    #[inline]
+    pub(super) fn batch_sent(&mut self) {
+        self.batch += 1;
+    }
+
+    /// A batch has been answered to its end.
+    #[inline]
+    pub(super) fn batch_answered(&mut self) {
+        self.answered += 1;
+    }
+
+    /// Nothing is under way.
+    #[inline]
+    pub(super) fn all_answered(&mut self) {
+        self.answered = self.batch;
+        self.changed.clear();
+    }
+
+    /// A name is changed by the batch that is being sent.
+    pub(super) fn note_change(&mut self, name: &[u8]) {
+        // Numbers begin with the one behind the last that was answered.
+        self.changed.push((name.into(), self.batch + 1));
+    }
+
+    /// Whether it is not known what the name stands for, before a batch is answered that went before.
+    #[inline]
+    pub(super) fn is_uncertain(&mut self, name: &[u8]) -> bool {
+        !self.changed.is_empty() && self.is_changed_before(|changed| changed == name)
+    }
+
+    /// Whether that is so of any name.
+    pub(super) fn any_uncertain(&mut self) -> bool {
+        self.is_changed_before(|_| true)
+    }
+
+    fn is_changed_before(&mut self, which: impl Fn(&[u8]) -> bool) -> bool {
+        let (answered, now) = (self.answered, self.batch + 1);
+        self.changed.retain(|(_, batch)| *batch > answered);
+        self.changed.iter().any(|(name, batch)| *batch < now && which(name))
     }
 
     /// Whether another name for this many bytes of text fits under `limit`.
@@ -100,6 +148,18 @@ impl Names {
         self.bytes -= cost(&name, &statement).min(self.bytes);
         statement.clients.fetch_sub(1, Relaxed);
         Some((name, statement))
+    }
+
+    /// Frees all names, and answers them.
+    pub(super) fn take_all(&mut self) -> Names {
+        let named = std::mem::take(&mut self.named);
+        for name in named.keys() {
+            self.note_change(name);
+        }
+        self.note_change(b"");
+        let bytes = std::mem::take(&mut self.bytes);
+        let unnamed = self.unnamed.take();
+        Names { named, unnamed, bytes, batch: 0, answered: 0, changed: Vec::new() }
     }
 
     /// Takes these back, but for those that were given anew.

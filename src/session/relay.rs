@@ -85,6 +85,8 @@ pub(super) struct Relay<'a> {
     notices: Vec<u8>,
     /// The first request was judged whole, and what follows must not be sent before settings are in line.
     held: bool,
+    /// A request cannot be judged before PostgreSQL has answered something.
+    waits: bool,
     /// A request of the client's was judged.
     begun: bool,
     /// The client said goodbye.
@@ -112,6 +114,7 @@ impl<'a> Relay<'a> {
             asked: Vec::new(),
             notices: Vec::new(),
             held: false,
+            waits: false,
             begun: false,
             leaving: false,
             armed: false,
@@ -137,6 +140,7 @@ impl<'a> Relay<'a> {
 
     /// Judges what was read from the client before there was a backend.
     pub(super) fn begin(&mut self) -> Result<(), End> {
+        self.at.names.all_answered();
         self.judge_up()
     }
 
@@ -237,13 +241,17 @@ impl<'a> Relay<'a> {
                 return self.at.client.poll_closed(cx).map(|()| Err(End::ClientClosed));
             }
             // A full turn goes on with PostgreSQL's next answer, and so does what waits for settings.
-            if self.at.workspace.turn.is_full() || self.held {
+            if self.waits && self.at.workspace.turn.waits_for_client() {
+                self.at.names.all_answered();
+                self.waits = false;
+            }
+            if self.at.workspace.turn.is_full() || self.held || self.waits {
                 return Poll::Pending;
             }
             if !self.at.workspace.up.unjudged().is_empty() {
                 // It was left when much was on its way.
                 self.judge_up()?;
-                if !self.up_is_sent() || self.leaving || self.held {
+                if !self.up_is_sent() || self.leaving || self.held || self.waits {
                     continue;
                 }
             }
@@ -288,16 +296,22 @@ impl<'a> Relay<'a> {
 
     fn judge_up(&mut self) -> Result<(), End> {
         while !self.held && self.at.workspace.out.len() < MOST_OUT {
+            let before = *self.at.scanner;
             let next = self.at.scanner.next(self.at.workspace.up.unjudged(), &self.up_grammar);
             let Some(piece) = next.map_err(End::ClientViolation)? else { break };
             let (tag, part, length) = (piece.tag, piece.part, piece.bytes.len());
             let mut verdict = Verdict::Forward;
             if part.starts() {
-                self.begun = true;
-                self.at.tally.request(tag, self.at.record);
                 if self.watching && self.at.workspace.turn.takes_requests() {
                     verdict = self.judge_request(tag, part, length);
                 }
+                if verdict == Verdict::Wait {
+                    self.waits = true;
+                    *self.at.scanner = before;
+                    break;
+                }
+                self.begun = true;
+                self.at.tally.request(tag, self.at.record);
                 self.up_rest = match verdict {
                     Verdict::Forward => match self.at.workspace.turn.front(tag) {
                         Front::Forward => Rest::Forward,
@@ -310,7 +324,7 @@ impl<'a> Relay<'a> {
                         }
                     },
                     Verdict::Entered | Verdict::Replaced(_) => Rest::Forward,
-                    Verdict::Refused => Rest::Discard,
+                    Verdict::Refused | Verdict::Wait => Rest::Discard,
                 };
             }
             if self.long.is_some() {
@@ -326,6 +340,7 @@ impl<'a> Relay<'a> {
                 (Rest::Discard, _) => up.discard(length),
             }
             if part.ends() && matches!(tag, front::QUERY | front::SYNC | front::FUNCTION_CALL) {
+                self.at.names.batch_sent();
                 self.held = self.at.workspace.turn.is_settling();
             }
         }
@@ -399,6 +414,7 @@ impl<'a> Relay<'a> {
                 Verdict::Forward
             }
             front::EXECUTE => pending.map_or(Verdict::Forward, |statement| requests.execute(&statement.script)),
+            _ if follows && tag != front::QUERY && requests.must_wait(tag, bytes) => Verdict::Wait,
             front::QUERY => requests.query(bytes),
             front::PARSE => requests.parse(bytes.get(5..).unwrap_or_default()),
             front::BIND if follows => requests.bind(bytes, part == Part::Whole),
@@ -478,7 +494,7 @@ impl<'a> Relay<'a> {
             let Some(piece) = next.map_err(|violation| End::BackendViolation(violation.to_string()))? else {
                 return Ok(());
             };
-            let Piece { part, bytes, .. } = piece;
+            let Piece { tag, part, bytes } = piece;
             let length = bytes.len();
             let mut instead = None;
             if part.starts() {
@@ -513,6 +529,9 @@ impl<'a> Relay<'a> {
             }
             if self.held && !self.at.workspace.turn.is_settling() {
                 self.held = false;
+            }
+            if tag == back::READY {
+                self.waits = false;
             }
         }
     }

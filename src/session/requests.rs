@@ -36,6 +36,8 @@ pub(super) enum Verdict {
     Entered,
     /// All but this many bytes at its start, in whose place something else was written.
     Replaced(usize),
+    /// It cannot be judged before PostgreSQL has answered what was sent.
+    Wait,
     /// Nothing, not even of what is still to come of it; something else was written.
     Refused,
 }
@@ -77,7 +79,7 @@ impl Requests<'_> {
         if let Some(report) = self.judge_features(&statement.script) {
             return self.refuse_parse(&report);
         }
-        if let Some(renamed) = self.rename_in_parse(text, &statement.script) {
+        if let Some((renamed, shifts)) = self.rename_in_parse(text, &statement.script) {
             let body = [&renamed[..], b"\0", types].concat();
             let message = [name, b"\0", &body[..]].concat();
             let key = Key { origin: Origin::Protocol, setting, body: &body };
@@ -87,6 +89,7 @@ impl Requests<'_> {
             if verdict == Verdict::Entered {
                 self.write_message(front::PARSE, &message);
             }
+            self.turn.shift_last(shifts);
             return if verdict == Verdict::Refused { verdict } else { Verdict::Replaced(body_len + 5) };
         }
         self.prepare(name, rest, statement)
@@ -106,6 +109,17 @@ impl Requests<'_> {
         }
     }
 
+    /// Whether the message of this type has to wait, since it is not known yet what it is about.
+    pub(super) fn must_wait(&mut self, tag: u8, bytes: &[u8]) -> bool {
+        let body = bytes.get(5..).unwrap_or_default();
+        let name = match tag {
+            front::PARSE => cstr(body).map(|(name, _)| name).filter(|name| !name.is_empty()),
+            front::BIND => cstr(body).and_then(|(_, rest)| cstr(rest)).map(|(name, _)| name),
+            _ => statement_name(bytes),
+        };
+        name.is_some_and(|name| self.names.is_uncertain(name))
+    }
+
     fn parse_unnamed(&mut self, statement: Arc<Statement>, length: usize) -> Verdict {
         let id = statement.id;
         let keep = self.settings.prepare_unnamed
@@ -113,6 +127,7 @@ impl Requests<'_> {
             && statement.script.acts.is_empty()
             && statement.parses.load(Relaxed) >= OFTEN
             && self.turn.is_at_rest();
+        self.names.note_change(b"");
         let before = self.names.unnamed.replace(Arc::clone(&statement));
         let undo = Some(Box::new(Step::Unnamed(before, self.prepared.unnamed)));
         if !keep {
@@ -137,6 +152,7 @@ impl Requests<'_> {
         if !self.names.fits(name, &statement, self.settings.max_client_statement_bytes) {
             return self.refuse_parse(&too_many());
         }
+        self.names.note_change(name);
         self.names.insert(name.into(), Arc::clone(&statement));
         if !self.prepared.uses(id) {
             self.make_room(&statement);
@@ -236,6 +252,7 @@ impl Requests<'_> {
     /// A whole Close. Backends keep the statement for others; only the client's name is gone.
     pub(super) fn close_name(&mut self, bytes: &[u8]) -> Verdict {
         let Some(name) = statement_name(bytes) else { return Verdict::Forward };
+        self.names.note_change(name);
         let undo = if name.is_empty() {
             let before = self.names.unnamed.take();
             Some(Box::new(Step::Unnamed(before, self.prepared.unnamed)))

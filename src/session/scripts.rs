@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::names::Step;
 use super::requests::{REFUSED, Requests, Verdict, full, prepare_text, query_message};
-use super::turn::Own;
+use super::turn::{Own, Shifts};
 use super::watch::feature_name;
 use crate::backend::{Full, Key, Origin, Statement, id_of};
 use crate::config::{Policy, SessionFeatures};
@@ -27,17 +27,22 @@ impl Requests<'_> {
     pub(super) fn query(&mut self, bytes: &[u8]) -> Verdict {
         let text = bytes.get(5..).unwrap_or_default();
         let text = text.split(|&byte| byte == 0).next().unwrap_or_default();
-        // It ends the unnamed statement on the way (`protocol-flow.html`, "Simple Query").
-        self.names.unnamed = None;
-        self.prepared.unnamed = None;
         let script = self.reader.read(text);
+        let names = script.acts.iter().any(names_statement);
+        if names && self.names.any_uncertain() {
+            return Verdict::Wait;
+        }
+        // It ends the unnamed statement on the way (`protocol-flow.html`, "Simple Query").
+        let ended = self.end_unnamed();
         if script.acts.is_empty() && script.sets == 0 {
-            return Verdict::Forward;
+            let Some(ended) = ended else { return Verdict::Forward };
+            self.turn.query(VecDeque::from([ended]), None);
+            return Verdict::Entered;
         }
         if let Some(report) = self.admit(&script, |_| None) {
             return self.refuse_query(&report);
         }
-        if self.settings.max_prepared == 0 || !script.acts.iter().any(names_statement) {
+        if self.settings.max_prepared == 0 || !names {
             return Verdict::Forward;
         }
         let mut renamed = Renamed::new();
@@ -65,6 +70,7 @@ impl Requests<'_> {
                 }
                 Act::Deallocate(name) => {
                     if let Some((known, statement)) = self.names.remove(&name.text) {
+                        self.names.note_change(&known);
                         renamed.push((name.range.clone(), statement.name.clone()));
                         if !steps.iter().any(|step| prepares(step, statement.id)) {
                             self.ensure_something(&statement);
@@ -77,14 +83,25 @@ impl Requests<'_> {
                 _ => {}
             }
         }
+        steps.extend(ended);
         if renamed.is_empty() {
-            self.turn.query(steps);
+            self.turn.query(steps, None);
             return Verdict::Entered;
         }
-        let text = replaced(text, renamed);
+        let (text, shifts) = replaced(text, renamed);
         query_message(self.out, &[&text]);
-        self.turn.query(steps);
+        self.turn.query(steps, shifts);
         Verdict::Replaced(bytes.len())
+    }
+
+    /// The unnamed statement ends with a Query; what to take back if the Query is skipped.
+    fn end_unnamed(&mut self) -> Option<Step> {
+        let (client, backend) = (self.names.unnamed.take(), self.prepared.unnamed.take());
+        if client.is_none() && backend.is_none() {
+            return None;
+        }
+        self.names.note_change(b"");
+        Some(Step::Unnamed(client, backend))
     }
 
     /// PREPARE by a client: the name for it on backends, and what to take back if it fails.
@@ -98,6 +115,7 @@ impl Requests<'_> {
         let statement =
             self.intern(key, body.split(|&byte| byte == 0).nth(1).unwrap_or_default()).map_err(|Full| full())?;
         self.close(&statement);
+        self.names.note_change(&name.text);
         self.names.insert(name.text.clone(), Arc::clone(&statement));
         self.prepared.insert(Arc::clone(&statement));
         Ok((statement.name.clone(), Step::Named(name.text.clone(), statement.id)))
@@ -132,7 +150,7 @@ impl Requests<'_> {
     }
 
     /// The text of a Parse with the names of EXECUTE and DEALLOCATE replaced, where it has any.
-    pub(super) fn rename_in_parse(&mut self, text: &[u8], script: &Script) -> Option<Vec<u8>> {
+    pub(super) fn rename_in_parse(&mut self, text: &[u8], script: &Script) -> Option<(Vec<u8>, Shifts)> {
         let mut renamed = Renamed::new();
         for act in &script.acts {
             if let Act::Execute(name) | Act::Deallocate(name) = act
@@ -180,7 +198,8 @@ impl Requests<'_> {
 
     fn clear_names(&mut self) -> Step {
         self.turn.expect_clear();
-        Step::Cleared(Box::new((std::mem::take(self.names), std::mem::take(self.prepared))))
+        let before = self.names.take_all();
+        Step::Cleared(Box::new((before, std::mem::take(self.prepared))))
     }
 
     fn named_on_backends(&self, name: &Name) -> Option<Arc<Statement>> {
@@ -286,15 +305,21 @@ pub(super) fn policy(features: &SessionFeatures, feature: Feature) -> Policy {
     }
 }
 
-fn replaced(text: &[u8], mut renamed: Renamed) -> Vec<u8> {
+/// The text with other names, and where it was made longer.
+fn replaced(text: &[u8], mut renamed: Renamed) -> (Vec<u8>, Shifts) {
+    let characters = |text: &[u8]| text.iter().filter(|&&byte| byte & 0xc0 != 0x80).count();
+    let length = |text: &[u8]| i64::try_from(characters(text)).unwrap_or(i64::MAX);
+    let mut shifts = Vec::new();
     renamed.sort_by_key(|(range, _)| range.start);
     let mut out = Vec::with_capacity(text.len() + 32);
     let mut at = 0;
     for (range, to) in renamed {
         out.extend_from_slice(text.get(at..range.start).unwrap_or_default());
+        let by = length(&to) - length(text.get(range.clone()).unwrap_or_default());
         out.extend_from_slice(&to);
+        shifts.push((length(&out), by));
         at = range.end;
     }
     out.extend_from_slice(text.get(at..).unwrap_or_default());
-    out
+    (out, Some(shifts.into()))
 }

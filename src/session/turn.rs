@@ -89,7 +89,12 @@ struct Entry {
     /// The statement that a Bind or Describe is about, 0 for none that is known, and whether the client has no name for
     /// it.
     statement: (u64, bool),
+    /// Where its text was made longer: behind this character (from 1) of what was sent, by so many.
+    shifts: Shifts,
 }
+
+/// Where a text was made longer: behind this character of what was sent (from 1), by so many characters.
+pub type Shifts = Option<Box<[(i64, i64)]>>;
 
 /// What to do with a message of the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -284,8 +289,29 @@ impl Turn {
     }
 
     /// A Query of the client's is passed on whose statements do this to the book of names, one after the other.
-    pub fn query(&mut self, steps: VecDeque<Step>) {
+    pub fn query(&mut self, steps: VecDeque<Step>, shifts: Shifts) {
         self.push(Owed::Query, Some(Box::new(Step::Several(steps))), (0, false));
+        self.shift_last(shifts);
+    }
+
+    /// The text of the last request was made longer.
+    pub fn shift_last(&mut self, shifts: Shifts) {
+        if let Some(last) = self.owed.back_mut() {
+            last.shifts = shifts;
+        }
+    }
+
+    /// What the position in an error about the next answer's request is in the client's text.
+    #[must_use]
+    pub fn position(&self, sent: i64) -> i64 {
+        let shifts = self.owed.front().and_then(|entry| entry.shifts.as_deref()).unwrap_or_default();
+        sent - shifts.iter().filter(|(behind, _)| sent > *behind).map(|(_, by)| by).sum::<i64>()
+    }
+
+    /// Whether the next answer's request was made longer.
+    #[must_use]
+    pub fn is_shifted(&self) -> bool {
+        self.owed.front().is_some_and(|entry| entry.shifts.is_some())
     }
 
     /// A request throws away all prepared statements of the backend.
@@ -411,7 +437,7 @@ impl Turn {
         if self.reading == Reading::NothingToSync {
             if tag == front::SYNC {
                 self.reading = Reading::Requests;
-                self.owed.push_back(Entry { owed: Owed::Sync, undo: None, statement: (0, false) });
+                self.owed.push_back(Entry { owed: Owed::Sync, undo: None, statement: (0, false), shifts: None });
             }
             return Front::Forward;
         }
@@ -478,7 +504,7 @@ impl Turn {
     #[inline]
     fn push(&mut self, owed: Owed, undo: Undo, statement: (u64, bool)) {
         self.busy = true;
-        self.owed.push_back(Entry { owed, undo, statement });
+        self.owed.push_back(Entry { owed, undo, statement, shifts: None });
     }
 
     fn settling(&mut self, tag: u8, body: &[u8]) -> Back {
