@@ -111,6 +111,8 @@ impl Backend {
         interner: &Interner,
     ) -> Result<Vec<Option<Box<[u8]>>>, ExchangeError> {
         let mut row = None;
+        // A simple query ends it.
+        self.prepared.unnamed = None;
         let mut out = Vec::with_capacity(sql.len() + 6);
         write::query(&mut out, sql);
         self.stream.write_all(&out).await?;

@@ -15,6 +15,9 @@ const WRONG_BIND: &str = "08P01";
 /// `duplicate_prepared_statement`.
 const TAKEN: &str = "42P05";
 
+/// How PostgreSQL words one of our names.
+const QUOTED: &[u8] = b"prepared statement \"pgpool_";
+
 /// The code of an ErrorResponse.
 fn code(body: &[u8]) -> Option<&[u8]> {
     let mut rest = body;
@@ -31,7 +34,8 @@ fn code(body: &[u8]) -> Option<&[u8]> {
 /// Whether an error may be about a prepared statement.
 pub(super) fn names_statements(body: &[u8]) -> bool {
     let codes = [UNKNOWN_STATEMENT, CACHED_PLAN, TAKEN, WRONG_BIND];
-    code(body).is_some_and(|code| codes.iter().any(|known| known.as_bytes() == code))
+    let known = |code: &[u8]| codes.iter().any(|known| known.as_bytes() == code);
+    code(body).is_some_and(known) || body.windows(QUOTED.len()).any(|window| window == QUOTED)
 }
 
 /// The error with the client's name in the place of the one that all clients share; nothing where there is none.

@@ -87,10 +87,7 @@ impl Judge<'_> {
                 *self.instead = Some(self.turn.take_report());
                 Ok(Rest::Discard)
             }
-            Back::Ready => {
-                self.names.batch_answered();
-                self.ready()
-            }
+            Back::Ready => self.ready(),
             Back::Broken => {
                 Err(End::BackendViolation(format!("message 0x{tag:02x} is not the answer to anything that is owed")))
             }

@@ -18,9 +18,12 @@ pub enum Step {
     /// The client's name was given to a statement; the backend gets the statement of this id by it, 0 for none.
     Named(Box<[u8]>, u64),
     /// The client has a new unnamed statement, in the place of the first one; so has the backend, in that of the second.
-    Unnamed(Option<Arc<Statement>>, Option<u64>),
+    Unnamed((Option<Arc<Statement>>, Option<u64>)),
     /// The client closed a name of this statement.
     Closed(Box<[u8]>, Arc<Statement>),
+    /// The client closed a name of this statement by SQL; the backend loses what it has under the statement's name, which
+    /// is the statement or, if not, anything.
+    Deallocated(Box<[u8]>, Arc<Statement>, bool),
     /// The backend gets the statement of this id.
     Sent(u64),
     /// The backend loses this statement.
@@ -29,6 +32,17 @@ pub enum Step {
     Cleared(Box<(Names, Prepared)>),
     /// The statements of one Query, in order; those that were carried out are struck off.
     Several(VecDeque<Step>),
+}
+
+impl Step {
+    /// What the unnamed statements were before, where this is about them.
+    pub(super) fn unnamed_mut(&mut self) -> Option<&mut (Option<Arc<Statement>>, Option<u64>)> {
+        match self {
+            Step::Unnamed(before) => Some(before),
+            Step::Several(steps) => steps.iter_mut().find_map(Step::unnamed_mut),
+            _ => None,
+        }
+    }
 }
 
 /// Takes back what was noted for a request that was not carried out; `failed`: by itself, not for an earlier one.
@@ -43,11 +57,18 @@ pub(super) fn take_back(step: Step, failed: bool, names: &mut Names, prepared: &
             names.unnamed = None;
             prepared.unnamed = None;
         }
-        Step::Unnamed(client, backend) => {
+        Step::Unnamed((client, backend)) => {
             names.unnamed = client;
             prepared.unnamed = backend;
         }
         Step::Closed(name, statement) => names.insert(name, statement),
+        Step::Deallocated(name, statement, had) => {
+            prepared.insert(Arc::clone(&statement));
+            if !had {
+                prepared.doom(statement.id);
+            }
+            names.insert(name, statement);
+        }
         Step::Sent(id) => drop(prepared.remove(id)),
         Step::Evicted(statement) => prepared.insert(statement),
         Step::Cleared(before) => {
@@ -85,22 +106,15 @@ impl Names {
         if name.is_empty() { self.unnamed.as_ref() } else { self.named.get(name) }
     }
 
-    /// A batch has been sent to its end.
+    /// So many batches were sent to their ends in this turn, and so many are over.
     #[inline]
-    pub(super) fn batch_sent(&mut self) {
-        self.batch += 1;
-    }
-
-    /// A batch has been answered to its end.
-    #[inline]
-    pub(super) fn batch_answered(&mut self) {
-        self.answered += 1;
+    pub(super) fn follow(&mut self, (sent, over): (u64, u64)) {
+        (self.batch, self.answered) = (sent, over);
     }
 
     /// Nothing is under way.
     #[inline]
     pub(super) fn all_answered(&mut self) {
-        self.answered = self.batch;
         self.changed.clear();
     }
 

@@ -340,7 +340,6 @@ impl<'a> Relay<'a> {
                 (Rest::Discard, _) => up.discard(length),
             }
             if part.ends() && matches!(tag, front::QUERY | front::SYNC | front::FUNCTION_CALL) {
-                self.at.names.batch_sent();
                 self.held = self.at.workspace.turn.is_settling();
             }
         }
@@ -391,6 +390,7 @@ impl<'a> Relay<'a> {
         let Parties { workspace, names, backend, watch, reader, settings, record, pool, pinned, .. } = &mut self.at;
         let Workspace { turn, up, out, .. } = &mut **workspace;
         compose(up, out);
+        names.follow(turn.batches());
         let mut requests = Requests {
             turn,
             names,
@@ -530,7 +530,7 @@ impl<'a> Relay<'a> {
             if self.held && !self.at.workspace.turn.is_settling() {
                 self.held = false;
             }
-            if tag == back::READY {
+            if matches!(tag, back::READY | back::ERROR) {
                 self.waits = false;
             }
         }

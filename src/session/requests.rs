@@ -129,7 +129,7 @@ impl Requests<'_> {
             && self.turn.is_at_rest();
         self.names.note_change(b"");
         let before = self.names.unnamed.replace(Arc::clone(&statement));
-        let undo = Some(Box::new(Step::Unnamed(before, self.prepared.unnamed)));
+        let undo = Some(Box::new(Step::Unnamed((before, self.prepared.unnamed))));
         if !keep {
             self.prepared.unnamed = Some(id);
             self.turn.parse(undo);
@@ -255,7 +255,7 @@ impl Requests<'_> {
         self.names.note_change(name);
         let undo = if name.is_empty() {
             let before = self.names.unnamed.take();
-            Some(Box::new(Step::Unnamed(before, self.prepared.unnamed)))
+            Some(Box::new(Step::Unnamed((before, self.prepared.unnamed))))
         } else {
             self.names.remove(name).map(|(name, statement)| Box::new(Step::Closed(name, statement)))
         };
@@ -330,7 +330,7 @@ impl Requests<'_> {
     fn prepare_unnamed(&mut self, statement: &Arc<Statement>) {
         self.prepared.unnamed = Some(statement.id);
         self.write_parse(b"", &statement.body);
-        self.turn.own(Own::Parse, Some(Box::new(Step::Unnamed(Some(Arc::clone(statement)), None))));
+        self.turn.own(Own::Parse, Some(Box::new(Step::Unnamed((Some(Arc::clone(statement)), None)))));
     }
 
     /// The message goes behind what was written for it.

@@ -75,8 +75,8 @@ impl Requests<'_> {
                         if !steps.iter().any(|step| prepares(step, statement.id)) {
                             self.ensure_something(&statement);
                         }
-                        self.prepared.remove(statement.id);
-                        steps.push_back(Step::Closed(known, statement));
+                        let had = self.prepared.remove(statement.id).is_some();
+                        steps.push_back(Step::Deallocated(known, statement, had));
                     }
                 }
                 Act::DeallocateAll | Act::DiscardAll => steps.push_back(self.clear_names()),
@@ -101,7 +101,7 @@ impl Requests<'_> {
             return None;
         }
         self.names.note_change(b"");
-        Some(Step::Unnamed(client, backend))
+        Some(Step::Unnamed((client, backend)))
     }
 
     /// PREPARE by a client: the name for it on backends, and what to take back if it fails.
@@ -136,6 +136,7 @@ impl Requests<'_> {
             Origin::Sql => {
                 self.prepared.insert(Arc::clone(statement));
                 query_message(self.out, &[&prepare_text(statement)]);
+                self.prepared.unnamed = None;
                 self.turn.own(Own::Query, Some(Box::new(Step::Sent(statement.id))));
             }
         }
@@ -145,6 +146,7 @@ impl Requests<'_> {
     fn ensure_something(&mut self, statement: &Statement) {
         if !self.prepared.has(statement.id) && self.turn.status() != Status::Failed {
             query_message(self.out, &[b"PREPARE ", &statement.name, b" AS SELECT"]);
+            self.prepared.unnamed = None;
             self.turn.own(Own::Query, None);
         }
     }
@@ -183,7 +185,7 @@ impl Requests<'_> {
                         self.prepared.remove(statement.id);
                         let known = self.names.name_of(statement.id).map(Box::<[u8]>::from);
                         let removed = known.and_then(|known| self.names.remove(&known));
-                        steps.extend(removed.map(|(known, statement)| Step::Closed(known, statement)));
+                        steps.extend(removed.map(|(known, statement)| Step::Deallocated(known, statement, true)));
                     }
                 }
                 Act::DeallocateAll | Act::DiscardAll => steps.push_back(self.clear_names()),

@@ -38,6 +38,7 @@ impl Session {
             let (begin, end): (&[u8], &[u8]) = if difference.harmless { (b"", b"") } else { (b"BEGIN;", b"COMMIT") };
             write::query(&mut workspace.out, &[begin, &difference.sql, end].concat());
             workspace.turn.settle();
+            lease.backend_mut().prepared.unnamed = None;
             self.settled(lease);
         } else {
             lease.query_bytes(&difference.sql, limit).await.map_err(refused)?;

@@ -41,6 +41,14 @@ enum Owed {
     RefusedParse,
 }
 
+impl Owed {
+    /// Whether a ReadyForQuery of the client's answers it.
+    #[inline]
+    fn ends_batch(self) -> bool {
+        matches!(self, Owed::Query | Owed::Sync | Owed::Function | Owed::RefusedQuery)
+    }
+}
+
 /// A request of the pooler's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Own {
@@ -149,12 +157,14 @@ pub struct Turn {
     reading: Reading,
     /// A request was sent before PostgreSQL told of a COPY that then failed: it was either read over or will be answered.
     doubtful: bool,
-    /// What was not carried out since [`Turn::take_undone`], in the order of the requests; whether it failed by itself.
+    /// What was not carried out since [`Turn::take_undone`], the last request first; whether it failed by itself.
     undone: Vec<(Box<Step>, bool)>,
     /// The errors for what was sent to fail, in order.
     reports: VecDeque<Vec<u8>>,
     /// An error came since the turn began.
     failed: bool,
+    /// How many requests were sent that a ReadyForQuery answers, and how many of them are over.
+    batches: (u64, u64),
     /// Requests under way that throw away all prepared statements.
     clears: u32,
 }
@@ -171,6 +181,7 @@ impl Default for Turn {
             reports: VecDeque::new(),
             failed: false,
             clears: 0,
+            batches: (0, 0),
         }
     }
 }
@@ -188,6 +199,7 @@ impl Turn {
         self.reports.clear();
         self.failed = false;
         self.clears = 0;
+        self.batches = (0, 0);
     }
 
     /// Whether the backend may go to somebody else.
@@ -314,6 +326,12 @@ impl Turn {
         self.owed.front().is_some_and(|entry| entry.shifts.is_some())
     }
 
+    /// How many requests were sent in this turn that end a batch, and how many of them are answered or skipped.
+    #[must_use]
+    pub fn batches(&self) -> (u64, u64) {
+        self.batches
+    }
+
     /// A request throws away all prepared statements of the backend.
     pub fn expect_clear(&mut self) {
         self.clears += 1;
@@ -416,9 +434,7 @@ impl Turn {
     /// What was not carried out, the last request first, and whether it failed by itself.
     #[inline]
     pub fn take_undone(&mut self) -> Vec<(Box<Step>, bool)> {
-        let mut undone = std::mem::take(&mut self.undone);
-        undone.reverse();
-        undone
+        std::mem::take(&mut self.undone)
     }
 
     /// Whether [`Turn::take_undone`] has anything.
@@ -437,6 +453,7 @@ impl Turn {
         if self.reading == Reading::NothingToSync {
             if tag == front::SYNC {
                 self.reading = Reading::Requests;
+                self.batches.0 += 1;
                 self.owed.push_back(Entry { owed: Owed::Sync, undo: None, statement: (0, false), shifts: None });
             }
             return Front::Forward;
@@ -504,6 +521,7 @@ impl Turn {
     #[inline]
     fn push(&mut self, owed: Owed, undo: Undo, statement: (u64, bool)) {
         self.busy = true;
+        self.batches.0 += u64::from(owed.ends_batch());
         self.owed.push_back(Entry { owed, undo, statement, shifts: None });
     }
 
@@ -558,6 +576,7 @@ impl Turn {
         let Some(status) = Status::from_ready(body) else { return Back::Broken };
         self.status = status;
         self.reading = Reading::Requests;
+        self.batches.1 += 1;
         self.answered();
         self.busy = !self.owed.is_empty();
         Back::Ready
@@ -599,14 +618,40 @@ impl Turn {
 
     /// Takes these out of the queue: they are not carried out.
     fn strike(&mut self, range: std::ops::Range<usize>) {
-        let undone = &mut self.undone;
-        undone.extend(self.owed.drain(range).filter_map(|entry| Some((entry.undo?, false))));
+        let mut undone = Vec::new();
+        for entry in self.owed.drain(range) {
+            self.batches.1 += u64::from(entry.owed.ends_batch());
+            undone.extend(entry.undo.map(|undo| (undo, false)));
+        }
+        self.undo(undone);
     }
 
     /// This one is not carried out; it stays in the queue.
     fn take_back(&mut self, index: usize, failed: bool) {
         if let Some(undo) = self.owed.get_mut(index).and_then(|entry| entry.undo.take()) {
-            self.undone.push((undo, failed));
+            self.undo(vec![(undo, failed)]);
+        }
+    }
+
+    /// Notes what is to be taken back. The unnamed statement of a request that is still under way stays; it is only
+    /// another one that stood there before.
+    fn undo(&mut self, undone: Vec<(Box<Step>, bool)>) {
+        for (step, failed) in undone.into_iter().rev() {
+            match *step {
+                Step::Several(steps) => {
+                    let steps = steps.into_iter().map(|step| (Box::new(step), failed));
+                    self.undo(steps.collect());
+                }
+                Step::Unnamed(before) => {
+                    let before = if failed { (None, None) } else { before };
+                    let later = self.owed.iter_mut().skip(usize::from(failed));
+                    match later.filter_map(|entry| entry.undo.as_deref_mut()).find_map(Step::unnamed_mut) {
+                        Some(later) => *later = before,
+                        None => self.undone.push((Box::new(Step::Unnamed(before)), failed)),
+                    }
+                }
+                other => self.undone.push((Box::new(other), failed)),
+            }
         }
     }
 
