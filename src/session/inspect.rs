@@ -12,7 +12,7 @@ use crate::backend::{ExchangeError, quote_value};
 use crate::config::Policy;
 use crate::pool::{Lease, PoolSettings};
 use crate::sql::{Feature, Features};
-use crate::wire::sqlstate;
+use crate::wire::{sqlstate, write};
 
 /// What can be asked for.
 const ASKED: [Feature; 4] = [Feature::AdvisoryLock, Feature::TempTable, Feature::HoldCursor, Feature::Listen];
@@ -33,7 +33,7 @@ impl Session {
     ) -> Result<(), End> {
         let before = self.pinned.take();
         if watch.discarded {
-            self.discarded(lease);
+            self.discarded(lease, &watch);
             if watch.settings.is_empty() && watch.uses.is_empty() && watch.lasting.is_none() {
                 return Ok(());
             }
@@ -101,11 +101,11 @@ impl Session {
     fn take_over_settings(&mut self, lease: &mut Lease, names: &[Box<str>], row: &[Option<Box<[u8]>>], watch: &Watch) {
         let interner = &self.pool.shared.interner;
         let mut extra = lease.backend().state.extra.clone();
-        let own = row.last().and_then(Option::as_deref).unwrap_or_default();
+        let defaults = row.last().and_then(Option::as_deref).unwrap_or_default();
         for (name, value) in names.iter().zip(row) {
             let reset = watch.reset_all || watch.reset.contains(name);
             let default =
-                reset && !own.split(|&byte| byte == b',').any(|set| set.eq_ignore_ascii_case(name.as_bytes()));
+                reset && defaults.split(|&byte| byte == b',').any(|set| set.eq_ignore_ascii_case(name.as_bytes()));
             extra = match value.as_deref() {
                 // A custom one that was set once is empty for ever after.
                 None | Some(b"") if name.contains('.') || value.is_none() => interner.without(&extra, name),
@@ -124,6 +124,21 @@ impl Session {
         }
         lease.backend_mut().state.extra = extra;
         self.state.extra = client;
+    }
+
+    /// Tells the client what its settings are where PostgreSQL has told it what they are on the backend: a RESET goes back
+    /// to what the client has begun with.
+    pub(super) async fn tell_settings(&mut self, lease: &Lease) -> Result<(), End> {
+        let told = &lease.backend().state.reported;
+        if *told == self.state.reported {
+            return Ok(());
+        }
+        let mut out = Vec::new();
+        for (name, value) in self.state.reported.iter().filter(|(name, value)| told.value(name) != Some(*value)) {
+            write::parameter_status(&mut out, name, value);
+        }
+        self.client.record().publish(&self.state.reported);
+        self.stream.write_all(&out).await.map_err(End::ClientBroke)
     }
 
     /// Channels of LISTEN, and whether it has taken effect; the listening backend listens to all of them.
@@ -168,10 +183,16 @@ impl Session {
         }
     }
 
-    /// DISCARD ALL: the session is as it was at its start.
-    fn discarded(&mut self, lease: &mut Lease) {
+    /// DISCARD ALL: the session is as it was at its start, but for what the same turn has set.
+    fn discarded(&mut self, lease: &mut Lease, watch: &Watch) {
         lease.forget_settings(true);
-        self.state = self.first.clone();
+        let interner = &self.pool.shared.interner;
+        for (name, value) in self.first.reported.iter() {
+            if !watch.settings.iter().any(|set| set.eq_ignore_ascii_case(name)) {
+                self.state.reported = interner.with(&self.state.reported, name, value);
+            }
+        }
+        self.state.extra = self.first.extra.clone();
         self.pinned = None;
         self.channels.clear();
         self.pools.listeners.unsubscribe(self.client.record(), None);
@@ -233,9 +254,9 @@ fn failed(error: ExchangeError) -> End {
     End::BackendDied(format!("what the last request left behind could not be asked: {error}"))
 }
 
-/// The question for these settings and features: one row, its last value the names of all settings that the session has
-/// made, if `own` asks for them.
-fn question(names: &[Box<str>], features: &[Feature], channels: &[Box<[u8]>], own: bool) -> Vec<u8> {
+/// The question for these settings and features: one row, its last value the names of those settings that are known to
+/// be at their defaults, if `defaults` asks for them. Those that PostgreSQL does not list are not known to be.
+fn question(names: &[Box<str>], features: &[Feature], channels: &[Box<[u8]>], defaults: bool) -> Vec<u8> {
     let mut sql = b"SELECT ".to_vec();
     for name in names {
         sql.extend_from_slice(b"pg_catalog.current_setting(");
@@ -262,11 +283,18 @@ fn question(names: &[Box<str>], features: &[Feature], channels: &[Box<[u8]>], ow
         quote_value(&mut sql, channel);
         sql.extend_from_slice(b"),");
     }
-    sql.extend_from_slice(if own {
-        b"(SELECT pg_catalog.string_agg(name,',') FROM pg_catalog.pg_settings WHERE source OPERATOR(pg_catalog.=) 'session')"
+    if defaults && !names.is_empty() {
+        sql.extend_from_slice(b"(SELECT pg_catalog.string_agg(pg_catalog.lower(name),',') FROM pg_catalog.pg_settings WHERE source OPERATOR(pg_catalog.<>) 'session' AND pg_catalog.lower(name) OPERATOR(pg_catalog.=) ANY (ARRAY[");
+        for (index, name) in names.iter().enumerate() {
+            if index > 0 {
+                sql.push(b',');
+            }
+            quote_value(&mut sql, name.as_bytes());
+        }
+        sql.extend_from_slice(b"]))");
     } else {
-        b"NULL"
-    });
+        sql.extend_from_slice(b"NULL");
+    }
     if !channels.is_empty() {
         // The listening backend has taken over.
         sql.extend_from_slice(b";UNLISTEN *");

@@ -128,7 +128,10 @@ impl Judge<'_> {
     fn command(&mut self, body: &[u8]) {
         match body {
             b"SET\0" | b"RESET\0" => self.watch.get_or_insert_default().setting_answered(),
-            b"PREPARE\0" | b"DEALLOCATE\0" => self.turn.confirm(),
+            b"PREPARE\0" | b"DEALLOCATE\0" if !self.turn.confirm() && !self.pinned => self.lost_statements(),
+            b"LISTEN\0" if self.watch.as_ref().is_none_or(|watch| watch.listens.is_empty()) => {
+                self.watch.get_or_insert_default().opaque = true;
+            }
             b"DEALLOCATE ALL\0" => {
                 self.turn.confirm();
                 self.lost_statements();

@@ -277,6 +277,7 @@ impl Session {
         }
         if let Some(watch) = watch {
             self.inspect(&mut lease, watch, settings).await?;
+            self.tell_settings(&lease).await?;
         }
         if let Some(lease) = self.keep_if_pinned(lease) {
             self.client.record().set_link(None);

@@ -11,9 +11,9 @@ use super::end::End;
 use super::judge::{Judge, Rest};
 use super::names::{Names, take_back};
 use super::reader::Reader;
-use super::requests::{Requests, Verdict};
+use super::requests::{Requests, Verdict, query_message};
 use super::tally::Tally;
-use super::turn::Front;
+use super::turn::{Front, Own};
 use super::watch::Watch;
 use super::workspace::{LONGEST_WHOLE, MOST_OUT, Workspace, compose};
 use crate::backend::{Backend, Statement};
@@ -212,6 +212,7 @@ impl<'a> Relay<'a> {
     /// Whether the backend stands idle with nothing owed, whatever the mode.
     pub(super) fn idle(&self) -> bool {
         self.at.workspace.turn.finished()
+            && !self.at.workspace.turn.needs_probe()
             && self.at.scanner.at_boundary()
             && self.down_scanner.at_boundary()
             && self.at.workspace.down.unjudged().is_empty()
@@ -236,11 +237,16 @@ impl<'a> Relay<'a> {
             while !self.up_is_sent() {
                 ready!(self.poll_send_up(cx))?;
             }
-            if self.leaving {
+            if self.leaving && !self.at.workspace.turn.needs_probe() {
                 // What it has asked for is finished for it, but not once it has gone.
                 return self.at.client.poll_closed(cx).map(|()| Err(End::ClientClosed));
             }
             // A full turn goes on with PostgreSQL's next answer, and so does what waits for settings.
+            if self.at.workspace.turn.needs_probe() {
+                query_message(self.at.workspace.compose(), &[]);
+                self.at.workspace.turn.own(Own::Probe, None);
+                continue;
+            }
             if self.waits && self.at.workspace.turn.waits_for_client() {
                 self.at.names.all_answered();
                 self.waits = false;
@@ -302,7 +308,7 @@ impl<'a> Relay<'a> {
             let (tag, part, length) = (piece.tag, piece.part, piece.bytes.len());
             let mut verdict = Verdict::Forward;
             if part.starts() {
-                if self.watching && self.at.workspace.turn.takes_requests() {
+                if self.watching && !self.at.workspace.turn.skips() {
                     verdict = self.judge_request(tag, part, length);
                 }
                 if verdict == Verdict::Wait {
@@ -407,6 +413,12 @@ impl<'a> Relay<'a> {
         };
         let bytes = up.unjudged().get(..length).unwrap_or_default();
         let follows = settings.max_prepared > 0;
+        if !requests.turn.takes_requests() {
+            if matches!(tag, front::QUERY | front::PARSE) {
+                requests.note_within_copy(tag, bytes);
+            }
+            return Verdict::Forward;
+        }
         match tag {
             front::QUERY | front::PARSE if part != Part::Whole => {
                 self.long = Some(reader.reading());

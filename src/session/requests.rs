@@ -342,8 +342,9 @@ impl Requests<'_> {
     /// A statement that the client does not have: PostgreSQL is to say so. A name that looks like one of ours must not
     /// find it.
     fn unknown(&mut self, tag: u8, bytes: &[u8], at: usize, name: &[u8]) -> Verdict {
-        if name.is_empty() && self.prepared.unnamed.is_some() {
-            // There is one on the backend, but it is not this client's.
+        let long = self.watch.as_ref().is_some_and(|watch| watch.lasting.is_some());
+        if name.is_empty() && !self.pinned && !long {
+            // There may be one on the backend, but it is not this client's.
             message(self.out, front::CLOSE, |out| out.extend_from_slice(b"S\0"));
             self.turn.own(Own::Close, None);
             self.prepared.unnamed = None;

@@ -91,7 +91,7 @@ impl Wreck {
             drop(announced);
             self.drained().await?;
         }
-        if self.workspace.turn.doubtful() {
+        if self.workspace.turn.doubtful() || self.workspace.turn.needs_probe() {
             return Err("what it still owes is in doubt".to_owned());
         }
         if self.workspace.turn.status() != Status::Idle {

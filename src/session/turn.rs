@@ -64,6 +64,8 @@ pub enum Own {
     Query,
     /// Sync.
     Sync,
+    /// An empty Query that tells how many doubtful Syncs are answered: those before it.
+    Probe,
 }
 
 /// An answer that the pooler gives in PostgreSQL's place.
@@ -157,6 +159,8 @@ pub struct Turn {
     reading: Reading,
     /// A request was sent before PostgreSQL told of a COPY that then failed: it was either read over or will be answered.
     doubtful: bool,
+    /// So many Syncs were sent like that.
+    doubts: u32,
     /// What was not carried out since [`Turn::take_undone`], the last request first; whether it failed by itself.
     undone: Vec<(Box<Step>, bool)>,
     /// The errors for what was sent to fail, in order.
@@ -177,6 +181,7 @@ impl Default for Turn {
             busy: false,
             reading: Reading::Requests,
             doubtful: false,
+            doubts: 0,
             undone: Vec::new(),
             reports: VecDeque::new(),
             failed: false,
@@ -195,6 +200,7 @@ impl Turn {
         self.busy = false;
         self.reading = Reading::Requests;
         self.doubtful = false;
+        self.doubts = 0;
         self.undone.clear();
         self.reports.clear();
         self.failed = false;
@@ -213,6 +219,13 @@ impl Turn {
     #[must_use]
     pub fn doubtful(&self) -> bool {
         self.doubtful
+    }
+
+    /// Whether Syncs may still be answered that were sent within a COPY that failed, so that a [`Own::Probe`] has to be
+    /// sent when all else is answered.
+    #[must_use]
+    pub fn needs_probe(&self) -> bool {
+        self.doubts > 0 && self.finished()
     }
 
     /// Whether an error has come in this turn.
@@ -240,10 +253,17 @@ impl Turn {
                     | Owed::Function
                     | Owed::Settle
                     | Owed::RefusedQuery
-                    | Owed::Own(Own::Query | Own::Sync)
+                    | Owed::Own(Own::Query | Own::Sync | Own::Probe)
             )
         };
         copying || !self.owed.iter().any(|entry| ready(entry.owed))
+    }
+
+    /// Whether PostgreSQL reads over everything up to a Sync that was not sent yet.
+    #[inline]
+    #[must_use]
+    pub fn skips(&self) -> bool {
+        self.reading == Reading::NothingToSync
     }
 
     /// Whether PostgreSQL waits for the data of a COPY, no end of which was sent.
@@ -344,13 +364,14 @@ impl Turn {
         expected
     }
 
-    /// The first of the steps of the request that is being answered is carried out.
-    pub fn confirm(&mut self) {
+    /// The first of the steps of the request that is being answered is carried out; answers whether there was one.
+    pub fn confirm(&mut self) -> bool {
         if let Some(Entry { owed: Owed::Query | Owed::Execute, undo: Some(undo), .. }) = self.owed.front_mut()
             && let Step::Several(steps) = &mut **undo
         {
-            steps.pop_front();
+            return steps.pop_front().is_some();
         }
+        false
     }
 
     /// An Execute of the client's is passed on.
@@ -504,9 +525,18 @@ impl Turn {
             (back::EMPTY_QUERY | back::PORTAL_SUSPENDED, Some(Owed::Execute)) => self.answered(),
             (back::FUNCTION_RESULT, Some(Owed::Function)) => {}
             (back::ERROR, _) => return self.error(head),
+            // It answers a Sync that was sent within a COPY that failed.
+            (back::READY, _) if self.doubts > 0 => return self.doubt_is_answered(body),
             _ => return Back::Broken,
         }
         Back::Forward
+    }
+
+    fn doubt_is_answered(&mut self, body: &[u8]) -> Back {
+        let Some(status) = Status::from_ready(body) else { return Back::Broken };
+        self.doubts -= 1;
+        self.status = status;
+        Back::Ready
     }
 
     #[inline]
@@ -549,10 +579,18 @@ impl Turn {
             | (Own::Close, back::CLOSE_COMPLETE)
             | (Own::Execute, back::COMMAND_COMPLETE) => self.answered(),
             (Own::Query, back::COMMAND_COMPLETE) => {}
+            (Own::Probe, back::READY) if self.doubts > 0 => return self.doubt_is_answered(body),
+            (Own::Probe, back::EMPTY_QUERY) => {
+                self.doubts = 0;
+                if let Some(entry) = self.owed.front_mut() {
+                    entry.owed = Owed::Own(Own::Sync);
+                }
+            }
             (Own::Query | Own::Sync, back::READY) => {
                 let Some(status) = Status::from_ready(body) else { return Back::Broken };
                 self.status = status;
                 self.answered();
+                self.busy = !self.owed.is_empty();
             }
             (Own::Query, back::ERROR) => {
                 self.failed = true;
@@ -703,7 +741,14 @@ impl Turn {
     fn forget_copy_syncs(&mut self, index: usize) {
         let end = self.owed.iter().position(|entry| entry.owed == Owed::CopyEnd);
         let end = end.map_or(self.owed.len(), |end| end + 1);
-        self.doubtful |= self.owed.iter().take(end).skip(1).any(|entry| entry.owed != Owed::CopyEnd);
+        for entry in self.owed.iter().take(end).skip(1) {
+            match entry.owed {
+                Owed::CopyEnd => {}
+                Owed::Sync => self.doubts += 1,
+                // Nothing tells its answer from those of others.
+                _ => self.doubtful = true,
+            }
+        }
         self.strike(index.min(end)..end);
     }
 }

@@ -302,11 +302,11 @@ fn a_request_within_a_copy_that_failed_leaves_a_doubt() {
         ("> Q < G > d < E Zi .", false),
         ("> Q d c Q < G E Zi C Zi .", false),
         ("> Q d S c < G C Zi .", false),
-        ("> Q d S c < G E Zi .", true),
+        ("> Q d S c < G E Zi .", false),
         ("> Q d Q < G E Zi .", true),
         ("> P B E d c S < 1 2 G E Zi .", false),
-        ("> P B E S < 1 2 G > d < E > c S < Zi .", true),
-        ("> P B E d S c S < 1 2 G E Zi .", true),
+        ("> P B E S < 1 2 G > d < E > c S < Zi .", false),
+        ("> P B E d S c S < 1 2 G E Zi .", false),
     ] {
         assert_eq!(run(script).doubtful(), doubtful, "{script}");
     }
