@@ -9,6 +9,8 @@ pub mod config;
 
 pub mod metrics;
 
+pub mod sql;
+
 pub mod net;
 
 pub mod auth;

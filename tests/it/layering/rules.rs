@@ -7,6 +7,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("wire", 0),
     ("config", 0),
     ("metrics", 0),
+    ("sql", 0),
     ("net", 1),
     ("auth", 2),
     ("backend", 3),
