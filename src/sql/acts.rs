@@ -93,8 +93,8 @@ impl Acts {
         }
     }
 
-    pub(super) fn into_vec(self) -> Vec<Act> {
-        self.0
+    pub(super) fn take(&mut self) -> Vec<Act> {
+        std::mem::take(&mut self.0)
     }
 }
 

@@ -65,6 +65,12 @@ impl Sink for Reader<'_> {
         };
     }
 
+    fn idles(&self) -> bool {
+        self.setting.is_none()
+    }
+
+    fn pass(&mut self) {}
+
     fn wanted(&mut self) -> Wanted {
         if self.setting.is_some() { Wanted::Beginning } else { Wanted::Nothing }
     }

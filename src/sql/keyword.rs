@@ -82,17 +82,26 @@ pub(super) enum Keyword {
 }
 
 impl Keyword {
-    /// The keyword that an identifier is. `word` is in lower case unless it was quoted.
-    pub(super) fn of(word: &[u8], quoted: bool) -> Self {
-        if !(2..=28).contains(&word.len()) {
-            return Self::None;
-        }
-        let keyword = match word.first() {
-            Some(b'p' | b's' | b'q' | b't') => named(word),
-            _ => Self::None,
-        };
-        if keyword == Self::None && !quoted { plain(word) } else { keyword }
+    /// The keyword that an identifier is. `word` is in lower case unless it was quoted, and `key` is its [`key`].
+    #[inline]
+    pub(super) fn of(word: &[u8], key: u64, quoted: bool) -> Self {
+        if quoted { named(word) } else { plain(word, key) }
     }
+}
+
+/// The first eight bytes as a number, so that most words are told apart by one look.
+pub(super) const fn key(word: &[u8]) -> u64 {
+    let mut key = 0;
+    let mut at = 0;
+    let mut rest = word;
+    while at < 8
+        && let [byte, others @ ..] = rest
+    {
+        key = key << 8 | *byte as u64;
+        at += 1;
+        rest = others;
+    }
+    key
 }
 
 /// Functions and relations, and what stands for a schema.
@@ -111,71 +120,100 @@ fn named(word: &[u8]) -> Keyword {
     }
 }
 
-#[expect(clippy::too_many_lines, reason = "a line per word")]
-fn plain(word: &[u8]) -> Keyword {
-    match word {
-        b"abort" => Keyword::Abort,
-        b"all" => Keyword::All,
-        b"analyse" | b"analyze" => Keyword::Analyze,
-        b"as" => Keyword::As,
-        b"authorization" => Keyword::Authorization,
-        b"call" => Keyword::Call,
-        b"characteristics" => Keyword::Characteristics,
-        b"close" => Keyword::Close,
-        b"commit" => Keyword::Commit,
-        b"constraints" => Keyword::Constraints,
-        b"create" => Keyword::Create,
-        b"deallocate" => Keyword::Deallocate,
-        b"declare" => Keyword::Declare,
-        b"default" => Keyword::Default,
-        b"delete" => Keyword::Delete,
-        b"discard" => Keyword::Discard,
-        b"do" => Keyword::Do,
-        b"drop" => Keyword::Drop,
-        b"end" => Keyword::End,
-        b"execute" => Keyword::Execute,
-        b"explain" => Keyword::Explain,
-        b"for" => Keyword::For,
-        b"from" => Keyword::From,
-        b"global" => Keyword::Global,
-        b"hold" => Keyword::Hold,
-        b"import" => Keyword::Import,
-        b"insert" => Keyword::Insert,
-        b"into" => Keyword::Into,
-        b"isolation" => Keyword::Isolation,
-        b"listen" => Keyword::Listen,
-        b"load" => Keyword::Load,
-        b"local" => Keyword::Local,
-        b"merge" => Keyword::Merge,
-        b"names" => Keyword::Names,
-        b"none" => Keyword::NoneWord,
-        b"on" => Keyword::On,
-        b"option" => Keyword::Option,
-        b"prepare" => Keyword::Prepare,
-        b"replace" => Keyword::Replace,
-        b"reset" => Keyword::Reset,
-        b"role" => Keyword::Role,
-        b"rollback" => Keyword::Rollback,
-        b"schema" => Keyword::Schema,
-        b"select" => Keyword::Select,
-        b"session" => Keyword::Session,
-        b"set" => Keyword::Set,
-        b"table" => Keyword::Table,
-        b"temp" | b"temporary" => Keyword::Temp,
-        b"time" => Keyword::Time,
-        b"to" => Keyword::To,
-        b"transaction" => Keyword::Transaction,
-        b"true" => Keyword::True,
-        b"bool" | b"boolean" | b"text" | b"varchar" => Keyword::Type,
-        b"uescape" => Keyword::Uescape,
-        b"unlisten" => Keyword::Unlisten,
-        b"update" => Keyword::Update,
-        b"using" => Keyword::Using,
-        b"values" => Keyword::Values,
-        b"verbose" => Keyword::Verbose,
-        b"with" => Keyword::With,
-        b"xml" => Keyword::Xml,
-        b"zone" => Keyword::Zone,
-        _ => Keyword::None,
-    }
+/// What the words of [`named`] begin with, and the other words; no two of them begin with the same eight bytes.
+macro_rules! keywords {
+    ([$($prefix:ident: $begins:literal,)*], $($key:ident: $word:literal => $keyword:ident,)*) => {
+        fn plain(word: &[u8], key: u64) -> Keyword {
+            $(const $prefix: u64 = self::key($begins.as_bytes());)*
+            $(const $key: u64 = self::key($word.as_bytes());)*
+            let (whole, keyword) = match key {
+                $($prefix)|* => return named(word),
+                $($key => ($word, Keyword::$keyword),)*
+                _ => return Keyword::None,
+            };
+            let short = whole.len() <= 8 && word.len() <= 8;
+            if short || whole.as_bytes() == word { keyword } else { Keyword::None }
+        }
+    };
+}
+
+keywords! {
+    [
+        SET_CONFIG: "set_config",
+        ADVISORY: "pg_advisory",
+        TRY_ADVISORY: "pg_try_advisory",
+        QUERY_TO: "query_to",
+        TS_STAT: "ts_stat",
+        TS_REWRITE: "ts_rewrite",
+        PG_SETTINGS: "pg_settings",
+        PG_TEMP: "pg_temp",
+        PG_TEMP_NUMBER: "pg_temp_",
+    ],
+    ABORT: "abort" => Abort,
+    ALL: "all" => All,
+    ANALYSE: "analyse" => Analyze,
+    ANALYZE: "analyze" => Analyze,
+    AS: "as" => As,
+    AUTHORIZATION: "authorization" => Authorization,
+    BOOL: "bool" => Type,
+    BOOLEAN: "boolean" => Type,
+    CALL: "call" => Call,
+    CHARACTERISTICS: "characteristics" => Characteristics,
+    CLOSE: "close" => Close,
+    COMMIT: "commit" => Commit,
+    CONSTRAINTS: "constraints" => Constraints,
+    CREATE: "create" => Create,
+    DEALLOCATE: "deallocate" => Deallocate,
+    DECLARE: "declare" => Declare,
+    DEFAULT: "default" => Default,
+    DELETE: "delete" => Delete,
+    DISCARD: "discard" => Discard,
+    DO: "do" => Do,
+    DROP: "drop" => Drop,
+    END: "end" => End,
+    EXECUTE: "execute" => Execute,
+    EXPLAIN: "explain" => Explain,
+    FOR: "for" => For,
+    FROM: "from" => From,
+    GLOBAL: "global" => Global,
+    HOLD: "hold" => Hold,
+    IMPORT: "import" => Import,
+    INSERT: "insert" => Insert,
+    INTO: "into" => Into,
+    ISOLATION: "isolation" => Isolation,
+    LISTEN: "listen" => Listen,
+    LOAD: "load" => Load,
+    LOCAL: "local" => Local,
+    MERGE: "merge" => Merge,
+    NAMES: "names" => Names,
+    NONE: "none" => NoneWord,
+    ON: "on" => On,
+    OPTION: "option" => Option,
+    PREPARE: "prepare" => Prepare,
+    REPLACE: "replace" => Replace,
+    RESET: "reset" => Reset,
+    ROLE: "role" => Role,
+    ROLLBACK: "rollback" => Rollback,
+    SCHEMA: "schema" => Schema,
+    SELECT: "select" => Select,
+    SESSION: "session" => Session,
+    SET: "set" => Set,
+    TABLE: "table" => Table,
+    TEMP: "temp" => Temp,
+    TEMPORARY: "temporary" => Temp,
+    TEXT: "text" => Type,
+    TIME: "time" => Time,
+    TO: "to" => To,
+    TRANSACTION: "transaction" => Transaction,
+    TRUE: "true" => True,
+    UESCAPE: "uescape" => Uescape,
+    UNLISTEN: "unlisten" => Unlisten,
+    UPDATE: "update" => Update,
+    USING: "using" => Using,
+    VALUES: "values" => Values,
+    VARCHAR: "varchar" => Type,
+    VERBOSE: "verbose" => Verbose,
+    WITH: "with" => With,
+    XML: "xml" => Xml,
+    ZONE: "zone" => Zone,
 }

@@ -90,9 +90,9 @@ impl Statements {
     }
 
     /// The text is over.
-    pub(super) fn finish(mut self) -> Script {
+    pub(super) fn finish(&mut self) -> Script {
         self.end();
-        Script { first: self.first, statements: self.count, acts: self.acts.into_vec() }
+        Script { first: self.first, statements: self.count, acts: self.acts.take() }
     }
 
     /// The statement is over.
@@ -101,11 +101,7 @@ impl Statements {
             call.end(false, &mut self.acts);
         }
         match std::mem::replace(&mut self.expects, Expects::Beginning) {
-            Expects::Setting(setting) => {
-                if setting.end(&mut self.acts) == Step::Failed {
-                    self.acts.opaque();
-                }
-            }
+            Expects::Setting(setting) if setting.end(&mut self.acts) == Step::Failed => self.acts.opaque(),
             Expects::Prepare(prepare) => prepare.end(&mut self.acts),
             Expects::Deallocate(Some(name)) => self.acts.push(Act::Deallocate(name)),
             Expects::Create(Lifetime::Session | Lifetime::SessionOrTransaction) => {
@@ -262,6 +258,7 @@ impl Statements {
 }
 
 impl Sink for Statements {
+    #[inline(never)]
     fn token(&mut self, token: &Token<'_>) {
         match token.kind {
             Kind::Mark(b';') if self.depth == 0 => return self.end(),
@@ -270,7 +267,9 @@ impl Sink for Statements {
         }
         self.watch(token);
         let of = if matches!(self.expects, Expects::Insert) { Of::Insert } else { Of::Other };
-        self.into = self.into.token(token, of, &mut self.acts);
+        if self.into != Into::Nothing || token.keyword() == Keyword::Into {
+            self.into = self.into.token(token, of, &mut self.acts);
+        }
         if of == Of::Insert {
             self.expects = Expects::Nothing;
         } else {
@@ -285,6 +284,16 @@ impl Sink for Statements {
             self.depth = self.depth.saturating_add(1);
         }
         self.before = token.word().map_or((Keyword::None, false), |word| (word.keyword, word.quoted));
+    }
+
+    #[inline]
+    fn idles(&self) -> bool {
+        matches!(self.expects, Expects::Nothing) && self.into == Into::Nothing && self.call.is_none()
+    }
+
+    #[inline]
+    fn pass(&mut self) {
+        self.before = (Keyword::None, false);
     }
 
     fn wanted(&mut self) -> Wanted {

@@ -54,6 +54,12 @@ pub(super) trait Sink {
     /// Takes the next token.
     fn token(&mut self, token: &Token<'_>);
 
+    /// Whether most tokens are of no interest at present.
+    fn idles(&self) -> bool;
+
+    /// Takes, while it idles, a token that is none of these: a keyword, a quoted word, a parenthesis, a semicolon.
+    fn pass(&mut self);
+
     /// Says, where a string constant begins, what is wanted of it.
     fn wanted(&mut self) -> Wanted;
 
@@ -117,16 +123,43 @@ impl Kept {
     }
 
     pub(super) fn extend(&mut self, bytes: &[u8]) {
-        self.append(bytes);
+        let room = self.bytes.get_mut(self.len..).unwrap_or_default();
+        let taken = room.len().min(bytes.len());
+        room.iter_mut().zip(bytes).for_each(|(place, byte)| *place = *byte);
+        self.cut |= taken < bytes.len();
+        self.len += taken;
     }
 
-    /// In lower case.
-    pub(super) fn extend_folded(&mut self, bytes: &[u8]) {
-        self.append(bytes).make_ascii_lowercase();
+    /// Takes bytes as long as there is a letter for them, which is kept in their stead. How many were taken.
+    pub(super) fn extend_mapped(&mut self, bytes: &[u8], letter: impl Fn(u8) -> Option<u8>) -> usize {
+        let room = self.bytes.get_mut(self.len..).unwrap_or_default();
+        let mut taken = 0;
+        for (place, byte) in room.iter_mut().zip(bytes) {
+            let Some(letter) = letter(*byte) else {
+                self.len += taken;
+                return taken;
+            };
+            *place = letter;
+            taken += 1;
+        }
+        self.len += taken;
+        let beyond = bytes.get(taken..).unwrap_or_default().iter().take_while(|byte| letter(**byte).is_some()).count();
+        self.cut |= beyond > 0;
+        taken + beyond
     }
 
     pub(super) fn bytes(&self) -> &[u8] {
         self.bytes.get(..self.len).unwrap_or_default()
+    }
+
+    /// [`super::keyword::key`] of the bytes.
+    pub(super) fn key(&self) -> u64 {
+        let first = u64::from_be_bytes(self.bytes.first_chunk().copied().unwrap_or_default());
+        match self.len {
+            0 => 0,
+            len @ 1..8 => first >> (8 * (8 - len)),
+            _ => first,
+        }
     }
 
     pub(super) fn is_cut(&self) -> bool {
@@ -135,15 +168,5 @@ impl Kept {
 
     pub(super) fn value(&self) -> Value<'_> {
         if self.cut { Value::Part(self.bytes()) } else { Value::Whole(self.bytes()) }
-    }
-
-    fn append(&mut self, bytes: &[u8]) -> &mut [u8] {
-        let room = self.bytes.get_mut(self.len..).unwrap_or_default();
-        let taken = room.len().min(bytes.len());
-        self.cut |= taken < bytes.len();
-        self.len += taken;
-        let (place, bytes) = (room.get_mut(..taken).unwrap_or_default(), bytes.get(..taken).unwrap_or_default());
-        place.copy_from_slice(bytes);
-        place
     }
 }
