@@ -69,7 +69,7 @@ impl Sink for Reader<'_> {
         self.setting.is_none()
     }
 
-    fn pass(&mut self) {}
+    fn pass(&mut self, _: bool) {}
 
     fn wanted(&mut self) -> Wanted {
         if self.setting.is_some() { Wanted::Beginning } else { Wanted::Nothing }

@@ -81,15 +81,30 @@ pub(super) enum Keyword {
     Zone,
 }
 
+/// Makes letters small in a [`key`], and nothing else equal that may be in a word.
+const SMALL: u64 = 0x2020_2020_2020_2020;
+
 impl Keyword {
     /// The keyword that an identifier is. `word` is in lower case unless it was quoted, and `key` is its [`key`].
-    #[inline]
     pub(super) fn of(word: &[u8], key: u64, quoted: bool) -> Self {
-        if quoted { named(word) } else { plain(word, key) }
+        let (whole, keyword) = match candidate(key) {
+            Candidate::None => return Self::None,
+            Candidate::Named => return named(word),
+            Candidate::Word(_, _) if quoted => return Self::None,
+            Candidate::Word(whole, keyword) => (whole, keyword),
+        };
+        let short = whole.len() <= 8 && word.len() <= 8;
+        if short || whole.as_bytes() == word { keyword } else { Self::None }
+    }
+
+    /// Whether a word with this key may be one.
+    #[inline]
+    pub(super) fn may_be(key: u64) -> bool {
+        !matches!(candidate(key), Candidate::None)
     }
 }
 
-/// The first eight bytes as a number, so that most words are told apart by one look.
+/// The first eight bytes as a number, whatever their case, so that most words are told apart by one look.
 pub(super) const fn key(word: &[u8]) -> u64 {
     let mut key = 0;
     let mut at = 0;
@@ -101,7 +116,24 @@ pub(super) const fn key(word: &[u8]) -> u64 {
         at += 1;
         rest = others;
     }
-    key
+    key | SMALL
+}
+
+/// [`key`] of the first `length` bytes, of which there are so many.
+#[inline]
+pub(super) fn key_of_first(length: usize, bytes: &[u8]) -> u64 {
+    let Some(first) = bytes.first_chunk() else { return key(bytes.get(..length).unwrap_or_default()) };
+    let unused = 8 - length.clamp(1, 8);
+    u64::from_be_bytes(*first) >> (8 * unused) | SMALL
+}
+
+/// What a word may be by its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Candidate {
+    None,
+    /// One of [`named`].
+    Named,
+    Word(&'static str, Keyword),
 }
 
 /// Functions and relations, and what stands for a schema.
@@ -123,16 +155,15 @@ fn named(word: &[u8]) -> Keyword {
 /// What the words of [`named`] begin with, and the other words; no two of them begin with the same eight bytes.
 macro_rules! keywords {
     ([$($prefix:ident: $begins:literal,)*], $($key:ident: $word:literal => $keyword:ident,)*) => {
-        fn plain(word: &[u8], key: u64) -> Keyword {
+        #[inline]
+        fn candidate(key: u64) -> Candidate {
             $(const $prefix: u64 = self::key($begins.as_bytes());)*
             $(const $key: u64 = self::key($word.as_bytes());)*
-            let (whole, keyword) = match key {
-                $($prefix)|* => return named(word),
-                $($key => ($word, Keyword::$keyword),)*
-                _ => return Keyword::None,
-            };
-            let short = whole.len() <= 8 && word.len() <= 8;
-            if short || whole.as_bytes() == word { keyword } else { Keyword::None }
+            match key {
+                $($prefix)|* => Candidate::Named,
+                $($key => Candidate::Word($word, Keyword::$keyword),)*
+                _ => Candidate::None,
+            }
         }
     };
 }

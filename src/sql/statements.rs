@@ -107,7 +107,10 @@ impl Statements {
             Expects::Create(Lifetime::Session | Lifetime::SessionOrTransaction) => {
                 self.acts.push(Act::Uses(Feature::TempTable));
             }
-            _ => {}
+            Expects::Setting(_) | Expects::Deallocate(None) | Expects::Create(_) => {}
+            Expects::Beginning | Expects::Nothing | Expects::Explained | Expects::Execute | Expects::Insert => {}
+            Expects::Discard | Expects::Listen | Expects::Unlisten | Expects::Declare => {}
+            Expects::Import | Expects::Do => {}
         }
         self.before = (Keyword::None, false);
         self.depth = 0;
@@ -292,8 +295,8 @@ impl Sink for Statements {
     }
 
     #[inline]
-    fn pass(&mut self) {
-        self.before = (Keyword::None, false);
+    fn pass(&mut self, quoted: bool) {
+        self.before = (Keyword::None, quoted);
     }
 
     fn wanted(&mut self) -> Wanted {

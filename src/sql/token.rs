@@ -2,7 +2,7 @@
 
 use super::Name;
 use super::acts::cut;
-use super::keyword::Keyword;
+use super::keyword::{Keyword, key_of_first};
 
 /// How much of a word or a string is kept, bytes.
 const KEPT: usize = 64;
@@ -57,8 +57,9 @@ pub(super) trait Sink {
     /// Whether most tokens are of no interest at present.
     fn idles(&self) -> bool;
 
-    /// Takes, while it idles, a token that is none of these: a keyword, a quoted word, a parenthesis, a semicolon.
-    fn pass(&mut self);
+    /// Takes, while it idles, a token that is neither a keyword nor a parenthesis nor a semicolon, but may be a quoted
+    /// word.
+    fn pass(&mut self, quoted: bool);
 
     /// Says, where a string constant begins, what is wanted of it.
     fn wanted(&mut self) -> Wanted;
@@ -154,12 +155,7 @@ impl Kept {
 
     /// [`super::keyword::key`] of the bytes.
     pub(super) fn key(&self) -> u64 {
-        let first = u64::from_be_bytes(self.bytes.first_chunk().copied().unwrap_or_default());
-        match self.len {
-            0 => 0,
-            len @ 1..8 => first >> (8 * (8 - len)),
-            _ => first,
-        }
+        key_of_first(self.len, &self.bytes)
     }
 
     pub(super) fn is_cut(&self) -> bool {

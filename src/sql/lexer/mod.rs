@@ -172,6 +172,10 @@ impl Lexer {
             match byte {
                 b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c => rest = tail,
                 b'a'..=b'z' | b'A'..=b'Z' | b'_' | 0x80..=0xff => {
+                    if let Some(behind) = self.pass_word(rest, sink) {
+                        rest = behind;
+                        continue;
+                    }
                     self.start = self.at(rest);
                     self.word.clear();
                     self.state = State::Word;
@@ -286,7 +290,7 @@ fn skip(bytes: &[u8], count: usize) -> &[u8] {
 #[inline(always)]
 fn emit<S: Sink>(kind: Kind<'_>, range: std::ops::Range<usize>, sink: &mut S) {
     let matters = match kind {
-        Kind::Word(word) => word.quoted || word.keyword != Keyword::None,
+        Kind::Word(word) => word.keyword != Keyword::None,
         Kind::Mark(mark) => matches!(mark, b'(' | b')' | b';'),
         Kind::Number | Kind::Text(_) | Kind::Parameter(_) => false,
         Kind::Unreadable => true,
@@ -294,6 +298,6 @@ fn emit<S: Sink>(kind: Kind<'_>, range: std::ops::Range<usize>, sink: &mut S) {
     if matters || !sink.idles() {
         sink.token(&Token { kind, start: range.start, end: range.end });
     } else {
-        sink.pass();
+        sink.pass(matches!(kind, Kind::Word(word) if word.quoted));
     }
 }

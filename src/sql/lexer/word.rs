@@ -1,13 +1,27 @@
 //! Identifiers, quoted or not, and the letters in front of a string.
 
 use super::{Identifier, Lexer, State, Style, emit};
-use crate::sql::keyword::Keyword;
+use crate::sql::keyword::{Keyword, key_of_first};
 use crate::sql::token::{Kind, Sink, Word};
 
 /// For each byte that may be in a word, what it is in lower case; 0 for any other.
 const FOLDED: [u8; 256] = folded();
 
 impl Lexer {
+    /// Passes over a word that is whole in this piece and of no interest. What is behind it, if it is such a word.
+    pub(super) fn pass_word<'a, S: Sink>(&self, rest: &'a [u8], sink: &mut S) -> Option<&'a [u8]> {
+        if self.has_pairs() || !sink.idles() {
+            return None;
+        }
+        let length = rest.iter().position(|byte| FOLDED.get(usize::from(*byte)).is_none_or(|letter| *letter == 0))?;
+        // A single letter may belong to the string behind it.
+        if length < 2 || Keyword::may_be(key_of_first(length, rest)) {
+            return None;
+        }
+        sink.pass(false);
+        rest.get(length..)
+    }
+
     pub(super) fn word<'a, S: Sink>(&mut self, rest: &'a [u8], sink: &mut S) -> &'a [u8] {
         let rest = match rest.split_first() {
             Some((&second, tail)) if self.take_second(second) => {
