@@ -5,11 +5,11 @@
 
 pub mod wire;
 
-pub mod sql;
-
 pub mod config;
 
 pub mod metrics;
+
+pub mod sql;
 
 pub mod net;
 

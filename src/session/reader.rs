@@ -4,7 +4,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::backend::{Settings, State};
-use crate::sql::{self, Dialect, Script};
+use crate::sql::{self, Characters, Dialect, Script};
 
 /// Settings by which PostgreSQL reads the literals of a text when it prepares it.
 const READ_BY: [&str; 11] = [
@@ -20,9 +20,6 @@ const READ_BY: [&str; 11] = [
     "transform_null_equals",
     "xmloption",
 ];
-
-/// Client encodings with characters whose second byte may be ASCII (`multibyte.html`).
-const TWO_BYTE: [&str; 7] = ["SJIS", "BIG5", "GBK", "UHC", "GB18030", "JOHAB", "SHIFT_JIS_2004"];
 
 /// See the module's description.
 #[derive(Debug, Default)]
@@ -48,7 +45,7 @@ impl Reader {
         let encoding = value("client_encoding").unwrap_or_default();
         self.dialect = Dialect {
             standard_strings: value("standard_conforming_strings") != Some(b"off"),
-            two_byte: TWO_BYTE.iter().any(|name| name.as_bytes().eq_ignore_ascii_case(encoding)),
+            characters: Characters::of_encoding(std::str::from_utf8(encoding).unwrap_or_default()),
         };
         let mut hasher = DefaultHasher::new();
         for name in READ_BY {

@@ -1,28 +1,32 @@
-//! What the text of a query may do to the session beyond its transaction, as far as the text tells.
+//! What the text of a query may do to the session that runs it: settings, prepared statements, LISTEN, and what keeps
+//! a client on its backend. What ends with the transaction (SET LOCAL, `pg_advisory_xact_lock`) is not told.
 //!
-//! A tokenizer ([`lexer`]) knows comments, quoting, dollar quoting and where a statement ends; [`script`] looks at the
-//! first words of each statement and at a few names in the rest. Nothing is decided by a substring. The text comes in
-//! chunks of any size, and what is kept of it is bounded. Invariant: what PostgreSQL would carry out is never taken for
-//! a comment or a literal; in doubt there is an act too many, not one too few.
+//! A tokenizer that reads text as PostgreSQL's does, and a machine that looks at tokens: neither a parser, which would
+//! be slow and refuse what it does not know, nor a search for substrings, which finds names inside of strings. Where
+//! it cannot tell, it says that something may happen. What functions of the user's own do is not seen.
 //!
-//! Source: `sql-syntax-lexical.html` of PostgreSQL's manual, and the pages of the commands.
+//! Invariant: any division of a text into pieces gives the same result, in bounded memory.
+//!
+//! Source: PostgreSQL manual, `sql-syntax-lexical.html`, and PostgreSQL's `scan.l` and `gram.y`.
 
-mod act;
+mod acts;
+mod block;
+mod call;
+mod dialect;
+mod feature;
+mod into;
+mod keyword;
 mod lexer;
+mod prepare;
 mod script;
-mod statement;
-
-pub use act::{Act, Arg, Feature, Features, First, Name, Script};
-pub use lexer::Dialect;
-pub use script::Reading;
-
-/// What a text may do. It ends at the first NUL, if there is one.
-#[must_use]
-pub fn read(text: &[u8], dialect: Dialect) -> Script {
-    let mut reading = Reading::new(dialect);
-    reading.feed(text);
-    reading.finish()
-}
+mod setting;
+mod statements;
+mod token;
 
 #[cfg(test)]
 mod tests;
+
+pub use acts::{Act, Arg, Name};
+pub use dialect::{Characters, Dialect};
+pub use feature::{Feature, Features};
+pub use script::{First, Reading, Script, fuzz, read};

@@ -5,9 +5,9 @@ use super::source::{Token, UsedPath, attribute_end, paths, tokens};
 /// A module imports modules of a smaller number only.
 const LAYERS: &[(&str, u8)] = &[
     ("wire", 0),
-    ("sql", 0),
     ("config", 0),
     ("metrics", 0),
+    ("sql", 0),
     ("net", 1),
     ("auth", 2),
     ("backend", 3),
