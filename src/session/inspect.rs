@@ -103,7 +103,7 @@ impl Session {
         let mut extra = lease.backend().state.extra.clone();
         let defaults = row.last().and_then(Option::as_deref).unwrap_or_default();
         for (name, value) in names.iter().zip(row) {
-            let reset = watch.reset_all || watch.reset.contains(name);
+            let reset = watch.resets(name);
             let default =
                 reset && defaults.split(|&byte| byte == b',').any(|set| set.eq_ignore_ascii_case(name.as_bytes()));
             extra = match value.as_deref() {
@@ -176,8 +176,8 @@ impl Session {
         }
         let interner = &self.pool.shared.interner;
         for (name, value) in self.first.reported.iter() {
-            let reset = watch.reset_all && !is_identity(name);
-            if reset || watch.reset.iter().any(|reset| reset.eq_ignore_ascii_case(name)) {
+            let all = watch.reset_all && is_identity(name) && !watch.reset.iter().any(|reset| reset.eq_ignore_ascii_case(name));
+            if watch.resets(name) && !all {
                 self.state.reported = interner.with(&self.state.reported, name, value);
             }
         }
@@ -188,7 +188,7 @@ impl Session {
         lease.forget_settings(true);
         let interner = &self.pool.shared.interner;
         for (name, value) in self.first.reported.iter() {
-            if !watch.settings.iter().any(|set| set.eq_ignore_ascii_case(name)) {
+            if !watch.set_last.iter().any(|set| set.eq_ignore_ascii_case(name)) {
                 self.state.reported = interner.with(&self.state.reported, name, value);
             }
         }

@@ -76,6 +76,9 @@ impl Requests<'_> {
             Ok(statement) => statement,
             Err(Full) => return self.refuse_parse(&full()),
         };
+        if !statement.script.acts.is_empty() && self.names_are_uncertain(&statement.script) {
+            return Verdict::Wait;
+        }
         if let Some(report) = self.judge_features(&statement.script) {
             return self.refuse_parse(&report);
         }
@@ -107,6 +110,11 @@ impl Requests<'_> {
         } else {
             self.parse_named(name, rest, statement, length)
         }
+    }
+
+    /// Whether a script names statements, and names are not certain yet.
+    fn names_are_uncertain(&mut self, script: &Script) -> bool {
+        script.acts.iter().any(names_statement) && self.names.any_uncertain()
     }
 
     /// Whether the message of this type has to wait, since it is not known yet what it is about.
@@ -144,8 +152,14 @@ impl Requests<'_> {
         let id = statement.id;
         if let Some(taken) = self.names.find(name).cloned() {
             // PostgreSQL is to say so, in the order in which it finds errors.
-            self.ensure(&taken);
-            self.write_parse(&taken.name, rest);
+            if self.turn.status() == Status::Failed && !self.prepared.has(taken.id) {
+                // It has more to say against it.
+                self.write_parse(b"", rest);
+                self.prepared.unnamed = None;
+            } else {
+                self.ensure(&taken);
+                self.write_parse(&taken.name, rest);
+            }
             self.turn.parse(None);
             self.turn.take_last(name);
             return Verdict::Replaced(length);
@@ -191,6 +205,9 @@ impl Requests<'_> {
             return self.unknown(front::BIND, bytes, portal.len() + 1, name);
         };
         let statement = Arc::clone(statement);
+        if !statement.script.acts.is_empty() && self.names_are_uncertain(&statement.script) {
+            return Verdict::Wait;
+        }
         if !statement.script.acts.is_empty() || statement.script.sets > 0 {
             let parameter = |number| if whole { setting_name(tail, number) } else { None };
             if let Some(report) = self.admit(&statement.script, parameter) {

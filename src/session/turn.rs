@@ -727,7 +727,6 @@ impl Turn {
             Some(Owed::Function | Owed::Sync) | None => {}
             // After an error in an extended query everything up to the next Sync is skipped.
             Some(owed) => {
-                self.take_back(0, true);
                 if owed == Owed::Own(Own::Parse)
                     && self.owed.get(1).is_some_and(|next| next.owed == Owed::Made(Made::ParseComplete))
                 {
@@ -735,7 +734,7 @@ impl Turn {
                     self.take_back(1, true);
                 }
                 if self.copy_is_over() {
-                    self.forget_copy_syncs(0);
+                    self.forget_copy_syncs(1);
                 }
                 let next = self.owed.iter().position(|entry| matches!(entry.owed, Owed::Sync | Owed::Own(Own::Sync)));
                 // What was to be refused behind it is skipped as well, and so are the errors for it.
@@ -745,7 +744,9 @@ impl Turn {
                 let first = usize::from(owed == Owed::RefusedParse);
                 let count = refused.count();
                 self.reports.drain(first.min(self.reports.len())..(first + count).min(self.reports.len()));
-                self.strike(0..skipped);
+                self.strike(1..skipped.max(1));
+                self.take_back(0, true);
+                self.owed.pop_front();
                 if self.owed.is_empty() {
                     self.reading = Reading::NothingToSync;
                 }

@@ -16,6 +16,8 @@ pub(super) struct Watch {
     pub(super) reset: Vec<Box<str>>,
     /// RESET ALL.
     pub(super) reset_all: bool,
+    /// Those that were set behind the last RESET that was about them.
+    pub(super) set_last: Vec<Box<str>>,
     /// What may be there now.
     pub(super) uses: Features,
     /// What may be gone now.
@@ -47,17 +49,21 @@ impl Watch {
         self.sets |= script.sets > 0;
         for act in &script.acts {
             match act {
-                Act::Set(name) => self.touch(name),
+                Act::Set(name) => self.set(name),
                 Act::Reset(name) => {
                     self.touch(name);
+                    self.set_last.retain(|set| set != name);
                     if !self.reset.contains(name) {
                         self.reset.push(name.clone());
                     }
                 }
-                Act::ResetAll => self.reset_all = true,
-                Act::SetConfig(Arg::Name(name)) => self.touch(name),
+                Act::ResetAll => {
+                    self.reset_all = true;
+                    self.set_last.clear();
+                }
+                Act::SetConfig(Arg::Name(name)) => self.set(name),
                 Act::SetConfig(Arg::Parameter(number)) => match parameter(*number) {
-                    Some(name) => self.touch(&name),
+                    Some(name) => self.set(&name),
                     None => self.lasting = Some("settings"),
                 },
                 Act::SetConfig(Arg::Opaque) => self.lasting = Some("settings"),
@@ -71,6 +77,19 @@ impl Watch {
                 Act::Prepare { .. } | Act::Execute(_) | Act::Deallocate(_) | Act::DeallocateAll | Act::DiscardAll => {}
             }
         }
+    }
+
+    fn set(&mut self, name: &str) {
+        self.touch(name);
+        if self.set_last.len() < MOST_NAMES && !self.set_last.iter().any(|known| **known == *name) {
+            self.set_last.push(name.into());
+        }
+    }
+
+    /// Whether a RESET was about this setting, and no SET behind it.
+    pub(super) fn resets(&self, name: &str) -> bool {
+        let is = |known: &Box<str>| known.eq_ignore_ascii_case(name);
+        (self.reset_all || self.reset.iter().any(is)) && !self.set_last.iter().any(is)
     }
 
     fn touch(&mut self, name: &str) {

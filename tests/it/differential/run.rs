@@ -147,6 +147,7 @@ fn model(raw: &mut Raw) -> Result<Model, (NoMessage, Vec<String>)> {
         messages.extend(shown(&message));
     }
     messages.truncate(messages.len() - CLOSES);
+    forgive_late_errors(&mut messages);
     raw.read_until_ready();
     Ok(Model { answer: Answer { messages, parameters: raw.parameters.clone() }, readies, idle })
 }
@@ -167,7 +168,23 @@ fn answer(raw: &mut Raw, mut readies: usize) -> Answer {
             }
         }
     }
+    forgive_late_errors(&mut messages);
     Answer { messages, parameters: raw.parameters.clone() }
+}
+
+/// A statement that a backend has already is not read again at a Parse: that a table is not there, for this search_path,
+/// is found when it is described or bound.
+fn forgive_late_errors(messages: &mut Vec<String>) {
+    let mut kept: Vec<String> = Vec::with_capacity(messages.len());
+    for message in messages.drain(..) {
+        if message.starts_with("E ") && message.contains("C42P01") {
+            while kept.last().is_some_and(|last| ["1 ", "t "].iter().any(|tag| last.starts_with(tag))) {
+                kept.pop();
+            }
+        }
+        kept.push(message);
+    }
+    *messages = kept;
 }
 
 /// A message as text, without what may differ; nothing for a ParameterStatus.
