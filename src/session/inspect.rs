@@ -176,7 +176,9 @@ impl Session {
         }
         let interner = &self.pool.shared.interner;
         for (name, value) in self.first.reported.iter() {
-            let all = watch.reset_all && is_identity(name) && !watch.reset.iter().any(|reset| reset.eq_ignore_ascii_case(name));
+            let all = watch.reset_all
+                && is_identity(name)
+                && !watch.reset.iter().any(|reset| reset.eq_ignore_ascii_case(name));
             if watch.resets(name) && !all {
                 self.state.reported = interner.with(&self.state.reported, name, value);
             }

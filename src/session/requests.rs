@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use super::names::{Names, Step};
 use super::reader::Reader;
 use super::scripts::names_statement;
-use super::turn::{Made, Own, Turn};
+use super::turn::{Made, Own, Turn, Undo};
 use super::watch::Watch;
 use crate::backend::{Full, Key, Origin, PREFIX, Prepared, Statement};
 use crate::pool::{ClientRecord, Pool, PoolSettings};
@@ -300,17 +300,28 @@ impl Requests<'_> {
                 self.write_parse(&statement.name, &statement.body);
                 self.turn.own(Own::Parse, undo);
             }
-            Origin::Sql => {
-                let text = prepare_text(statement);
-                self.prepared.unnamed = None;
-                self.write_parse(b"", &[&text[..], b"\0\0\0"].concat());
-                message(self.out, front::BIND, |out| out.extend_from_slice(&[0; 8]));
-                message(self.out, front::EXECUTE, |out| out.extend_from_slice(&[0; 5]));
-                self.turn.own(Own::Parse, None);
-                self.turn.own(Own::Bind, None);
-                self.turn.own(Own::Execute, undo);
-            }
+            Origin::Sql => self.run_in_batch(&prepare_text(statement), undo),
         }
+    }
+
+    /// Runs a text of our own: as a Query, or among the messages of the extended query under way.
+    pub(super) fn run_own(&mut self, text: &[u8], undo: Undo) {
+        if self.turn.is_within_batch() {
+            return self.run_in_batch(text, undo);
+        }
+        self.prepared.unnamed = None;
+        query_message(self.out, &[text]);
+        self.turn.own(Own::Query, undo);
+    }
+
+    fn run_in_batch(&mut self, text: &[u8], undo: Undo) {
+        self.prepared.unnamed = None;
+        self.write_parse(b"", &[text, b"\0\0\0"].concat());
+        self.write_message(front::BIND, &[0; 8]);
+        self.write_message(front::EXECUTE, &[0; 5]);
+        self.turn.own(Own::Parse, None);
+        self.turn.own(Own::Bind, None);
+        self.turn.own(Own::Execute, undo);
     }
 
     /// The backend gets the statement; what it has not used for longest goes for it.

@@ -123,11 +123,14 @@ impl Requests<'_> {
         Ok((statement.name.clone(), Step::Named(name.text.clone(), statement.id)))
     }
 
-    /// Sees to it that the backend has a statement when a Query arrives there. Not by extended messages without a Sync:
-    /// if they failed, PostgreSQL would skip the Query.
+    /// Sees to it that the backend has a statement when a Query arrives there. By itself where that can be: if it failed
+    /// among the messages of an extended query, PostgreSQL would skip the Query.
     fn ensure_for_query(&mut self, statement: &Arc<Statement>) {
         if self.prepared.uses(statement.id) || self.turn.status() == Status::Failed {
             return;
+        }
+        if self.turn.is_within_batch() {
+            return self.ensure(statement);
         }
         match statement.origin {
             Origin::Protocol => {
@@ -137,9 +140,8 @@ impl Requests<'_> {
             }
             Origin::Sql => {
                 self.prepared.insert(Arc::clone(statement));
-                query_message(self.out, &[&prepare_text(statement)]);
-                self.prepared.unnamed = None;
-                self.turn.own(Own::Query, Some(Box::new(Step::Sent(statement.id))));
+                let undo = Some(Box::new(Step::Sent(statement.id)));
+                self.run_own(&prepare_text(statement), undo);
             }
         }
     }
@@ -147,9 +149,7 @@ impl Requests<'_> {
     /// The backend gets anything under the statement's name, since it is about to be thrown away.
     fn ensure_something(&mut self, statement: &Statement) {
         if !self.prepared.has(statement.id) && self.turn.status() != Status::Failed {
-            query_message(self.out, &[b"PREPARE ", &statement.name, b" AS SELECT"]);
-            self.prepared.unnamed = None;
-            self.turn.own(Own::Query, None);
+            self.run_own(&[b"PREPARE ", &statement.name[..], b" AS SELECT"].concat(), None);
         }
     }
 

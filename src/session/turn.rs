@@ -288,6 +288,23 @@ impl Turn {
         self.reading == Reading::Requests
     }
 
+    /// Whether an extended query is under way whose Sync is still to be sent.
+    #[must_use]
+    pub fn is_within_batch(&self) -> bool {
+        self.busy
+            && self.owed.back().is_none_or(|last| {
+                !matches!(
+                    last.owed,
+                    Owed::Query
+                        | Owed::Sync
+                        | Owed::Function
+                        | Owed::RefusedQuery
+                        | Owed::Settle
+                        | Owed::Own(Own::Query | Own::Sync | Own::Probe)
+                )
+            })
+    }
+
     /// Whether nothing was asked of PostgreSQL since it was last idle outside of a transaction block. Only then is a
     /// request sure to begin a transaction of its own.
     #[must_use]
@@ -490,7 +507,13 @@ impl Turn {
             if tag == front::SYNC {
                 self.reading = Reading::Requests;
                 self.batches.0 += 1;
-                self.owed.push_back(Entry { owed: Owed::Sync, undo: None, statement: (0, 0), shifts: None, taken: None });
+                self.owed.push_back(Entry {
+                    owed: Owed::Sync,
+                    undo: None,
+                    statement: (0, 0),
+                    shifts: None,
+                    taken: None,
+                });
             }
             return Front::Forward;
         }

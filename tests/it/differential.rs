@@ -39,6 +39,12 @@ const IN_TRANSACTION_MODE: &[Group] = &[
     Group::Functions,
     Group::LocalSettings,
     Group::ReportedSettings,
+    Group::OtherSettings,
+    Group::Roles,
+    Group::UnnamedAcross,
+    Group::Named,
+    Group::SqlPrepare,
+    Group::MixedNames,
     Group::Discard,
 ];
 
