@@ -84,10 +84,12 @@ def prepared():
 
 @case
 def prepared_of_the_application():
+    statements = {}
     with Crowd(Client) as crowd:
-        statements = [client.wait(client.connection.prepare(f"select $1::int + {100 * number}"))
-                      for number, client in enumerate(crowd.clients)]
         for number, client in crowd.turns(10):
+            if number not in statements:
+                # The driver ends prepare() with a Flush: the backend is the client's until its first query's Sync.
+                statements[number] = client.wait(client.connection.prepare(f"select $1::int + {100 * number}"))
             equal(client.wait(statements[number].fetchval(number)), 101 * number)
 
 
