@@ -70,7 +70,8 @@ fn commit_and_rollback<C: Client>(crowd: &mut Crowd<C>) -> Fallible<()> {
         client.run(&format!("update account set owner = 'lost' where id = {number}"))?;
         client.run("rollback")
     })?;
-    let rows = crowd.last.text("select string_agg(concat_ws(' ', id, owner, balance), ',' order by id) from account")?;
+    let rows =
+        crowd.last.text("select string_agg(concat_ws(' ', id, owner, balance), ',' order by id) from account")?;
     equal(rows, "0 kept 4,1 kept 4,2 kept 4,3 kept 4,4 kept 4")
 }
 
@@ -181,9 +182,8 @@ fn set_in_transactions<C: Client>(crowd: &mut Crowd<C>) -> Fallible<()> {
 fn search_path<C: Client>(crowd: &mut Crowd<C>) -> Fallible<()> {
     crowd.turns(1, |client, number| {
         client.run(&format!("create schema if not exists tenant_{number}"))?;
-        client.run(&format!(
-            "create table if not exists tenant_{number}.thing as select 'of {number}'::text as name"
-        ))?;
+        client
+            .run(&format!("create table if not exists tenant_{number}.thing as select 'of {number}'::text as name"))?;
         client.run(&format!("set search_path = tenant_{number}"))
     })?;
     crowd.turns(8, |client, number| equal(client.text("select name from thing")?, format!("of {number}")))?;
@@ -226,7 +226,10 @@ fn temp_table<C: Client>(crowd: &mut Crowd<C>) -> Fallible<()> {
                 client.run("begin")?;
                 client.run(&format!("insert into scratch values ({count})"))?;
                 client.run("commit")?;
-                equal(client.text("select count(*) || ' ' || sum(n) from scratch")?, format!("{count} {}", count * (count + 1) / 2))
+                equal(
+                    client.text("select count(*) || ' ' || sum(n) from scratch")?,
+                    format!("{count} {}", count * (count + 1) / 2),
+                )
             })?;
             equal(crowd.clients[owner + 1].text(exists)?, "false")?;
         }

@@ -104,7 +104,10 @@ fn prepared_and_failing() -> Fallible<()> {
     Crowd::open(5, open)?.turns(4, |session, number| {
         let divide = session.wait(session.client.prepare("select 6 / $1::int"))?;
         fails("22012", session.wait(session.client.query_one(&divide, &[&0_i32])).map_err(Into::into))?;
-        fails("42P01", session.wait(session.client.prepare("select * from no_such_table")).map_err(Into::into).map(drop))?;
+        fails(
+            "42P01",
+            session.wait(session.client.prepare("select * from no_such_table")).map_err(Into::into).map(drop),
+        )?;
         let row = session.wait(session.client.query_one(&divide, &[&(number as i32 + 1)]))?;
         equal(row.get::<_, i32>(0), 6 / (number as i32 + 1))
     })
@@ -114,7 +117,9 @@ fn pipelined() -> Fallible<()> {
     Crowd::open(5, open)?.turns(4, |session, number| {
         let client = &session.client;
         let queries = (0..30_i32).map(|n| async move {
-            Ok::<_, Failure>(client.query_one("select $1::int + $2::int", &[&n, &(number as i32)]).await?.get::<_, i32>(0))
+            Ok::<_, Failure>(
+                client.query_one("select $1::int + $2::int", &[&n, &(number as i32)]).await?.get::<_, i32>(0),
+            )
         });
         let answers = session.wait(future::try_join_all(queries))?;
         equal(answers, (0..30).map(|n| n + number as i32).collect::<Vec<_>>())
@@ -152,7 +157,10 @@ fn types_binary() -> Fallible<()> {
         equal((row.get(0), row.get(1), row.get(2), row.get(3)), (i32::MIN, 9_007_199_254_740_993_i64, 0.1_f64, true))?;
         equal((row.get::<_, String>(4), row.get::<_, Vec<u8>>(5)), (text.clone(), bytes.clone()))?;
         equal((row.get(6), row.get(7), row.get(8)), (time, date, uuid))?;
-        equal((row.get::<_, Json<serde_json::Value>>(9).0, row.get::<_, serde_json::Value>(10)), (json.clone(), json.clone()))?;
+        equal(
+            (row.get::<_, Json<serde_json::Value>>(9).0, row.get::<_, serde_json::Value>(10)),
+            (json.clone(), json.clone()),
+        )?;
         equal((row.get::<_, Vec<i32>>(11), row.get::<_, Vec<String>>(12)), (ints.clone(), texts.clone()))?;
         equal(row.get::<_, Option<String>>(13), None)
     })
