@@ -12,8 +12,9 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::sql::Script;
 
-/// What the names on backends begin with; the id follows. A client's own name never reaches a backend that follows
-/// statements, except where it is unknown and PostgreSQL is to say so.
+/// What the names on backends begin with; the id follows. A client's own name does not reach a backend that follows
+/// statements, except where it is unknown and PostgreSQL is to say so, and for what pins (texts that are too long to be
+/// looked at whole, PREPARE through the extended protocol).
 pub const PREFIX: &[u8] = b"pgpool_";
 
 /// What an entry costs beside its text, bytes.

@@ -1,8 +1,9 @@
-//! The relay of one turn: bytes of both directions, forwarded as they came, judged message by message by the turn
-//! machine.
+//! The relay of one turn: bytes of both directions, judged message by message by the turn machine, and outside of session
+//! mode by `Requests` and `Judge`.
 //!
-//! One task polls both sockets; nothing is copied but what a socket reads, nothing is allocated, and a direction whose
-//! reader is slow is not read from. Invariant: bytes reach the other side only after their message was judged.
+//! One task polls both sockets. Bytes are forwarded as they came, but for what those two put in their place; a turn that
+//! needs nothing of that copies nothing but what a socket reads. A direction whose reader is slow is not read from.
+//! Invariant: bytes reach the other side only after their message was judged.
 
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};

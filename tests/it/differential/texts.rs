@@ -81,7 +81,7 @@ pub(super) const QUERIES: &[(Group, &str)] = &[
     (Queries, "drop table if exists nosuch"),
     (Transactions, "begin"),
     (Transactions, "begin"),
-    (Transactions, "begin isolation level serializable read only"),
+    (Transactions, "begin read only"),
     (Transactions, "commit"),
     (Transactions, "rollback"),
     (Transactions, "savepoint a"),
