@@ -28,7 +28,7 @@ const RECENT: usize = 256;
 pub enum Origin {
     /// By Parse: the body of the message behind the statement's name.
     Protocol,
-    /// By PREPARE: parameter types as SQL with their parentheses (or nothing), NUL, and the statement.
+    /// By PREPARE: parameter types as SQL without their parentheses (or nothing), NUL, and the statement.
     Sql,
 }
 

@@ -537,7 +537,7 @@ impl<'a> Relay<'a> {
             if self.held && !self.at.workspace.turn.is_settling() {
                 self.held = false;
             }
-            if matches!(tag, back::READY | back::ERROR) {
+            if matches!(tag, back::READY | back::ERROR | back::COMMAND_COMPLETE) {
                 self.waits = false;
             }
         }

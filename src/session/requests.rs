@@ -451,7 +451,8 @@ fn word(bytes: &[u8]) -> usize {
 /// PREPARE of a statement under its name on backends.
 pub(super) fn prepare_text(statement: &Statement) -> Vec<u8> {
     let (types, text) = cstr(&statement.body).unwrap_or_default();
-    [b"PREPARE ", &statement.name[..], b" ", types, b" AS ", text].concat()
+    let (open, close): (&[u8], &[u8]) = if types.is_empty() { (b"", b"") } else { (b"(", b")") };
+    [b"PREPARE ", &statement.name[..], b" ", open, types, close, b" AS ", text].concat()
 }
 
 /// The text of parameter `number` (from 1) in what follows the names in a Bind, as the name of a setting.

@@ -11,7 +11,7 @@ use super::names::Step;
 use super::requests::{REFUSED, Requests, Verdict, full, prepare_text, query_message};
 use super::turn::{Own, Shifts};
 use super::watch::feature_name;
-use crate::backend::{Full, Key, Origin, Statement, id_of};
+use crate::backend::{Full, Key, Origin, PREFIX, Statement, id_of};
 use crate::config::{Policy, SessionFeatures};
 use crate::pool::{feature_rejected, feature_warning, pin_refused};
 use crate::sql::{Act, Arg, Feature, Name, Script};
@@ -68,6 +68,8 @@ impl Requests<'_> {
                         if !steps.iter().any(|step| prepares(step, statement.id)) {
                             self.ensure_for_query(&statement);
                         }
+                    } else {
+                        renamed.extend(not_ours(name));
                     }
                 }
                 Act::Deallocate(name) => {
@@ -79,6 +81,8 @@ impl Requests<'_> {
                         }
                         let had = self.prepared.remove(statement.id).is_some();
                         steps.push_back(Step::Deallocated(known, statement, had));
+                    } else {
+                        renamed.extend(not_ours(name));
                     }
                 }
                 Act::DeallocateAll | Act::DiscardAll => steps.push_back(self.clear_names()),
@@ -157,10 +161,11 @@ impl Requests<'_> {
     pub(super) fn rename_in_parse(&mut self, text: &[u8], script: &Script) -> Option<(Vec<u8>, Shifts)> {
         let mut renamed = Renamed::new();
         for act in &script.acts {
-            if let Act::Execute(name) | Act::Deallocate(name) = act
-                && let Some(statement) = self.names.find(&name.text)
-            {
-                renamed.push((name.range.clone(), statement.name.clone()));
+            if let Act::Execute(name) | Act::Deallocate(name) = act {
+                match self.names.find(&name.text) {
+                    Some(statement) => renamed.push((name.range.clone(), statement.name.clone())),
+                    None => renamed.extend(not_ours(name)),
+                }
             }
         }
         (!renamed.is_empty()).then(|| replaced(text, renamed))
@@ -287,6 +292,12 @@ impl Requests<'_> {
             watch.lasting = Some("long_statements");
         }
     }
+}
+
+/// A name that the client does not have and that looks like one of ours must not find it.
+fn not_ours(name: &Name) -> Option<(Range<usize>, Box<[u8]>)> {
+    let quoted = || [b"\"", &name.text[..], b"?\""].concat().into();
+    name.text.starts_with(PREFIX).then(|| (name.range.clone(), quoted()))
 }
 
 /// Whether it has to do with the book of names.
