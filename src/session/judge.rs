@@ -49,7 +49,7 @@ impl Judge<'_> {
                 self.backend.record.need_close();
                 return Ok(Rest::Discard);
             }
-            back::COMMAND_COMPLETE if self.watching => self.command(body),
+            back::COMMAND_COMPLETE if self.watching && self.turn.answers_client() => self.command(body),
             // It is for whoever has listened on this backend before; this client's come by way of the listening one.
             back::NOTIFICATION if self.watching && !self.hears => return Ok(Rest::Discard),
             _ => {}

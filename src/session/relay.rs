@@ -31,7 +31,7 @@ pub(super) fn front_grammar(max: u32) -> Grammar {
 }
 
 /// How a client's messages may look where what they ask for counts.
-fn request_grammar(max: u32) -> Grammar {
+pub(super) fn request_grammar(max: u32) -> Grammar {
     let whole = |tag| matches!(tag, front::QUERY | front::PARSE | front::BIND | front::DESCRIBE | front::CLOSE);
     Grammar { limit: front_limit, whole, whole_max: LONGEST_WHOLE, max }
 }

@@ -30,7 +30,7 @@ enum Needs {
 }
 
 /// What pgpool follows. The other cases run on PostgreSQL alone.
-const FOLLOWED: &[Needs] = &[Needs::Nothing];
+const FOLLOWED: &[Needs] = &[Needs::Nothing, Needs::Statements, Needs::Settings, Needs::Pins];
 
 /// Where the backend is behind a flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
