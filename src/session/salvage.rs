@@ -2,8 +2,9 @@
 //! rolled back, the backend looked over and put back on the shelf. It takes at most `client_death_grace`; where
 //! anything is in doubt, or takes longer, the backend is closed.
 //!
-//! The client is gone from all lists by then. What it had asked for and PostgreSQL has is finished by the protocol's own
-//! means (Sync, CopyFail), so that the turn ends like any other; nothing that was only received here is sent.
+//! The client is gone from all lists by then. What it had asked for is finished by the protocol's own means (Sync,
+//! CopyFail), so that the turn ends like any other. Requests that were judged are sent, since the turn counts on their
+//! answers; what was only read is not.
 
 use std::future::poll_fn;
 use std::sync::Arc;
