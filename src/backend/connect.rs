@@ -103,7 +103,9 @@ async fn log_in(spec: &Spec, who: Identity, interner: &Interner, clock: &Clock) 
     let local = stream.local_addr();
     let mut record = BackendRecord::new(who, endpoint, local, clock.now());
     let mut reported: Vec<(String, Vec<u8>)> = Vec::new();
-    loop {
+    let mut ready = false;
+    // What stands behind ReadyForQuery already is read as well: most likely it says why PostgreSQL ends the connection.
+    while !ready || messages.left_over() {
         let (tag, body) = messages.next(&mut stream).await?;
         match tag {
             back::AUTHENTICATION => {
@@ -126,7 +128,7 @@ async fn log_in(spec: &Spec, who: Identity, interner: &Interner, clock: &Clock) 
                 let (name, value) = parameter_status(body).ok_or(ExchangeError::Unexpected(tag))?;
                 reported.push((name.to_owned(), value.to_vec()));
             }
-            back::READY if Status::from_ready(body) == Some(Status::Idle) && !messages.left_over() => break,
+            back::READY if !ready && Status::from_ready(body) == Some(Status::Idle) => ready = true,
             other => return Err(ExchangeError::Unexpected(other).into()),
         }
     }

@@ -118,20 +118,22 @@ impl Backend {
         self.stream.write_all(&out).await?;
         let mut messages = Messages::new();
         let mut refused = None;
-        loop {
+        let mut ready = false;
+        // What stands behind ReadyForQuery already is read as well: a parameter that a reload has changed, or a last word.
+        while !ready || messages.left_over() {
             let (tag, body) = messages.next(&mut self.stream).await?;
             match tag {
-                back::READY if Status::from_ready(body) == Some(Status::Idle) => break,
+                back::PARAMETER_STATUS => self.note_parameter(body, interner),
+                back::NOTICE | back::NOTIFICATION => {}
+                back::ERROR if ready => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+                other if ready => return Err(ExchangeError::Unexpected(other)),
+                back::READY if Status::from_ready(body) == Some(Status::Idle) => ready = true,
                 back::READY => return Err(ExchangeError::NotIdle),
                 back::ERROR => refused = Some(Box::new(Diagnostic::read(body))),
-                back::PARAMETER_STATUS => self.note_parameter(body, interner),
                 back::DATA_ROW if row.is_none() => row = Some(data_row(body).ok_or(ExchangeError::Unexpected(tag))?),
                 back::COPY_IN | back::COPY_OUT | back::COPY_BOTH => return Err(ExchangeError::Unexpected(tag)),
                 _ => {}
             }
-        }
-        if messages.left_over() {
-            return Err(ExchangeError::NotIdle);
         }
         refused.map_or(Ok(row.unwrap_or_default()), |diagnostic| Err(ExchangeError::Refused(diagnostic)))
     }

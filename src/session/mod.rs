@@ -35,7 +35,7 @@ use crate::wire::tag::front;
 use names::Names;
 use pin::Pinned;
 use reader::Reader;
-use relay::{Parties, Relay, front_grammar};
+use relay::{Parties, Relay, request_grammar};
 use salvage::Wreck;
 use tally::Tally;
 use watch::Watch;
@@ -93,6 +93,8 @@ pub struct Session {
     tally: Tally,
     /// Present while bytes are there that were not sent on.
     workspace: Option<Box<Workspace>>,
+    /// Half a request, while many workspaces are out.
+    half: Box<[u8]>,
     /// Nothing of our own can be sent to the client any more.
     mute: bool,
     /// The relay has registered for the client's next bytes, and nothing was read since.
@@ -137,6 +139,7 @@ impl Session {
             down_scanner: Scanner::default(),
             scanner: Scanner::default(),
             workspace: None,
+            half: Box::default(),
             mute: false,
             armed: false,
         };
@@ -396,7 +399,11 @@ impl Session {
                 }
                 ready!(self.stream.poll_read_ready(cx)).map_err(End::ClientBroke)?;
             }
-            let workspace = self.workspace.get_or_insert_with(|| self.workspaces.borrow());
+            let workspace = self.workspace.get_or_insert_with(|| {
+                let mut workspace = self.workspaces.borrow();
+                workspace.up.restore(&std::mem::take(&mut self.half));
+                workspace
+            });
             match self.stream.poll_read(cx, workspace.up.room()) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(End::ClientClosed)),
                 Poll::Ready(Ok(read)) => {
@@ -405,7 +412,8 @@ impl Session {
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(End::ClientBroke(error))),
                 Poll::Pending => {
-                    if workspace.up.is_empty() {
+                    if workspace.up.is_empty() || workspace.crowded {
+                        self.half = workspace.up.unjudged().into();
                         self.return_workspace();
                     }
                     return Poll::Pending;
@@ -414,10 +422,11 @@ impl Session {
         }
     }
 
-    /// Looks at the bytes that were read without taking the first message that needs a backend.
+    /// Looks at the bytes that were read without taking the first message that needs a backend. A request that is not
+    /// there as a whole yet needs none, unless it is too long to be kept.
     fn look(&mut self) -> Result<Need, End> {
         let Some(workspace) = self.workspace.as_mut() else { return Ok(Need::Bytes) };
-        let grammar = front_grammar(u32::MAX);
+        let grammar = request_grammar(u32::MAX);
         loop {
             let mut scanner = self.scanner;
             let next = scanner.next(workspace.up.unjudged(), &grammar).map_err(End::ClientViolation)?;

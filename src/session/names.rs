@@ -123,6 +123,8 @@ impl Names {
 
     /// A name is changed by the batch that is being sent.
     pub(super) fn note_change(&mut self, name: &[u8]) {
+        // Whatever came before: what follows in this batch is skipped if this change is.
+        self.changed.retain(|(known, _)| **known != *name);
         // Numbers begin with the one behind the last that was answered.
         self.changed.push((name.into(), self.batch + 1));
     }

@@ -24,6 +24,7 @@ use crate::pool::{ClientRecord, Listeners, Pool, PoolSettings, Subscription};
 use crate::sql::{Feature, Reading};
 use crate::wire::scan::{Grammar, Part, Piece, Scanner};
 use crate::wire::tag::{back, back_limit, front, front_limit};
+use crate::wire::write::message;
 
 /// How a client's messages may look where only their types count.
 pub(super) fn front_grammar(max: u32) -> Grammar {
@@ -31,7 +32,7 @@ pub(super) fn front_grammar(max: u32) -> Grammar {
 }
 
 /// How a client's messages may look where what they ask for counts.
-fn request_grammar(max: u32) -> Grammar {
+pub(super) fn request_grammar(max: u32) -> Grammar {
     let whole = |tag| matches!(tag, front::QUERY | front::PARSE | front::BIND | front::DESCRIBE | front::CLOSE);
     Grammar { limit: front_limit, whole, whole_max: LONGEST_WHOLE, max }
 }
@@ -314,6 +315,8 @@ impl<'a> Relay<'a> {
                 }
                 if verdict == Verdict::Wait {
                     self.waits = true;
+                    // Within a COPY what has to be waited for may stand behind a Sync that PostgreSQL has read over.
+                    message(&mut self.at.workspace.out, front::FLUSH, |_| {});
                     *self.at.scanner = before;
                     break;
                 }

@@ -400,10 +400,18 @@ impl Turn {
     pub fn confirm(&mut self) -> bool {
         if let Some(Entry { owed: Owed::Query | Owed::Execute, undo: Some(undo), .. }) = self.owed.front_mut()
             && let Step::Several(steps) = &mut **undo
+            && steps.front().is_some_and(|step| !matches!(step, Step::Unnamed(_)))
         {
             return steps.pop_front().is_some();
         }
         false
+    }
+
+    /// Whether the next answer is to a request of the client's and not to one of the pooler's own.
+    #[inline]
+    #[must_use]
+    pub fn answers_client(&self) -> bool {
+        !matches!(self.head(), Some(Owed::Settle | Owed::Own(_)))
     }
 
     /// An Execute of the client's is passed on.

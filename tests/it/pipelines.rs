@@ -12,25 +12,10 @@ use std::time::Duration;
 
 use crate::support::{
     Cluster, Pooler, Raw, eventually, for_each_worker_count,
-    messages::{bind, execute, extended, parse, query, sync},
+    messages::{bind, execute, parse, query, sync},
     pool_number,
     reply::{Message, PgError, tags},
 };
-
-/// What a case needs pgpool to follow from one backend to the next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Needs {
-    Nothing,
-    /// Prepared statements by message.
-    Statements,
-    /// SET of what PostgreSQL does not report.
-    Settings,
-    /// What cannot leave its backend: locks and temporary tables of the session.
-    Pins,
-}
-
-/// What pgpool follows. The other cases run on PostgreSQL alone.
-const FOLLOWED: &[Needs] = &[Needs::Nothing];
 
 /// Where the backend is behind a flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,8 +24,8 @@ enum Behind {
     Free,
     /// The second client waits.
     Held,
-    /// It is pinned, and when that ends is not for this test to say.
-    Pinned,
+    /// It was pinned up to then, and is free.
+    Freed,
 }
 
 struct Flight {
@@ -52,7 +37,6 @@ struct Flight {
 
 struct Case {
     name: &'static str,
-    needs: Needs,
     flights: Vec<Flight>,
 }
 
@@ -63,8 +47,8 @@ const MOMENT: Duration = Duration::from_millis(20);
 const TABLES: &str = "create table mine (x int); create table plenty as select generate_series(1, 9) as x; \
                       grant all on mine, plenty to public";
 
-fn case(name: &'static str, needs: Needs, flights: Vec<Flight>) -> Case {
-    Case { name, needs, flights }
+fn case(name: &'static str, flights: Vec<Flight>) -> Case {
+    Case { name, flights }
 }
 
 fn free(parts: &[Vec<u8>], tags: &'static str) -> Flight {
@@ -75,8 +59,8 @@ fn held(parts: &[Vec<u8>], tags: &'static str) -> Flight {
     Flight { bytes: parts.concat(), tags, behind: Behind::Held }
 }
 
-fn pinned(parts: &[Vec<u8>], tags: &'static str) -> Flight {
-    Flight { bytes: parts.concat(), tags, behind: Behind::Pinned }
+fn freed(parts: &[Vec<u8>], tags: &'static str) -> Flight {
+    Flight { bytes: parts.concat(), tags, behind: Behind::Freed }
 }
 
 #[test]
@@ -96,7 +80,7 @@ fn answers_are_those_of_postgresql_while_another_client_wants_the_backend() {
     for_each_worker_count(|workers| {
         let pooler = Pooler::trusting(&cluster, workers, "default_pool_size = 1");
         let mut console = pooler.console();
-        for (case, wanted) in cases.iter().zip(&wanted).filter(|(case, _)| FOLLOWED.contains(&case.needs)) {
+        for (case, wanted) in cases.iter().zip(&wanted) {
             eprintln!("«{}»", case.name);
             empty();
             let [first, second] = [(), ()].map(|()| pooler.login("alice", "alicepw", "app"));
@@ -145,6 +129,9 @@ impl Pair<'_> {
     fn run(mut self, case: &Case, wanted: &[Vec<Message>]) {
         self.second.prepare();
         for (flight, wanted) in case.flights.iter().zip(wanted) {
+            if flight.behind == Behind::Freed {
+                self.pins_are(1);
+            }
             self.first.send(&flight.bytes);
             if flight.behind == Behind::Free {
                 self.second.ask();
@@ -154,13 +141,22 @@ impl Pair<'_> {
             match flight.behind {
                 Behind::Free => self.second.is_served(),
                 Behind::Held => self.second_waits(),
-                Behind::Pinned => {}
+                Behind::Freed => {
+                    self.second.ask();
+                    self.second.is_served();
+                    self.pins_are(0);
+                }
             }
         }
         drop(self.first);
         self.second.ask();
         self.second.is_served();
         self.second.finds_nothing();
+    }
+
+    fn pins_are(&mut self, count: usize) {
+        let console = &mut *self.console;
+        eventually(SOON, "the pins are shown", || console.query("SHOW PINS").unwrap().len() == count);
     }
 
     fn second_waits(&mut self) {
@@ -179,33 +175,24 @@ impl Second {
 
     /// Makes a statement and a setting that have the first client's names.
     fn prepare(&mut self) {
-        if FOLLOWED.contains(&Needs::Statements) {
-            self.raw.send(&[parse("s", "select 'other'", &[]), sync()].concat());
-            assert_eq!(tags(&self.raw.read_until_ready()), "1Z");
-        }
-        if FOLLOWED.contains(&Needs::Settings) {
-            self.raw.query("set app.x = 'other'").unwrap();
-        }
+        self.raw.send(&[parse("s", "select 'other'", &[]), sync()].concat());
+        assert_eq!(tags(&self.raw.read_until_ready()), "1Z");
+        self.raw.query("set app.x = 'other'").unwrap();
     }
 
     fn ask(&mut self) {
         if !self.waits {
-            let statement = if FOLLOWED.contains(&Needs::Statements) {
-                [bind("", "s", &[]), execute("", 0), sync()].concat()
-            } else {
-                extended("select 'other'", &[])
-            };
-            self.raw.send(&[statement, query("select coalesce(current_setting('app.x', true), '')")].concat());
+            let setting = query("select coalesce(current_setting('app.x', true), '')");
+            self.raw.send(&[bind("", "s", &[]), execute("", 0), sync(), setting].concat());
         }
         self.waits = true;
     }
 
     fn is_served(&mut self) {
-        let setting = if FOLLOWED.contains(&Needs::Settings) { "other" } else { "" };
-        for wanted in ["other", setting] {
+        for _ in 0..2 {
             let answer = self.raw.read_until_ready();
             let row = answer.iter().find(|message| message.tag == b'D').map(Message::row);
-            assert_eq!(row, Some(vec![Some(wanted.to_owned())]), "the second client got {answer:?}");
+            assert_eq!(row, Some(vec![Some("other".to_owned())]), "the second client got {answer:?}");
         }
         self.waits = false;
     }

@@ -1,10 +1,6 @@
 //! Cases with what outlasts a transaction: prepared statements, settings, and what pins a backend.
 
-use super::{
-    Case,
-    Needs::{Pins, Settings, Statements},
-    case, free, held, pinned,
-};
+use super::{Case, case, free, freed, held};
 use crate::support::messages::{
     bind, close_statement, copy_data, copy_done, describe_statement, execute, extended, flush, parse, query, sync,
 };
@@ -35,7 +31,6 @@ fn statements() -> Vec<Case> {
     vec![
         case(
             "a statement made in one flight and used in others",
-            Statements,
             vec![
                 free(&[make(), sync()], "1Z"),
                 free(&[run("s"), sync()], "2DCZ"),
@@ -47,7 +42,6 @@ fn statements() -> Vec<Case> {
         ),
         case(
             "a statement made in the first of two pipelined transactions",
-            Statements,
             vec![
                 free(
                     &[
@@ -68,7 +62,6 @@ fn statements() -> Vec<Case> {
         ),
         case(
             "a statement made in a transaction of several flights that is rolled back",
-            Statements,
             vec![
                 held(&[begin.clone(), make(), sync()], "CZ1Z"),
                 held(&[run("s"), flush()], "2DC"),
@@ -80,7 +73,6 @@ fn statements() -> Vec<Case> {
         ),
         case(
             "a statement replaced in one flight",
-            Statements,
             vec![
                 free(&[make(), sync()], "1Z"),
                 free(
@@ -92,7 +84,6 @@ fn statements() -> Vec<Case> {
         ),
         case(
             "a statement that is not synced before the next flight",
-            Statements,
             vec![
                 held(&[make(), flush()], "1"),
                 free(&[run("s"), sync()], "2DCZ"),
@@ -108,7 +99,6 @@ fn refusals() -> Vec<Case> {
     vec![
         case(
             "a Parse that is skipped makes nothing",
-            Statements,
             vec![
                 free(&[parse("", "selekt", &[]), make(), sync()], "EZ"),
                 free(&[run("s"), sync()], "EZ"),
@@ -117,7 +107,6 @@ fn refusals() -> Vec<Case> {
         ),
         case(
             "a Parse that fails makes nothing, and its name can be used",
-            Statements,
             vec![
                 free(&[parse("s", "selekt", &[]), sync(), run("s"), sync()], "EZEZ"),
                 free(&[make(), sync(), run("s"), sync()], "1Z2DCZ"),
@@ -125,7 +114,6 @@ fn refusals() -> Vec<Case> {
         ),
         case(
             "a Close that is skipped closes nothing",
-            Statements,
             vec![
                 free(&[make(), sync()], "1Z"),
                 free(&[parse("", "selekt", &[]), close_statement("s"), sync()], "EZ"),
@@ -134,7 +122,6 @@ fn refusals() -> Vec<Case> {
         ),
         case(
             "a statement is made a second time",
-            Statements,
             vec![
                 free(&[make(), sync(), parse("s", "select 'never'", &[]), sync()], "1ZEZ"),
                 free(&[run("s"), sync()], "2DCZ"),
@@ -143,7 +130,6 @@ fn refusals() -> Vec<Case> {
         ),
         case(
             "an error between two uses in a pipeline",
-            Statements,
             vec![
                 free(
                     &[make(), sync(), bind("", "s", &[Some("x")]), execute("", 0), run("s"), sync(), run("s"), sync()],
@@ -154,7 +140,6 @@ fn refusals() -> Vec<Case> {
         ),
         case(
             "a statement in a transaction that has failed",
-            Statements,
             vec![
                 free(&[make(), sync()], "1Z"),
                 held(&[query("begin"), query("select 1 / 0"), run("s"), sync()], "CZEZEZ"),
@@ -171,7 +156,6 @@ fn copies() -> Vec<Case> {
     vec![
         case(
             "COPY by a statement with a name, and a Sync inside of it",
-            Statements,
             vec![
                 free(&[parse("c", IN, &[]), make(), sync()], "11Z"),
                 free(&[run_plain("c"), row(), sync(), row(), copy_done(), run("s"), sync()], "2GC2DCZ"),
@@ -183,7 +167,6 @@ fn copies() -> Vec<Case> {
         ),
         case(
             "statements around a COPY in a transaction over several flights",
-            Statements,
             vec![
                 held(&[query("begin"), make(), run("s"), sync(), query(IN), row()], "CZ12DCZG"),
                 held(&[row(), copy_done(), run("s"), sync()], "CZ2DCZ"),
@@ -192,7 +175,6 @@ fn copies() -> Vec<Case> {
         ),
         case(
             "a statement made behind a COPY that fails",
-            Statements,
             vec![
                 free(&[query(IN), copy_data(b"bad\n"), copy_done(), make(), sync(), run("s"), sync()], "GEZ1Z2DCZ"),
                 free(
@@ -217,7 +199,6 @@ fn settings() -> Vec<Case> {
     vec![
         case(
             "a setting made in one flight and seen in others",
-            Settings,
             vec![
                 free(&[query("set app.x = 'mine'"), show()], "CZTDCZ"),
                 free(
@@ -232,7 +213,6 @@ fn settings() -> Vec<Case> {
         ),
         case(
             "a setting made before a Sync whose transaction fails",
-            Settings,
             vec![
                 free(&[query("set app.x = 'mine'")], "CZ"),
                 free(&[extended("select set_config('app.x', $1, false)", &[Some("new")]), show()], "12TDCZTDCZ"),
@@ -257,37 +237,33 @@ fn pins() -> Vec<Case> {
     vec![
         case(
             "a lock of the session in a pipeline",
-            Pins,
             vec![
                 held(&[query("select pg_advisory_lock(1)"), query("select 1")], "TDCZTDCZ"),
                 held(&[extended("select 2", &[])], "12TDCZ"),
-                pinned(&[query("select pg_advisory_unlock(1)"), query("select 3")], "TDCZTDCZ"),
+                freed(&[query("select pg_advisory_unlock(1)"), query("select 3")], "TDCZTDCZ"),
             ],
         ),
         case(
             "a lock of the session that is taken in a transaction over several flights",
-            Pins,
             vec![
                 held(&[query("begin"), query("select pg_advisory_lock(1)")], "CZTDCZ"),
                 held(&[query("rollback"), query("begin")], "CZCZ"),
                 held(&[query("commit")], "CZ"),
-                pinned(&[query("select pg_advisory_unlock(1)")], "TDCZ"),
+                freed(&[query("select pg_advisory_unlock(1)")], "TDCZ"),
             ],
         ),
         case(
             "COPY into a temporary table over several flights",
-            Pins,
             vec![
                 held(&[query("create temp table scratch (x int)"), query("select 1")], "CZTDCZ"),
                 held(&[query("copy scratch from stdin"), row(), sync()], "G"),
                 held(&[row(), copy_done(), query("select sum(x) from scratch")], "CZTDCZ"),
                 held(&[query("begin"), query("truncate scratch"), query("rollback")], "CZCZCZ"),
-                pinned(&[query("select sum(x) from scratch"), query("drop table scratch")], "TDCZCZ"),
+                freed(&[query("select sum(x) from scratch"), query("drop table scratch")], "TDCZCZ"),
             ],
         ),
         case(
             "a cursor that outlasts its transaction",
-            Pins,
             vec![
                 held(
                     &[
@@ -298,7 +274,7 @@ fn pins() -> Vec<Case> {
                     "CZCZCZ",
                 ),
                 held(&[query("fetch 2 from c"), query("fetch 1 from c")], "TDDCZTDCZ"),
-                pinned(&[query("close c")], "CZ"),
+                freed(&[query("close c")], "CZ"),
             ],
         ),
     ]

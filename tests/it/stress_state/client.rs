@@ -29,6 +29,10 @@ pub(super) struct Shared<'a> {
     pub(super) logins: AtomicUsize,
     pub(super) kills: AtomicUsize,
     pub(super) cancels: AtomicUsize,
+    /// Statements that would have pinned one backend too many.
+    pub(super) unpinned: AtomicUsize,
+    /// Sessions that ended otherwise than by their clients' own doing.
+    lost: AtomicUsize,
     terminated: AtomicUsize,
     wrong: Mutex<Vec<String>>,
 }
@@ -72,6 +76,8 @@ impl<'a> Shared<'a> {
             logins: AtomicUsize::default(),
             kills: AtomicUsize::default(),
             cancels: AtomicUsize::default(),
+            unpinned: AtomicUsize::default(),
+            lost: AtomicUsize::default(),
             terminated: AtomicUsize::default(),
             wrong: Mutex::default(),
         }
@@ -92,9 +98,10 @@ impl<'a> Shared<'a> {
         let (turns, rows, looks, logins) =
             (count(&self.turns), count(&self.rows), count(&self.looks), count(&self.logins));
         let (kills, cancels, terminated) = (count(&self.kills), count(&self.cancels), count(&self.terminated));
+        let (lost, unpinned) = (count(&self.lost), count(&self.unpinned));
         eprintln!(
             "{turns} turns, {rows} rows checked, {looks} looks at settings, {logins} logins, {kills} clients killed, \
-             {cancels} cancel requests, {terminated} backends terminated"
+             {cancels} cancel requests, {unpinned} pins refused, {terminated} backends terminated, {lost} sessions lost"
         );
         let wrong = self.wrong.lock().unwrap();
         assert!(
@@ -103,6 +110,7 @@ impl<'a> Shared<'a> {
             wrong.len(),
             wrong[..wrong.len().min(8)].join("\n")
         );
+        assert!(lost <= terminated, "a backend that is terminated takes one client with it at most");
         assert!(turns > 2000 && rows > 2000 && looks > 500 && logins > 100, "too little has happened");
         for (kind, count) in
             [(Mischief::Deaths, kills), (Mischief::Cancels, cancels), (Mischief::Terminations, terminated * 5)]
@@ -228,6 +236,11 @@ impl<'a> Client<'a> {
         Lost
     }
 
+    fn lost(&self) -> Lost {
+        self.shared.lost.fetch_add(1, Relaxed);
+        Lost
+    }
+
     /// Runs what must not fail.
     pub(super) fn run_all(&mut self, statements: &[&str]) -> Result<(), Lost> {
         statements.iter().try_for_each(|sql| self.rows_of(&query(sql)).map(drop))
@@ -260,7 +273,7 @@ impl<'a> Client<'a> {
         loop {
             let message = match self.raw.try_read() {
                 Ok(message) => message,
-                Err(NoMessage::Closed) => return Err(Lost),
+                Err(NoMessage::Closed) => return Err(self.lost()),
                 Err(NoMessage::InTime) => return Err(self.wrong("no answer")),
             };
             match message.tag {
@@ -269,7 +282,7 @@ impl<'a> Client<'a> {
                     let error = message.error();
                     if error.severity == "FATAL" {
                         let expected = matches!(error.code.as_str(), "57P01" | "08006");
-                        return Err(if expected { Lost } else { self.wrong(&format!("{error:?}")) });
+                        return Err(if expected { self.lost() } else { self.wrong(&format!("{error:?}")) });
                     }
                     code = Some(error.code);
                 }

@@ -1,5 +1,7 @@
 //! What a session sets or makes for itself and has to find again on whatever backend it gets.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use super::{
     ROLES,
     client::{Client, Lost, State},
@@ -169,7 +171,9 @@ impl Client<'_> {
         let leaves = self.random.once_in(6);
         if self.random.once_in(2) {
             let number = self.number;
-            self.run_all(&[&format!("select pg_advisory_lock({number})")])?;
+            if !self.pins(&format!("select pg_advisory_lock({number})"))? {
+                return self.look();
+            }
             self.state.locks = 1;
             self.look()?;
             self.own_rows()?;
@@ -179,7 +183,9 @@ impl Client<'_> {
             self.expect_tokens(&format!("select pg_advisory_unlock({number})"), "t", 1)?;
             self.state.locks = 0;
         } else {
-            self.run_all(&[&format!("create temp table scratch as select '{token}'::text as token")])?;
+            if !self.pins(&format!("create temp table scratch as select '{token}'::text as token"))? {
+                return self.look();
+            }
             self.own_rows()?;
             self.expect_tokens("select token from scratch", &token, 1)?;
             if leaves {
@@ -193,5 +199,17 @@ impl Client<'_> {
             self.state = State::default();
         }
         self.look()
+    }
+
+    /// Runs what pins a backend; `false` where no more may be pinned. Nothing of it has run then.
+    fn pins(&mut self, sql: &str) -> Result<bool, Lost> {
+        match self.answer_to(&query(sql))? {
+            (_, None) => Ok(true),
+            (_, Some(code)) if code == "53400" => {
+                self.shared.unpinned.fetch_add(1, Relaxed);
+                Ok(false)
+            }
+            (_, Some(code)) => Err(self.wrong(&format!("{sql}: {code}"))),
+        }
     }
 }
