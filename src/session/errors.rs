@@ -39,7 +39,7 @@ pub(super) fn names_statements(body: &[u8]) -> bool {
 }
 
 /// The error with the client's name in the place of the one that all clients share; nothing where there is none.
-pub(super) fn rename(body: &[u8], names: &Names, unnamed: bool) -> Option<Vec<u8>> {
+pub(super) fn rename(body: &[u8], names: &Names, known: Option<&[u8]>) -> Option<Vec<u8>> {
     let at = body.windows(PREFIX.len()).position(|window| window == PREFIX)?;
     let (head, rest) = body.split_at_checked(at)?;
     let digits = rest.get(PREFIX.len()..)?.iter().take_while(|byte| byte.is_ascii_digit()).count();
@@ -50,8 +50,7 @@ pub(super) fn rename(body: &[u8], names: &Names, unnamed: bool) -> Option<Vec<u8
             let kept = [ours, tail.get(..end - 1)?].concat();
             return Some(error(&[head, &kept, tail.get(end..)?]));
         }
-        _ if unnamed => b"",
-        _ => names.name_of(id_of(ours)?)?,
+        _ => known.or_else(|| names.name_of(id_of(ours)?))?,
     };
     Some(error(&[head, name, tail]))
 }

@@ -58,6 +58,7 @@ impl Judge<'_> {
             *self.instead = move_position(body, |sent| self.turn.position(sent));
         }
         let statement = self.turn.statement();
+        let taken = if tag == back::ERROR { self.turn.taken() } else { None };
         let verdict = self.turn.back(tag, body);
         if self.turn.has_undone() {
             for (step, failed) in self.turn.take_undone() {
@@ -67,7 +68,7 @@ impl Judge<'_> {
         match verdict {
             Back::Forward if tag == back::ERROR && self.watching => {
                 let moved = self.instead.is_some();
-                let rest = self.error(piece, statement);
+                let rest = self.error(piece, statement, taken.as_deref());
                 Ok(if moved { Rest::Discard } else { rest })
             }
             Back::Forward => Ok(Rest::Forward),
@@ -154,7 +155,7 @@ impl Judge<'_> {
     }
 
     /// An error that the client gets: in its own words for statements, and with consequences for what the backend has.
-    fn error(&mut self, piece: &Piece<'_>, (statement, unnamed): (u64, bool)) -> Rest {
+    fn error(&mut self, piece: &Piece<'_>, (statement, number): (u64, u32), taken: Option<&[u8]>) -> Rest {
         let body = piece.body();
         let whole = piece.part == Part::Whole;
         if !whole || !names_statements(body) {
@@ -167,7 +168,13 @@ impl Judge<'_> {
         } else if said.code == CACHED_PLAN && statement > 0 {
             self.backend.prepared.doom(statement);
         }
-        match rename(body, self.names, unnamed) {
+        // The unnamed one has no number; a Query tells of none.
+        let own = match (statement, number) {
+            (0, _) => None,
+            (_, 0) => Some(&b""[..]),
+            (_, number) => self.names.name_numbered(number),
+        };
+        match rename(body, self.names, taken.or(own)) {
             Some(message) => {
                 *self.instead = Some(message);
                 Rest::Discard

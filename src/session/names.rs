@@ -87,7 +87,10 @@ pub(super) fn take_back(step: Step, failed: bool, names: &mut Names, prepared: &
 /// The statements of one client.
 #[derive(Debug, Default)]
 pub struct Names {
-    named: HashMap<Box<[u8]>, Arc<Statement>>,
+    /// With the number of the name.
+    named: HashMap<Box<[u8]>, (Arc<Statement>, u32)>,
+    /// The number that was given to a name last.
+    last: u32,
     /// The unnamed one.
     pub(super) unnamed: Option<Arc<Statement>>,
     bytes: usize,
@@ -103,7 +106,7 @@ impl Names {
     /// The statement of a name.
     #[inline]
     pub(super) fn find(&self, name: &[u8]) -> Option<&Arc<Statement>> {
-        if name.is_empty() { self.unnamed.as_ref() } else { self.named.get(name) }
+        if name.is_empty() { self.unnamed.as_ref() } else { self.named.get(name).map(|(statement, _)| statement) }
     }
 
     /// So many batches were sent to their ends in this turn, and so many are over.
@@ -150,7 +153,8 @@ impl Names {
     pub(super) fn insert(&mut self, name: Box<[u8]>, statement: Arc<Statement>) {
         self.bytes += cost(&name, &statement);
         statement.clients.fetch_add(1, Relaxed);
-        if let Some(old) = self.named.insert(name.clone(), statement) {
+        self.last = self.last.wrapping_add(1).max(1);
+        if let Some((old, _)) = self.named.insert(name.clone(), (statement, self.last)) {
             self.bytes -= cost(&name, &old).min(self.bytes);
             old.clients.fetch_sub(1, Relaxed);
         }
@@ -158,7 +162,7 @@ impl Names {
 
     /// Frees a name.
     pub(super) fn remove(&mut self, name: &[u8]) -> Option<(Box<[u8]>, Arc<Statement>)> {
-        let (name, statement) = self.named.remove_entry(name)?;
+        let (name, (statement, _)) = self.named.remove_entry(name)?;
         self.bytes -= cost(&name, &statement).min(self.bytes);
         statement.clients.fetch_sub(1, Relaxed);
         Some((name, statement))
@@ -173,12 +177,12 @@ impl Names {
         self.note_change(b"");
         let bytes = std::mem::take(&mut self.bytes);
         let unnamed = self.unnamed.take();
-        Names { named, unnamed, bytes, batch: 0, answered: 0, changed: Vec::new() }
+        Names { named, last: 0, unnamed, bytes, batch: 0, answered: 0, changed: Vec::new() }
     }
 
     /// Takes these back, but for those that were given anew.
     fn restore(&mut self, mut before: Names) {
-        for (name, statement) in before.named.drain() {
+        for (name, (statement, _)) in before.named.drain() {
             statement.clients.fetch_sub(1, Relaxed);
             if !self.named.contains_key(&name) {
                 self.insert(name, statement);
@@ -188,7 +192,7 @@ impl Names {
 
     /// Frees all names.
     pub(super) fn clear(&mut self) {
-        for statement in self.named.values() {
+        for (statement, _) in self.named.values() {
             statement.clients.fetch_sub(1, Relaxed);
         }
         self.named = HashMap::new();
@@ -196,9 +200,23 @@ impl Names {
         self.unnamed = None;
     }
 
-    /// The name that the client has for a statement, if it has one.
+    /// The statement of a name, and the name's number; 0 for the unnamed one.
+    #[inline]
+    pub(super) fn numbered(&self, name: &[u8]) -> Option<(&Arc<Statement>, u32)> {
+        if name.is_empty() {
+            return self.unnamed.as_ref().map(|statement| (statement, 0));
+        }
+        self.named.get(name).map(|(statement, number)| (statement, *number))
+    }
+
+    /// A name that the client has for a statement, if it has one.
     pub(super) fn name_of(&self, id: u64) -> Option<&[u8]> {
-        self.named.iter().find(|(_, statement)| statement.id == id).map(|(name, _)| name.as_ref())
+        self.named.iter().find(|(_, (statement, _))| statement.id == id).map(|(name, _)| name.as_ref())
+    }
+
+    /// The name of this number.
+    pub(super) fn name_numbered(&self, number: u32) -> Option<&[u8]> {
+        self.named.iter().find(|(_, (_, known))| *known == number).map(|(name, _)| name.as_ref())
     }
 }
 

@@ -413,12 +413,6 @@ impl<'a> Relay<'a> {
         };
         let bytes = up.unjudged().get(..length).unwrap_or_default();
         let follows = settings.max_prepared > 0;
-        if !requests.turn.takes_requests() {
-            if matches!(tag, front::QUERY | front::PARSE) {
-                requests.note_within_copy(tag, bytes);
-            }
-            return Verdict::Forward;
-        }
         match tag {
             front::QUERY | front::PARSE if part != Part::Whole => {
                 self.long = Some(reader.reading());

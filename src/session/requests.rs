@@ -147,6 +147,7 @@ impl Requests<'_> {
             self.ensure(&taken);
             self.write_parse(&taken.name, rest);
             self.turn.parse(None);
+            self.turn.take_last(name);
             return Verdict::Replaced(length);
         }
         if !self.names.fits(name, &statement, self.settings.max_client_statement_bytes) {
@@ -186,9 +187,10 @@ impl Requests<'_> {
         let body = bytes.get(5..).unwrap_or_default();
         let Some((portal, rest)) = cstr(body) else { return Verdict::Forward };
         let Some((name, tail)) = cstr(rest) else { return Verdict::Forward };
-        let Some(statement) = self.names.find(name).cloned() else {
+        let Some((statement, number)) = self.names.numbered(name) else {
             return self.unknown(front::BIND, bytes, portal.len() + 1, name);
         };
+        let statement = Arc::clone(statement);
         if !statement.script.acts.is_empty() || statement.script.sets > 0 {
             let parameter = |number| if whole { setting_name(tail, number) } else { None };
             if let Some(report) = self.admit(&statement.script, parameter) {
@@ -200,12 +202,12 @@ impl Requests<'_> {
             }
         }
         if name.is_empty() && self.prepared.unnamed == Some(statement.id) {
-            self.turn.bind(statement.id, name.is_empty());
+            self.turn.bind(statement.id, number);
             return Verdict::Entered;
         }
         if name.is_empty() && !self.prepared.uses(statement.id) {
             self.prepare_unnamed(&statement);
-            self.turn.bind(statement.id, name.is_empty());
+            self.turn.bind(statement.id, number);
             return self.entered_behind(bytes);
         }
         self.ensure(&statement);
@@ -217,26 +219,27 @@ impl Requests<'_> {
         self.out.push(0);
         self.out.extend_from_slice(&statement.name);
         self.out.push(0);
-        self.turn.bind(statement.id, name.is_empty());
+        self.turn.bind(statement.id, number);
         Verdict::Replaced(replaced)
     }
 
     /// A whole Describe.
     pub(super) fn describe(&mut self, bytes: &[u8]) -> Verdict {
         let Some(name) = statement_name(bytes) else { return Verdict::Forward };
-        let Some(statement) = self.names.find(name).cloned() else {
+        let Some((statement, number)) = self.names.numbered(name) else {
             return self.unknown(front::DESCRIBE, bytes, 1, name);
         };
+        let statement = Arc::clone(statement);
         if !statement.script.acts.is_empty() {
             self.ensure_named(&statement.script);
         }
         if name.is_empty() && self.prepared.unnamed == Some(statement.id) {
-            self.turn.describe(statement.id, name.is_empty());
+            self.turn.describe(statement.id, number);
             return Verdict::Entered;
         }
         if name.is_empty() && !self.prepared.uses(statement.id) {
             self.prepare_unnamed(&statement);
-            self.turn.describe(statement.id, name.is_empty());
+            self.turn.describe(statement.id, number);
             return self.entered_behind(bytes);
         }
         self.ensure(&statement);
@@ -245,7 +248,7 @@ impl Requests<'_> {
             out.extend_from_slice(&statement.name);
             out.push(0);
         });
-        self.turn.describe(statement.id, name.is_empty());
+        self.turn.describe(statement.id, number);
         Verdict::Replaced(bytes.len())
     }
 
@@ -366,8 +369,8 @@ impl Requests<'_> {
 
     fn enter(&mut self, tag: u8) {
         match tag {
-            front::BIND => self.turn.bind(0, false),
-            _ => self.turn.describe(0, false),
+            front::BIND => self.turn.bind(0, 0),
+            _ => self.turn.describe(0, 0),
         }
     }
 

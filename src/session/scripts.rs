@@ -276,18 +276,6 @@ impl Requests<'_> {
         }
     }
 
-    /// A Query or Parse within a COPY that may have failed: PostgreSQL reads over it, or takes it as it is.
-    pub(super) fn note_within_copy(&mut self, tag: u8, bytes: &[u8]) {
-        let body = bytes.get(5..).unwrap_or_default();
-        let text = match tag {
-            front::QUERY => cstr(body).map(|(text, _)| text),
-            _ => cstr(body).and_then(|(_, rest)| cstr(rest)).map(|(text, _)| text),
-        };
-        let script = self.reader.read(text.unwrap_or(body));
-        // What a policy says of it cannot be enforced any more.
-        let _ = self.admit(&script, |_| None);
-    }
-
     /// What a Query that is too long to be read whole may do is known when it has passed.
     pub(super) fn note_long(&mut self, script: &Script) {
         if script.acts.is_empty() && script.sets == 0 {

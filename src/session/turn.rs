@@ -96,9 +96,11 @@ pub type Undo = Option<Box<Step>>;
 struct Entry {
     owed: Owed,
     undo: Undo,
-    /// The statement that a Bind or Describe is about, 0 for none that is known, and whether the client has no name for
-    /// it.
-    statement: (u64, bool),
+    /// The statement that a Bind or Describe is about, 0 for none that is known, and the number of the client's name
+    /// for it, 0 where it has none.
+    statement: (u64, u32),
+    /// The client's name, if it is taken already.
+    taken: Option<Box<[u8]>>,
     /// Where its text was made longer: behind this character (from 1) of what was sent, by so many.
     shifts: Shifts,
 }
@@ -309,21 +311,34 @@ impl Turn {
         matches!(self.head(), Some(Owed::Query | Owed::Execute))
     }
 
-    /// The statement that the next answer is about, 0 for none, and whether the client has no name for it.
+    /// The statement that the next answer is about, 0 for none, and the number of the client's name for it.
     #[must_use]
-    pub fn statement(&self) -> (u64, bool) {
-        self.owed.front().map_or((0, false), |entry| entry.statement)
+    pub fn statement(&self) -> (u64, u32) {
+        self.owed.front().map_or((0, 0), |entry| entry.statement)
     }
 
     /// A Query of the pooler's own was put before everything else.
     pub fn settle(&mut self) {
-        self.push(Owed::Settle, None, (0, false));
+        self.push(Owed::Settle, None, (0, 0));
     }
 
     /// A Query of the client's is passed on whose statements do this to the book of names, one after the other.
     pub fn query(&mut self, steps: VecDeque<Step>, shifts: Shifts) {
-        self.push(Owed::Query, Some(Box::new(Step::Several(steps))), (0, false));
+        self.push(Owed::Query, Some(Box::new(Step::Several(steps))), (0, 0));
         self.shift_last(shifts);
+    }
+
+    /// The last request gives a name to a statement that is taken; PostgreSQL will say so.
+    pub fn take_last(&mut self, name: &[u8]) {
+        if let Some(last) = self.owed.back_mut() {
+            last.taken = Some(name.into());
+        }
+    }
+
+    /// The name that the next answer's request gives although it is taken.
+    #[must_use]
+    pub fn taken(&self) -> Option<Box<[u8]>> {
+        self.owed.front()?.taken.clone()
     }
 
     /// The text of the last request was made longer.
@@ -376,46 +391,46 @@ impl Turn {
 
     /// An Execute of the client's is passed on.
     pub fn execute(&mut self, undo: Undo) {
-        self.push(Owed::Execute, undo, (0, false));
+        self.push(Owed::Execute, undo, (0, 0));
     }
 
     /// A Parse of the client's is passed on in any form.
     pub fn parse(&mut self, undo: Undo) {
-        self.push(Owed::Parse, undo, (0, false));
+        self.push(Owed::Parse, undo, (0, 0));
     }
 
-    /// A Bind of the client's is passed on, whose statement is this one, 0 for none that is known; `unnamed`: it has no
-    /// name at the client's.
+    /// A Bind of the client's is passed on, whose statement is this one, 0 for none that is known, and the number
+    /// of the client's name for it.
     #[inline]
-    pub fn bind(&mut self, statement: u64, unnamed: bool) {
-        self.push(Owed::Bind, None, (statement, unnamed));
+    pub fn bind(&mut self, statement: u64, serial: u32) {
+        self.push(Owed::Bind, None, (statement, serial));
     }
 
     /// The same of a Describe.
-    pub fn describe(&mut self, statement: u64, unnamed: bool) {
-        self.push(Owed::Describe, None, (statement, unnamed));
+    pub fn describe(&mut self, statement: u64, serial: u32) {
+        self.push(Owed::Describe, None, (statement, serial));
     }
 
     /// A request of the pooler's own is put behind what was sent.
     pub fn own(&mut self, own: Own, undo: Undo) {
-        self.push(Owed::Own(own), undo, (0, false));
+        self.push(Owed::Own(own), undo, (0, 0));
     }
 
     /// A request of the client's is answered here, in its turn.
     pub fn make(&mut self, made: Made, undo: Undo) {
-        self.push(Owed::Made(made), undo, (0, false));
+        self.push(Owed::Made(made), undo, (0, 0));
     }
 
     /// A Query is sent to fail; the client gets `report` for it, an ErrorResponse.
     pub fn refuse_query(&mut self, report: Vec<u8>) {
         self.reports.push_back(report);
-        self.push(Owed::RefusedQuery, None, (0, false));
+        self.push(Owed::RefusedQuery, None, (0, 0));
     }
 
     /// A Parse is sent to fail; the client gets `report` for it, an ErrorResponse.
     pub fn refuse_parse(&mut self, report: Vec<u8>) {
         self.reports.push_back(report);
-        self.push(Owed::RefusedParse, None, (0, false));
+        self.push(Owed::RefusedParse, None, (0, 0));
     }
 
     /// The answer that the pooler has to give now, if one is due. To be asked after each message of either side.
@@ -475,7 +490,7 @@ impl Turn {
             if tag == front::SYNC {
                 self.reading = Reading::Requests;
                 self.batches.0 += 1;
-                self.owed.push_back(Entry { owed: Owed::Sync, undo: None, statement: (0, false), shifts: None });
+                self.owed.push_back(Entry { owed: Owed::Sync, undo: None, statement: (0, 0), shifts: None, taken: None });
             }
             return Front::Forward;
         }
@@ -496,7 +511,7 @@ impl Turn {
             // Flush and CopyData are answered by nothing.
             _ => return Front::Forward,
         };
-        self.push(owed, None, (0, false));
+        self.push(owed, None, (0, 0));
         Front::Forward
     }
 
@@ -549,10 +564,10 @@ impl Turn {
     }
 
     #[inline]
-    fn push(&mut self, owed: Owed, undo: Undo, statement: (u64, bool)) {
+    fn push(&mut self, owed: Owed, undo: Undo, statement: (u64, u32)) {
         self.busy = true;
         self.batches.0 += u64::from(owed.ends_batch());
-        self.owed.push_back(Entry { owed, undo, statement, shifts: None });
+        self.owed.push_back(Entry { owed, undo, statement, shifts: None, taken: None });
     }
 
     fn settling(&mut self, tag: u8, body: &[u8]) -> Back {
@@ -713,6 +728,12 @@ impl Turn {
             // After an error in an extended query everything up to the next Sync is skipped.
             Some(owed) => {
                 self.take_back(0, true);
+                if owed == Owed::Own(Own::Parse)
+                    && self.owed.get(1).is_some_and(|next| next.owed == Owed::Made(Made::ParseComplete))
+                {
+                    // It was in the place of the client's.
+                    self.take_back(1, true);
+                }
                 if self.copy_is_over() {
                     self.forget_copy_syncs(0);
                 }
