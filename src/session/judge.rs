@@ -49,7 +49,7 @@ impl Judge<'_> {
                 self.backend.record.need_close();
                 return Ok(Rest::Discard);
             }
-            back::COMMAND_COMPLETE if self.watching => self.command(body),
+            back::COMMAND_COMPLETE if self.watching && !self.turn.is_own() => self.command(body),
             // It is for whoever has listened on this backend before; this client's come by way of the listening one.
             back::NOTIFICATION if self.watching && !self.hears => return Ok(Rest::Discard),
             _ => {}
@@ -124,7 +124,7 @@ impl Judge<'_> {
         }
     }
 
-    /// A command is complete: its tag tells what the session has lost, whatever the text was.
+    /// A command of the client's is complete: its tag tells what the session has lost, whatever the text was.
     #[inline]
     fn command(&mut self, body: &[u8]) {
         match body {

@@ -454,6 +454,13 @@ impl Turn {
         self.head() == Some(Owed::Settle)
     }
 
+    /// Whether the next answer is to a request of the pooler's own, which has changed nothing that is not known.
+    #[inline]
+    #[must_use]
+    pub fn is_own(&self) -> bool {
+        matches!(self.head(), Some(Owed::Settle | Owed::Own(_)))
+    }
+
     /// The error for what [`Back::Replace`] was about.
     pub fn take_report(&mut self) -> Vec<u8> {
         self.reports.pop_front().unwrap_or_default()
