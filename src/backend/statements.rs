@@ -7,7 +7,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::sql::Script;
@@ -49,6 +49,8 @@ pub struct Statement {
     pub parses: AtomicU64,
     /// How often a backend had it already.
     pub hits: AtomicU64,
+    /// PostgreSQL has refused it once.
+    pub refused: AtomicBool,
     /// Names that clients have for it.
     pub clients: AtomicU32,
     /// Backends that have it.
@@ -165,6 +167,7 @@ impl Statements {
             script: script(),
             parses: AtomicU64::new(1),
             hits: AtomicU64::new(0),
+            refused: AtomicBool::new(false),
             clients: AtomicU32::new(0),
             servers: AtomicU32::new(0),
             setting: key.setting,

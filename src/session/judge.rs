@@ -124,7 +124,7 @@ impl Judge<'_> {
         }
     }
 
-    /// A command is complete: its tag tells what the session has lost, whatever the text was.
+    /// A command of the client's is complete: its tag tells what the session has lost, whatever the text was.
     #[inline]
     fn command(&mut self, body: &[u8]) {
         match body {

@@ -54,7 +54,9 @@ pub(super) fn take_back(step: Step, failed: bool, names: &mut Names, prepared: &
         }
         // PostgreSQL drops the unnamed statement before it reads the new one.
         Step::Unnamed(..) if failed => {
-            names.unnamed = None;
+            if let Some(statement) = names.unnamed.take() {
+                statement.refused.store(true, Relaxed);
+            }
             prepared.unnamed = None;
         }
         Step::Unnamed((client, backend)) => {
@@ -69,7 +71,11 @@ pub(super) fn take_back(step: Step, failed: bool, names: &mut Names, prepared: &
             }
             names.insert(name, statement);
         }
-        Step::Sent(id) => drop(prepared.remove(id)),
+        Step::Sent(id) => {
+            if let Some(statement) = prepared.remove(id).filter(|_| failed) {
+                statement.refused.store(true, Relaxed);
+            }
+        }
         Step::Evicted(statement) => prepared.insert(statement),
         Step::Cleared(before) => {
             let (client, backend) = *before;

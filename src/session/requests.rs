@@ -134,6 +134,7 @@ impl Requests<'_> {
             && statement.script.first == First::Plain
             && statement.script.acts.is_empty()
             && statement.parses.load(Relaxed) >= OFTEN
+            && !statement.refused.load(Relaxed)
             && self.turn.is_at_rest();
         self.names.note_change(b"");
         let before = self.names.unnamed.replace(Arc::clone(&statement));

@@ -473,13 +473,6 @@ impl Turn {
         matches!(self.head(), Some(Owed::Made(_)))
     }
 
-    /// Whether the next answer is to a request of the client's.
-    #[inline]
-    #[must_use]
-    pub fn answers_client(&self) -> bool {
-        !matches!(self.head(), Some(Owed::Settle | Owed::Own(_)))
-    }
-
     /// Whether settings are being brought in line, so that nothing but the first request may follow.
     #[must_use]
     pub fn is_settling(&self) -> bool {
