@@ -136,7 +136,8 @@ impl Requests<'_> {
                 self.turn.own(Own::Sync, None);
             }
             Origin::Sql => {
-                self.prepared.insert(Arc::clone(statement));
+                // A Close cannot fail, so it may stand before a Query.
+                self.make_room(statement);
                 query_message(self.out, &[&prepare_text(statement)]);
                 self.prepared.unnamed = None;
                 self.turn.own(Own::Query, Some(Box::new(Step::Sent(statement.id))));
@@ -146,7 +147,10 @@ impl Requests<'_> {
 
     /// The backend gets anything under the statement's name, since it is about to be thrown away.
     fn ensure_something(&mut self, statement: &Statement) {
-        if !self.prepared.has(statement.id) && self.turn.status() != Status::Failed {
+        if !self.prepared.has(statement.id)
+            && self.prepared.take_doomed(statement.id).is_none()
+            && self.turn.status() != Status::Failed
+        {
             query_message(self.out, &[b"PREPARE ", &statement.name, b" AS SELECT"]);
             self.prepared.unnamed = None;
             self.turn.own(Own::Query, None);

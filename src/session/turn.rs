@@ -42,6 +42,12 @@ enum Owed {
 }
 
 impl Owed {
+    /// Whether a request behind it is as sure to begin a transaction of its own as one before it.
+    #[inline]
+    fn rests(self) -> bool {
+        matches!(self, Owed::Settle | Owed::Own(Own::Close | Own::Parse) | Owed::Made(_) | Owed::Parse)
+    }
+
     /// Whether a ReadyForQuery of the client's answers it.
     #[inline]
     fn ends_batch(self) -> bool {
@@ -167,6 +173,8 @@ pub struct Turn {
     reports: VecDeque<Vec<u8>>,
     /// An error came since the turn began.
     failed: bool,
+    /// Something but a Parse was answered since the last ReadyForQuery.
+    acted: bool,
     /// How many requests were sent that a ReadyForQuery answers, and how many of them are over.
     batches: (u64, u64),
     /// Requests under way that throw away all prepared statements.
@@ -185,6 +193,7 @@ impl Default for Turn {
             undone: Vec::new(),
             reports: VecDeque::new(),
             failed: false,
+            acted: false,
             clears: 0,
             batches: (0, 0),
         }
@@ -204,6 +213,7 @@ impl Turn {
         self.undone.clear();
         self.reports.clear();
         self.failed = false;
+        self.acted = false;
         self.clears = 0;
         self.batches = (0, 0);
     }
@@ -290,10 +300,7 @@ impl Turn {
     /// request sure to begin a transaction of its own.
     #[must_use]
     pub fn is_at_rest(&self) -> bool {
-        self.status == Status::Idle
-            && self.owed.iter().all(|entry| {
-                matches!(entry.owed, Owed::Settle | Owed::Own(Own::Close | Own::Parse) | Owed::Made(_) | Owed::Parse)
-            })
+        self.status == Status::Idle && !self.acted && self.owed.iter().all(|entry| entry.owed.rests())
     }
 
     /// What the last ReadyForQuery said.
@@ -590,6 +597,7 @@ impl Turn {
                 let Some(status) = Status::from_ready(body) else { return Back::Broken };
                 self.status = status;
                 self.answered();
+                self.acted = false;
                 self.busy = !self.owed.is_empty();
             }
             (Own::Query, back::ERROR) => {
@@ -616,6 +624,7 @@ impl Turn {
         self.reading = Reading::Requests;
         self.batches.1 += 1;
         self.answered();
+        self.acted = false;
         self.busy = !self.owed.is_empty();
         Back::Ready
     }
@@ -623,7 +632,7 @@ impl Turn {
     /// The first answer is complete; marks of copies that are over go with it.
     #[inline]
     fn answered(&mut self) {
-        self.owed.pop_front();
+        self.acted |= self.owed.pop_front().is_some_and(|entry| !entry.owed.rests());
         while self.head() == Some(Owed::CopyEnd) {
             self.owed.pop_front();
         }
