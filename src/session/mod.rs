@@ -13,6 +13,7 @@ mod names;
 mod pin;
 mod reader;
 mod relay;
+mod repeat;
 mod requests;
 mod salvage;
 mod scripts;

@@ -196,6 +196,18 @@ impl Names {
         self.unnamed = None;
     }
 
+    /// The ids of all statements that have names.
+    pub(super) fn ids(&self) -> impl Iterator<Item = u64> {
+        self.named.values().map(|statement| statement.id)
+    }
+
+    /// Whether a name of this statement was given by the batch of this number, which is not answered yet; `unnamed`: it
+    /// was given none.
+    pub(super) fn is_given_in(&self, batch: u64, id: u64, unnamed: bool) -> bool {
+        let is = |name: &[u8]| name.is_empty() == unnamed && self.find(name).is_some_and(|found| found.id == id);
+        self.changed.iter().any(|(name, changed)| *changed == batch && is(name))
+    }
+
     /// The name that the client has for a statement, if it has one.
     pub(super) fn name_of(&self, id: u64) -> Option<&[u8]> {
         self.named.iter().find(|(_, statement)| statement.id == id).map(|(name, _)| name.as_ref())

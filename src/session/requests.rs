@@ -135,6 +135,8 @@ impl Requests<'_> {
             self.turn.parse(undo);
             return Verdict::Entered;
         }
+        // What the backend has without a name was parsed earlier, for all we know before a change of its tables.
+        self.prepared.unnamed = None;
         self.ensure(&statement);
         self.turn.make(Made::ParseComplete, undo);
         Verdict::Replaced(length)

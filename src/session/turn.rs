@@ -403,6 +403,51 @@ impl Turn {
         self.push(Owed::Describe, None, (statement, unnamed));
     }
 
+    /// How many messages PostgreSQL owes answers to, if the next is of a Bind or Describe and they are the rest of a
+    /// batch, with its Sync and nothing behind it, outside of a transaction block.
+    #[must_use]
+    pub fn rest_of_batch(&self) -> Option<usize> {
+        let calm = self.status == Status::Idle && self.reading == Reading::Requests && !self.doubtful;
+        let (last, rest) = self.owed.iter().next_back().zip(self.owed.len().checked_sub(1))?;
+        let known = |owed: Owed| match owed {
+            Owed::Parse | Owed::Bind | Owed::Describe | Owed::Execute | Owed::Close | Owed::Made(_) => true,
+            Owed::Own(own) => matches!(own, Own::Parse | Own::Close),
+            Owed::Sync
+            | Owed::Query
+            | Owed::Function
+            | Owed::CopyEnd
+            | Owed::Settle
+            | Owed::RefusedQuery
+            | Owed::RefusedParse => false,
+        };
+        let fits = calm
+            && self.doubts == 0
+            && matches!(self.head(), Some(Owed::Bind | Owed::Describe))
+            && last.owed == Owed::Sync
+            && self.owed.iter().take(rest).all(|entry| known(entry.owed));
+        fits.then(|| self.owed.iter().filter(|entry| !matches!(entry.owed, Owed::Made(_))).count())
+    }
+
+    /// Whether the next answer is to a request of the pooler's own.
+    #[must_use]
+    pub fn is_own(&self) -> bool {
+        matches!(self.head(), Some(Owed::Own(_)))
+    }
+
+    /// Whether the next answer is a Describe's.
+    #[must_use]
+    pub fn describes(&self) -> bool {
+        self.head() == Some(Owed::Describe)
+    }
+
+    /// The next request has failed, and all of [`Turn::rest_of_batch`] is sent again behind a Close and a Parse of the
+    /// pooler's own; `undo`: if that Parse fails.
+    pub fn repeat(&mut self, undo: Undo) {
+        for (own, undo) in [(Own::Parse, undo), (Own::Close, None), (Own::Sync, None)] {
+            self.owed.push_front(Entry { owed: Owed::Own(own), undo, statement: (0, false), shifts: None });
+        }
+    }
+
     /// A request of the pooler's own is put behind what was sent.
     pub fn own(&mut self, own: Own, undo: Undo) {
         self.push(Owed::Own(own), undo, (0, false));

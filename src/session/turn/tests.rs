@@ -1,5 +1,7 @@
 //! The turn machine against tables, and against a model of PostgreSQL that answers random streams of messages.
 
+mod repeating;
+
 use proptest::prelude::*;
 
 use super::*;
