@@ -208,6 +208,18 @@ impl Names {
         self.unnamed = None;
     }
 
+    /// The ids of all statements that have names.
+    pub(super) fn ids(&self) -> impl Iterator<Item = u64> {
+        self.named.values().map(|(statement, _)| statement.id)
+    }
+
+    /// Whether a name of this statement was given by the batch of this number, which is not answered yet; `unnamed`: it
+    /// was given none.
+    pub(super) fn is_given_in(&self, batch: u64, id: u64, unnamed: bool) -> bool {
+        let is = |name: &[u8]| name.is_empty() == unnamed && self.find(name).is_some_and(|found| found.id == id);
+        self.changed.iter().any(|(name, changed)| *changed == batch && is(name))
+    }
+
     /// The statement of a name, and the name's number; 0 for the unnamed one.
     #[inline]
     pub(super) fn numbered(&self, name: &[u8]) -> Option<(&Arc<Statement>, u32)> {

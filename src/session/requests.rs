@@ -144,6 +144,8 @@ impl Requests<'_> {
             self.turn.parse(undo);
             return Verdict::Entered;
         }
+        // What the backend has without a name was parsed earlier, for all we know before a change of its tables.
+        self.prepared.unnamed = None;
         self.ensure(&statement);
         self.turn.make(Made::ParseComplete, undo);
         Verdict::Replaced(length)
@@ -326,7 +328,7 @@ impl Requests<'_> {
     }
 
     /// The backend gets the statement; what it has not used for longest goes for it.
-    fn make_room(&mut self, statement: &Arc<Statement>) {
+    pub(super) fn make_room(&mut self, statement: &Arc<Statement>) {
         self.prepared.insert(Arc::clone(statement));
         let most = usize::try_from(self.settings.max_prepared).unwrap_or(usize::MAX);
         while let Some(old) = self.prepared.evict(most.max(1)) {
@@ -336,7 +338,8 @@ impl Requests<'_> {
 
     /// Takes a statement from the backend that has it.
     pub(super) fn close(&mut self, statement: &Statement) {
-        if let Some(statement) = self.prepared.remove(statement.id) {
+        let id = statement.id;
+        if let Some(statement) = self.prepared.remove(id).or_else(|| self.prepared.take_doomed(id)) {
             self.write_close(&statement);
         }
     }
