@@ -11,7 +11,7 @@ use super::names::Step;
 use super::requests::{REFUSED, Requests, Verdict, full, prepare_text, query_message};
 use super::turn::{Own, Shifts};
 use super::watch::feature_name;
-use crate::backend::{Full, Key, Origin, Statement, id_of};
+use crate::backend::{Full, Key, Origin, PREFIX, Statement, id_of};
 use crate::config::{Policy, SessionFeatures};
 use crate::pool::{feature_rejected, feature_warning, pin_refused};
 use crate::sql::{Act, Arg, Feature, Name, Script};
@@ -63,17 +63,17 @@ impl Requests<'_> {
                     }
                 }
                 Act::Execute(name) => {
+                    renamed.extend(self.renamed(name));
                     if let Some(statement) = self.names.find(&name.text).cloned() {
-                        renamed.push((name.range.clone(), statement.name.clone()));
                         if !steps.iter().any(|step| prepares(step, statement.id)) {
                             self.ensure_for_query(&statement);
                         }
                     }
                 }
                 Act::Deallocate(name) => {
+                    renamed.extend(self.renamed(name));
                     if let Some((known, statement)) = self.names.remove(&name.text) {
                         self.names.note_change(&known);
-                        renamed.push((name.range.clone(), statement.name.clone()));
                         if !steps.iter().any(|step| prepares(step, statement.id)) {
                             self.ensure_something(&statement);
                         }
@@ -157,13 +157,22 @@ impl Requests<'_> {
     pub(super) fn rename_in_parse(&mut self, text: &[u8], script: &Script) -> Option<(Vec<u8>, Shifts)> {
         let mut renamed = Renamed::new();
         for act in &script.acts {
-            if let Act::Execute(name) | Act::Deallocate(name) = act
-                && let Some(statement) = self.names.find(&name.text)
-            {
-                renamed.push((name.range.clone(), statement.name.clone()));
+            if let Act::Execute(name) | Act::Deallocate(name) = act {
+                renamed.extend(self.renamed(name));
             }
         }
         (!renamed.is_empty()).then(|| replaced(text, renamed))
+    }
+
+    /// What stands for a name on backends, where that is another one. A name that looks like one of ours, but that the
+    /// client does not have, must not find what others have.
+    fn renamed(&self, name: &Name) -> Option<(Range<usize>, Box<[u8]>)> {
+        let to = match self.names.find(&name.text) {
+            Some(statement) => statement.name.clone(),
+            None if name.text.starts_with(PREFIX) => hidden(&name.text),
+            None => return None,
+        };
+        Some((name.range.clone(), to))
     }
 
     /// A statement of the extended protocol that names other statements is looked at: they have to be on the backend.
@@ -211,8 +220,8 @@ impl Requests<'_> {
         self.names.find(known).cloned()
     }
 
-    /// Why a policy forbids a script, if it does; warns where it only warns.
-    pub(super) fn judge_features(&mut self, script: &Script) -> Option<Report> {
+    /// Why a policy forbids a script, if it does; warns where it only warns, if the script is about to run.
+    pub(super) fn judge_features(&mut self, script: &Script, runs: bool) -> Option<Report> {
         let features = &self.settings.features;
         for act in &script.acts {
             let (policy, name) = match act {
@@ -223,11 +232,11 @@ impl Requests<'_> {
             };
             match policy {
                 Policy::Reject => return Some(feature_rejected(name)),
-                Policy::Warn => {
+                Policy::Warn if runs => {
                     feature_warning(name).write_notice(self.notices);
                     tracing::warn!(client = self.record.id, feature = name, "session feature in a shared connection");
                 }
-                Policy::Pin | Policy::Allow => {}
+                Policy::Pin | Policy::Warn | Policy::Allow => {}
             }
         }
         None
@@ -297,6 +306,19 @@ pub(super) fn names_statement(act: &Act) -> bool {
 fn prepares(step: &Step, id: u64) -> bool {
     matches!(step, Step::Named(_, prepared) if *prepared == id)
 }
+
+/// A name with a mark behind it, as an identifier. It keeps the mark where PostgreSQL cuts long ones.
+fn hidden(name: &[u8]) -> Box<[u8]> {
+    let mut out = vec![b'"'];
+    for &byte in name.get(..MOST_NAME).unwrap_or(name) {
+        out.extend_from_slice(if byte == b'"' { b"\"\"" } else { std::slice::from_ref(&byte) });
+    }
+    out.extend_from_slice(b"?\"");
+    out.into()
+}
+
+/// Bytes of a name behind which PostgreSQL cuts it, less one.
+const MOST_NAME: usize = 62;
 
 /// The policy for a feature.
 pub(super) fn policy(features: &SessionFeatures, feature: Feature) -> Policy {
