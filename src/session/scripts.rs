@@ -63,7 +63,7 @@ impl Requests<'_> {
                     }
                 }
                 Act::Execute(name) => {
-                    renamed.extend(self.renamed(name));
+                    renamed.extend(self.renamed(text, name));
                     if let Some(statement) = self.names.find(&name.text).cloned() {
                         if !steps.iter().any(|step| prepares(step, statement.id)) {
                             self.ensure_for_query(&statement);
@@ -71,7 +71,7 @@ impl Requests<'_> {
                     }
                 }
                 Act::Deallocate(name) => {
-                    renamed.extend(self.renamed(name));
+                    renamed.extend(self.renamed(text, name));
                     if let Some((known, statement)) = self.names.remove(&name.text) {
                         self.names.note_change(&known);
                         if !steps.iter().any(|step| prepares(step, statement.id)) {
@@ -158,7 +158,7 @@ impl Requests<'_> {
         let mut renamed = Renamed::new();
         for act in &script.acts {
             if let Act::Execute(name) | Act::Deallocate(name) = act {
-                renamed.extend(self.renamed(name));
+                renamed.extend(self.renamed(text, name));
             }
         }
         (!renamed.is_empty()).then(|| replaced(text, renamed))
@@ -166,10 +166,12 @@ impl Requests<'_> {
 
     /// What stands for a name on backends, where that is another one. A name that looks like one of ours, but that the
     /// client does not have, must not find what others have.
-    fn renamed(&self, name: &Name) -> Option<(Range<usize>, Box<[u8]>)> {
+    fn renamed(&self, text: &[u8], name: &Name) -> Option<(Range<usize>, Box<[u8]>)> {
+        // What is written as U&"..." was not decoded.
+        let coded = text.get(name.range.clone()).is_some_and(|written| written.get(1) == Some(&b'&'));
         let to = match self.names.find(&name.text) {
             Some(statement) => statement.name.clone(),
-            None if name.text.starts_with(PREFIX) => hidden(&name.text),
+            None if coded || name.text.starts_with(PREFIX) => hidden(&name.text),
             None => return None,
         };
         Some((name.range.clone(), to))

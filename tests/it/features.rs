@@ -1,6 +1,7 @@
 //! What clients in transaction mode leave behind or take along, seen from outside: policies, pins, LISTEN, prepared
 //! statements, and what a function does in silence.
 
+mod leaving;
 mod notifications;
 mod statements;
 
@@ -159,7 +160,8 @@ fn what_a_function_sets_stays_with_its_client_or_nowhere() {
         for bytes in [query("select quiet()"), extended("select quiet()", &[])] {
             let before = second.value("select pg_backend_pid()");
             assert!(error(&ask(&mut first, &bytes)).is_none());
-            let seen = "select coalesce(current_setting('app.secret', true), '') || current_setting('application_name')";
+            let seen =
+                "select coalesce(current_setting('app.secret', true), '') || current_setting('application_name')";
             assert_eq!(second.value(seen), "");
             assert!(first.value("show application_name").starts_with("quiet 2"));
             assert_eq!(second.value("select pg_backend_pid()"), before, "the backend is cleaned, not closed");

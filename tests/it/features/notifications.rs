@@ -2,11 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::{
-    Cluster, Pooler, Raw, eventually, for_each_worker_count,
-    messages::extended,
-    reply::Message,
-};
+use crate::support::{Cluster, Pooler, Raw, eventually, for_each_worker_count, messages::extended, reply::Message};
 
 const SOON: Duration = Duration::from_secs(10);
 const MOMENT: Duration = Duration::from_millis(30);

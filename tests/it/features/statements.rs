@@ -38,7 +38,10 @@ fn statements_are_shown_once_for_all_who_have_them() {
     prepare(&mut first, "mine", "select 'shared'");
     prepare(&mut second, "yours", "select 'shared'");
     for _ in 0..2 {
-        assert_eq!((value(&mut first, "mine"), value(&mut second, "yours")), ("shared".to_owned(), "shared".to_owned()));
+        assert_eq!(
+            (value(&mut first, "mine"), value(&mut second, "yours")),
+            ("shared".to_owned(), "shared".to_owned())
+        );
     }
     let shown = Table::of(&mut pooler.console(), "SHOW PREPARED_STATEMENTS").matching(&[("query", "select 'shared'")]);
     assert_eq!((shown.number("clients"), shown.number("servers"), shown.number("parses")), (2, 1, 2));
@@ -187,10 +190,13 @@ fn names_that_are_not_there() {
     }
     for number in 1..3 {
         let [plain, decoded] = [format!("pgpool_{number}"), format!("U&\"pgpool\\005f{number}\"")];
-        for (command, name) in [("execute", &plain), ("deallocate", &plain), ("execute", &decoded)] {
-            let sql = format!("{command} {name}");
-            for refused in [first.query(&sql).unwrap_err(), first.query_extended(&sql, &[]).unwrap_err()] {
-                assert_eq!((refused.code.as_str(), refused.message.contains(&plain)), ("26000", true), "{refused:?}");
+        for command in ["execute", "deallocate", "explain execute", "create table stolen as execute"] {
+            for name in [&plain, &decoded, &plain.to_uppercase(), &format!("\"{plain}\"")] {
+                let sql = format!("{command} {name}");
+                let refused = first.query(&sql).expect_err(&sql);
+                assert_eq!(refused.code, "26000", "{sql}: {refused:?}");
+                assert!(refused.message.contains(&format!("\"{plain}\"")) || *name == decoded, "{sql}: {refused:?}");
+                assert_eq!(first.query_extended(&sql, &[]).expect_err(&sql).code, "26000");
             }
         }
     }
