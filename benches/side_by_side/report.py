@@ -20,7 +20,6 @@ class Result:
     """All rounds of one workload: figures by pooler, in the order of the rounds."""
 
     workload: Workload
-    pool_mode: str
     figures: dict[str, list] = field(default_factory=lambda: {BASE: [], OURS: []})
     # Which pooler went first in each round.
     first: list[str] = field(default_factory=list)
@@ -57,7 +56,7 @@ def markdown(results: list[Result], facts: dict[str, str]) -> str:
     for result in failed:
         lines += [f"**{result.workload.name} failed:**", "", "```", result.error.strip(), "```", ""]
     lines += ["## Workloads", ""]
-    lines += [f"- `{one.workload.name}`: {one.workload.about}; {one.workload.clients} clients, {one.pool_mode} mode"
+    lines += [f"- `{one.workload.name}`: {one.workload.about}; {one.workload.clients} clients, {one.workload.pool_mode} mode"
               for one in results]
     lines += ["", "## Raw numbers", ""] + raw_table(loads, idle)
     lines += ["## Machine and command", ""] + [f"- {name}: {value}" for name, value in facts.items()]

@@ -6,8 +6,8 @@ marked in the report and is no failure; a workload that could not be measured is
 
 import argparse
 import os
-import re
 import resource
+import shlex
 import signal
 import subprocess
 import sys
@@ -17,19 +17,21 @@ from pathlib import Path
 
 import measure
 from report import BASE, OURS, Result, machine_facts, markdown
-from servers import PgBouncer, PgPool, Postgres, give_to_postgres, needed_program
+from servers import PgBouncer, PgPool, Postgres, follows_statements, give_to_postgres, needed_program, version
 from workloads import Workload, chosen
 
 ROOT = Path(__file__).resolve().parents[2]
-# PgBouncer keeps prepared statements of the protocol over transactions since this version.
-PREPARED_SINCE = (1, 21)
+# What newer_pgbouncer makes.
+NEWER_PGBOUNCER = ROOT / "target" / "pgbouncer-newer" / "pgbouncer"
 
 
 def main() -> int:
     arguments = parse_arguments()
     workloads = chosen(arguments.workloads)
-    programs = {BASE: find_pgbouncer(arguments.pgbouncer)}
-    programs[OURS] = programs[BASE] if arguments.pgpool_as_pgbouncer else find_pgpool(arguments.pgpool)
+    commands = {BASE: find_pgbouncer(arguments.pgbouncer)}
+    commands[OURS] = commands[BASE] if arguments.pgpool_as_pgbouncer else find_pgpool(arguments.pgpool)
+    for command in commands.values():
+        print(f"{version(command)}: {shlex.join(command)}", file=sys.stderr, flush=True)
     raise_file_limit()
     # Ends as an exception, so that everything is ended on the way out.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -38,7 +40,7 @@ def main() -> int:
         folder.chmod(0o711)
         give_to_postgres(folder)
         with Postgres(folder / "postgres") as postgres:
-            bench = Bench(arguments, programs, postgres, folder)
+            bench = Bench(arguments, commands, postgres, folder)
             results = [bench.run(workload) for workload in workloads]
             versions = bench.versions()
     text = markdown(results, machine_facts(versions))
@@ -49,17 +51,20 @@ def main() -> int:
 
 
 class Bench:
-    def __init__(self, arguments, programs: dict[str, str], postgres: Postgres, folder: Path):
+    def __init__(self, arguments, commands: dict[str, list[str]], postgres: Postgres, folder: Path):
         self.arguments = arguments
-        self.programs = programs
+        self.commands = commands
         self.postgres = postgres
         self.folder = folder
         self.count = 0
         self.kinds = {BASE: PgBouncer, OURS: PgBouncer if arguments.pgpool_as_pgbouncer else PgPool}
 
     def run(self, workload: Workload) -> Result:
-        pool_mode = "transaction" if self.prepared(workload) else workload.pool_mode
-        result = Result(workload, pool_mode)
+        if workload.named and not follows_statements(self.commands[BASE]):
+            reason = f"{version(self.commands[BASE])} cannot do it in transaction mode (see newer_pgbouncer)"
+            print(f"{workload.name} in session mode: {reason}", file=sys.stderr, flush=True)
+            workload = workload.in_session_mode(reason)
+        result = Result(workload)
         try:
             if workload.idle:
                 self.run_idle(result)
@@ -96,23 +101,12 @@ class Bench:
                 print(f"{result.workload.name} {name}: {figures.rss_each:.0f} B per client", file=sys.stderr, flush=True)
 
     def pooler(self, name: str, result: Result):
-        return self.kinds[name](self.new_folder(), self.programs[name], self.postgres.port, result.pool_mode,
-                                self.prepared(result.workload))
-
-    def prepared(self, workload: Workload) -> bool:
-        """Whether prepared statements are to be kept over transactions."""
-        if workload.name != "prepared" or not self.arguments.prepared_transaction:
-            return False
-        version = re.search(r"(\d+)\.(\d+)", self.version_of(BASE))
-        return bool(version) and (int(version[1]), int(version[2])) >= PREPARED_SINCE
-
-    def version_of(self, name: str) -> str:
-        return self.kinds[name](self.folder, self.programs[name], 0, "", False).version()
+        return self.kinds[name](self.new_folder(), self.commands[name], self.postgres.port, result.workload.pool_mode)
 
     def versions(self) -> dict[str, str]:
         return {
-            "PgBouncer": self.version_of(BASE),
-            "pgpool": self.version_of(OURS),
+            "PgBouncer": version(self.commands[BASE]),
+            "pgpool": version(self.commands[OURS]),
             "PostgreSQL": self.postgres.sql("postgres", "show server_version"),
             "pgbench": subprocess.run([needed_program("pgbench", "postgresql-contrib"), "--version"],
                                       capture_output=True, text=True).stdout.strip(),
@@ -130,9 +124,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3, help="runs of each pooler and workload (default 3)")
     parser.add_argument("--out", metavar="FILE.md", help="write the report there, too")
     parser.add_argument("--pgpool", metavar="PATH", help="instead of building it")
-    parser.add_argument("--pgbouncer", metavar="PATH", help="default: $PGBOUNCER, then PATH")
-    parser.add_argument("--prepared-transaction", action="store_true",
-                        help="workload prepared in transaction mode (PgBouncer 1.21 and newer)")
+    parser.add_argument("--pgbouncer", metavar="COMMAND",
+                        help="default: $PGBOUNCER, then what newer_pgbouncer made, then PATH")
     # PgBouncer beside itself: how far from 1.00 ratios come out by chance.
     parser.add_argument("--pgpool-as-pgbouncer", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -141,19 +134,19 @@ def parse_arguments() -> argparse.Namespace:
     return arguments
 
 
-def find_pgbouncer(named: str | None) -> str:
+def find_pgbouncer(named: str | None) -> list[str]:
     named = named or os.environ.get("PGBOUNCER")
     if named:
-        return named
-    return needed_program("pgbouncer", "pgbouncer")
+        return shlex.split(named)
+    return [str(NEWER_PGBOUNCER) if NEWER_PGBOUNCER.is_file() else needed_program("pgbouncer", "pgbouncer")]
 
 
-def find_pgpool(named: str | None) -> str:
+def find_pgpool(named: str | None) -> list[str]:
     if named:
-        return str(Path(named).resolve())
+        return [str(Path(named).resolve())]
     subprocess.run(["cargo", "build", "--release", "--locked", "--bin", "pgpool"], cwd=ROOT, check=True)
     target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
-    return str((ROOT / target / "release" / "pgpool").resolve())
+    return [str((ROOT / target / "release" / "pgpool").resolve())]
 
 
 def raise_file_limit() -> None:

@@ -166,17 +166,22 @@ class Pooler(Server):
     # A pooler has nothing to save, and which of the other signals end one depends on its version.
     stop_signal = signal.SIGKILL
 
-    def __init__(self, folder: Path, program: str, backend_port: int, pool_mode: str, prepared: bool):
+    def __init__(self, folder: Path, command: list[str], backend_port: int, pool_mode: str):
         super().__init__(folder)
-        self.program = program
+        self.command = command
         self.backend_port = backend_port
         self.pool_mode = pool_mode
-        # Prepared statements of the protocol in transaction mode.
-        self.prepared = prepared
 
-    def version(self) -> str:
-        done = subprocess.run([self.program, "--version"], capture_output=True, text=True, timeout=10)
-        return (done.stdout.strip().splitlines() or ["unknown"])[0]
+
+def version(command: list[str]) -> str:
+    done = subprocess.run([*command, "--version"], capture_output=True, text=True, timeout=10)
+    return (done.stdout.strip().splitlines() or ["unknown"])[0]
+
+
+def follows_statements(pgbouncer: list[str]) -> bool:
+    """Whether it keeps prepared statements of the protocol over transactions."""
+    number = re.search(r"(\d+)\.(\d+)", version(pgbouncer))
+    return bool(number) and (int(number[1]), int(number[2])) >= (1, 21)
 
 
 class PgBouncer(Pooler):
@@ -199,8 +204,9 @@ class PgBouncer(Pooler):
             f"default_pool_size = {POOL_SIZE}\n"
             f"max_client_conn = {MAX_CLIENTS}\n"
             "log_connections = 0\nlog_disconnections = 0\nlog_stats = 0\n"
-            + ("max_prepared_statements = 200\n" if self.prepared else ""))
-        self.spawn(unprivileged("KILL") + [self.program, str(config)])
+            # pgpool's default, and PgBouncer's since 1.24.
+            + ("max_prepared_statements = 200\n" if follows_statements(self.command) else ""))
+        self.spawn(unprivileged("KILL") + [*self.command, str(config)])
         self.wait_for("«process up»", lambda: "process up" in self.log())
         if f"listening on 127.0.0.1:{self.port}" not in self.log():
             raise RuntimeError(f"PgBouncer has no TCP listener:\n{self.log()}")
@@ -223,12 +229,11 @@ class PgPool(Pooler):
             f"max_client_conn = {MAX_CLIENTS}\n"
             "log_connections = false\nlog_disconnections = false\nlog_stats = false\n"
             "worker_threads = 1\n"
-            + ("max_prepared_statements = 200\n" if self.prepared else "") +
             f"[databases.{DATABASE}]\n"
             f'host = "127.0.0.1"\nport = {self.backend_port}\ndbname = "{DATABASE}"\n'
             f"[users.{USER}]\n"
             f'password = "{PASSWORD}"\n')
-        self.spawn(["setpriv", "--pdeathsig", "KILL", self.program, str(config)])
+        self.spawn(["setpriv", "--pdeathsig", "KILL", *self.command, str(config)])
         self.wait_for("«pgpool is ready»", lambda: "pgpool is ready" in self.log())
         listening = re.search(r"listening on 127\.0\.0\.1:(\d+)", self.log())
         if not listening:

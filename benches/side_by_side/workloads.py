@@ -1,6 +1,6 @@
 """What is measured, one entry per workload, and what pgpool has to reach."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 POOL_SIZE = 20
 SELECT_1 = "select 1;\n"
@@ -29,16 +29,26 @@ class Workload:
     target: Target | None = None
     # Counts memory of idle clients instead of running pgbench.
     idle: bool = False
+    # Names statements that are to outlive a transaction.
+    named: bool = False
+
+    def in_session_mode(self, reason: str) -> "Workload":
+        """The same load where each client can have a backend to itself."""
+        return replace(self, pool_mode="session", clients=min(self.clients, POOL_SIZE), about=f"{self.about}; {reason}")
 
 
 WORKLOADS = [
     Workload("select1-32", "`select 1`, 32 clients on 20 backends", 32, target=Target("cpu", 1.0)),
     Workload("select1-1000", "`select 1`, 1000 clients on 20 backends", 1000, threads=2,
              target=Target("cpu", 1.0)),
-    Workload("prepared", "read of one row, prepared once and executed often (`-S -M prepared`)", POOL_SIZE,
-             pool_mode="session", script=None, arguments=["-M", "prepared"], target=Target("cpu", 0.9)),
+    Workload("prepared", "read of one row, prepared once and executed often (`-S -M prepared`)", 32, script=None,
+             arguments=["-M", "prepared"], named=True, target=Target("cpu", 0.9)),
+    Workload("prepared-session", "the same with a backend for each client", POOL_SIZE, pool_mode="session", script=None,
+             arguments=["-M", "prepared"]),
     Workload("extended", "read of one row, parsed each time (`-S -M extended`)", 32, script=None,
              arguments=["-M", "extended"]),
+    Workload("set", "`set app.x` to one of 100 values, then `select 1`, each a transaction of its own", 32,
+             script="\\set value random(1, 100)\nset app.x = :value;\n" + SELECT_1),
     Workload("transaction", "begin, two selects, end", 32, script="begin;\nselect 1;\nselect 2;\nend;\n"),
     Workload("pipeline8", "eight `select 1` in one pipeline", 32, arguments=["-M", "extended"],
              script="\\startpipeline\n" + SELECT_1 * 8 + "\\endpipeline\n"),

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::columns::{Row, row};
 use crate::backend::Statement;
+use crate::metrics::Totals;
 use crate::pool::Pools;
 
 /// How much of a text is shown, bytes.
@@ -15,13 +16,16 @@ pub(super) fn rows(pools: &Pools) -> Vec<Row> {
 }
 
 /// The totals, for SHOW STATE.
-pub(super) fn totals(pools: &Pools) -> [Row; 3] {
+pub(super) fn totals(pools: &Pools) -> [Row; 5] {
     let statements = &pools.shared.statements;
+    let counted = pools.all().iter().map(|pool| pool.counters.totals()).fold(Totals::default(), Totals::plus);
     let limit = pools.config.load().general.max_statement_bytes;
     [
         row!["prepared_statements", statements.shown().len().to_string()],
         row!["prepared_statement_bytes", statements.bytes().to_string()],
         row!["prepared_statement_bytes_limit", limit.to_string()],
+        row!["stale_plans", counted.stale_plans.to_string()],
+        row!["repeated_batches", counted.repeated_batches.to_string()],
     ]
 }
 

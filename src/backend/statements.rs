@@ -8,7 +8,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::sql::Script;
@@ -29,7 +29,7 @@ const RECENT: usize = 256;
 pub enum Origin {
     /// By Parse: the body of the message behind the statement's name.
     Protocol,
-    /// By PREPARE: parameter types as SQL with their parentheses (or nothing), NUL, and the statement.
+    /// By PREPARE: parameter types as SQL without their parentheses (or nothing), NUL, and the statement.
     Sql,
 }
 
@@ -50,6 +50,8 @@ pub struct Statement {
     pub parses: AtomicU64,
     /// How often a backend had it already.
     pub hits: AtomicU64,
+    /// PostgreSQL has refused it once.
+    pub refused: AtomicBool,
     /// Names that clients have for it, times [`CLIENT`], and backends that have it: one number, so that it is seen which
     /// change makes it one that only backends have.
     users: AtomicU64,
@@ -219,6 +221,7 @@ impl Statements {
             parses: AtomicU64::new(1),
             hits: AtomicU64::new(0),
             users: AtomicU64::new(0),
+            refused: AtomicBool::new(false),
             setting: key.setting,
             hash,
             total: Arc::clone(&self.total),
@@ -316,8 +319,21 @@ impl Prepared {
         }
     }
 
+    /// Takes one out of those whose plans are of no use; the backend still has it.
+    pub fn take_doomed(&mut self, id: u64) -> Option<Arc<Statement>> {
+        let at = self.doomed.iter().position(|statement| statement.id == id)?;
+        Some(self.doomed.swap_remove(at))
+    }
+
+    /// The statement of this id, if the backend has it.
+    #[must_use]
+    pub fn find(&self, id: u64) -> Option<&Arc<Statement>> {
+        self.has.get(&id).map(|(statement, _)| statement)
+    }
+
     /// Takes these over, but for those that it has.
     pub fn restore(&mut self, mut before: Prepared) {
+        self.doomed.append(&mut before.doomed);
         let all: Vec<_> = before.has.drain().map(|(_, (statement, _))| statement).collect();
         for statement in all {
             statement.remove_server();
@@ -449,6 +465,25 @@ mod tests {
         assert!(!prepared.has(all[1].id) && !prepared.uses(all[1].id));
         drop(prepared);
         assert_eq!(all[0].servers(), 0);
+    }
+
+    #[test]
+    fn what_is_doomed_goes_first_and_is_never_forgotten() {
+        let table = Statements::default();
+        let all: Vec<_> = [b"a", b"b", b"c"].map(|body| intern(&table, body)).into();
+        let mut prepared = Prepared::default();
+        for statement in &all {
+            prepared.insert(Arc::clone(statement));
+        }
+        prepared.doom(all[2].id);
+        assert!(!prepared.has(all[2].id) && prepared.find(all[1].id).is_some());
+        let before = std::mem::take(&mut prepared);
+        prepared.restore(before);
+        assert_eq!((prepared.len(), prepared.evict(3).unwrap().id), (2, all[2].id));
+        assert!(prepared.evict(3).is_none());
+        prepared.doom(all[0].id);
+        assert!(prepared.take_doomed(all[1].id).is_none() && prepared.take_doomed(all[0].id).is_some());
+        assert!(prepared.evict(3).is_none());
     }
 
     #[test]

@@ -62,6 +62,10 @@ counters! {
     server_parse_count,
     /// Bind messages from clients.
     bind_count,
+    /// Batches that were sent again, for a plan was out of date.
+    repeated_batches,
+    /// Errors about plans that were out of date, which clients got; the statements are prepared afresh.
+    stale_plans,
     /// Logins that succeeded.
     client_login_count,
 }

@@ -9,7 +9,9 @@ use crate::wire::write::message;
 /// `invalid_sql_statement_name`: there is no such statement.
 pub(super) const UNKNOWN_STATEMENT: &str = "26000";
 /// `feature_not_supported`, of a plan whose result has another type by now.
-pub(super) const CACHED_PLAN: &str = "0A000";
+const CACHED_PLAN: &str = "0A000";
+/// Where PostgreSQL finds that; other errors have the same code, and texts are translated.
+const REVALIDATES: &[u8] = b"RevalidateCachedQuery";
 /// `protocol_violation`, of a Bind with the wrong number of parameters.
 const WRONG_BIND: &str = "08P01";
 /// `duplicate_prepared_statement`.
@@ -18,24 +20,29 @@ const TAKEN: &str = "42P05";
 /// How PostgreSQL words one of our names.
 const QUOTED: &[u8] = b"prepared statement \"pgpool_";
 
-/// The code of an ErrorResponse.
-fn code(body: &[u8]) -> Option<&[u8]> {
+/// A field of an ErrorResponse.
+fn field(body: &[u8], wanted: u8) -> Option<&[u8]> {
     let mut rest = body;
     loop {
         let (&field, tail) = rest.split_first()?;
         let (value, tail) = cstr(tail)?;
-        if field == b'C' {
+        if field == wanted {
             return Some(value);
         }
         rest = tail;
     }
 }
 
+/// Whether an error says that the result of a prepared statement has another type by now.
+pub(super) fn is_stale_plan(body: &[u8]) -> bool {
+    field(body, b'C') == Some(CACHED_PLAN.as_bytes()) && field(body, b'R') == Some(REVALIDATES)
+}
+
 /// Whether an error may be about a prepared statement.
 pub(super) fn names_statements(body: &[u8]) -> bool {
     let codes = [UNKNOWN_STATEMENT, CACHED_PLAN, TAKEN, WRONG_BIND];
     let known = |code: &[u8]| codes.iter().any(|known| known.as_bytes() == code);
-    code(body).is_some_and(known) || body.windows(QUOTED.len()).any(|window| window == QUOTED)
+    field(body, b'C').is_some_and(known) || body.windows(QUOTED.len()).any(|window| window == QUOTED)
 }
 
 /// The error with the client's name in the place of the one that all clients share; nothing where there is none.

@@ -6,6 +6,7 @@
 //! shelf carries what its `State` says, as far as any text or report has told, and nothing that pins.
 
 use super::pin::{Holds, Pinned};
+use super::scripts::policy;
 use super::watch::Watch;
 use super::{End, Session};
 use crate::backend::{ExchangeError, quote_value};
@@ -34,9 +35,6 @@ impl Session {
         let before = self.pinned.take();
         if watch.discarded {
             self.discarded(lease, &watch);
-            if watch.settings.is_empty() && watch.uses.is_empty() && watch.lasting.is_none() {
-                return Ok(());
-            }
         }
         let before = before.filter(|_| !watch.discarded);
         let held = before.as_ref().map(|pinned| pinned.holds).unwrap_or_default();
@@ -66,9 +64,14 @@ impl Session {
             self.unlisten((&watch.unlistens, watch.undone), &[]);
         }
         self.take_over_reports(&watch);
-        let holds = Holds { features, lasting: watch.lasting.or(held.lasting) };
+        let opaque = watch.opaque || held.opaque;
+        // What a policy lets pass stays where it is.
+        let pinning =
+            |feature: &Feature| *feature == Feature::Listen || policy(&settings.features, *feature) == Policy::Pin;
+        let features = features.iter().filter(pinning).collect();
+        let holds = Holds { features, lasting: watch.lasting.or(held.lasting), opaque };
         if holds.is_empty() {
-            if watch.opaque {
+            if opaque {
                 ask(lease, SCRUB, settings).await.map_err(failed)?;
                 lease.forget_settings(true);
             }

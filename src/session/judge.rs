@@ -1,13 +1,14 @@
 //! What becomes of PostgreSQL's messages on their way to the client, and what they tell.
 
 use super::end::End;
-use super::errors::{CACHED_PLAN, UNKNOWN_STATEMENT, move_position, names_statements, rename};
+use super::errors::{UNKNOWN_STATEMENT, is_stale_plan, move_position, names_statements, rename};
 use super::names::{Names, take_back};
 use super::tally::Tally;
 use super::turn::{Back, Turn};
 use super::watch::Watch;
 use crate::backend::{Backend, Interner};
 use crate::config::PoolMode;
+use crate::metrics::add;
 use crate::pool::ClientRecord;
 use crate::wire::scan::{Part, Piece};
 use crate::wire::tag::back;
@@ -116,7 +117,7 @@ impl Judge<'_> {
 
     fn parameter(&mut self, body: &[u8]) {
         self.backend.note_parameter(body, self.interner);
-        if !self.watching || self.turn.is_settling() {
+        if !self.watching || !self.turn.answers_client() {
             return;
         }
         // What changes without a request that says so was changed by something whose text does not tell; it may have
@@ -128,7 +129,7 @@ impl Judge<'_> {
         }
     }
 
-    /// A command is complete: its tag tells what the session has lost, whatever the text was.
+    /// A command of the client's is complete: its tag tells what the session has lost, whatever the text was.
     #[inline]
     fn command(&mut self, body: &[u8]) {
         match body {
@@ -170,6 +171,23 @@ impl Judge<'_> {
         }
     }
 
+    /// The plan of this statement is out of date, so that its next use prepares it afresh. With 0 it is one that the
+    /// text of a Query named, or what that called: any of the client's.
+    fn doom(&mut self, statement: u64, unnamed: bool) {
+        let prepared = &mut self.backend.prepared;
+        if statement == 0 {
+            self.names.ids().for_each(|id| prepared.doom(id));
+        } else {
+            prepared.doom(statement);
+        }
+        if unnamed && prepared.unnamed == Some(statement) {
+            prepared.unnamed = None;
+        }
+        if let Some(pool) = self.record.pool() {
+            add(&pool.counters.stale_plans, 1);
+        }
+    }
+
     /// An error that the client gets: in its own words for statements, and with consequences for what the backend has.
     fn error(&mut self, piece: &Piece<'_>, (statement, number): (u64, u32), taken: Option<&[u8]>) -> Rest {
         let body = piece.body();
@@ -181,8 +199,8 @@ impl Judge<'_> {
         if said.code == UNKNOWN_STATEMENT && statement > 0 {
             // Somebody has thrown it away by a way that no text told.
             self.backend.prepared.remove(statement);
-        } else if said.code == CACHED_PLAN && statement > 0 {
-            self.backend.prepared.doom(statement);
+        } else if is_stale_plan(body) {
+            self.doom(statement, statement > 0 && number == 0);
         }
         // The unnamed one has no number; a Query tells of none.
         let own = match (statement, number) {

@@ -7,6 +7,7 @@ use super::workspace::{BUFFER, Workspace};
 use super::{End, Session};
 use crate::net::Stream;
 use crate::pool::{Lease, Phase, PoolSettings, Reason, WaitEnd, Waiting};
+use crate::sql::{self, Act};
 use crate::wire::scan::Part;
 use crate::wire::sqlstate;
 use crate::wire::tag::front;
@@ -112,6 +113,10 @@ pub(super) async fn reset(mut lease: Lease, settings: &PoolSettings) {
         Ok(()) => {
             let query = settings.reset_query.trim().trim_end_matches(';').trim_end();
             lease.forget_settings(query.eq_ignore_ascii_case("DISCARD ALL"));
+            let acts = sql::read(query.as_bytes(), sql::Dialect::default()).acts;
+            if acts.iter().any(|act| matches!(act, Act::DeallocateAll | Act::DiscardAll)) {
+                lease.backend_mut().prepared.clear();
+            }
             lease.release();
         }
         Err(error) => {

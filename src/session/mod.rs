@@ -13,6 +13,7 @@ mod names;
 mod pin;
 mod reader;
 mod relay;
+mod repeat;
 mod requests;
 mod salvage;
 mod scripts;
@@ -44,7 +45,7 @@ use workspace::Workspace;
 pub use end::{Blame, End};
 pub use names::Step;
 pub use relay::whole_rows;
-pub use turn::{Back, Front, Made, Own, Turn, Undo};
+pub use turn::{Back, Front, Made, Own, Shifts, Turn, Undo};
 pub use workspace::Workspaces;
 
 /// What all sessions share.

@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use crate::backend::{Prepared, Statement};
 
@@ -53,7 +54,9 @@ pub(super) fn take_back(step: Step, failed: bool, names: &mut Names, prepared: &
         }
         // PostgreSQL drops the unnamed statement before it reads the new one.
         Step::Unnamed(..) if failed => {
-            names.unnamed = None;
+            if let Some(statement) = names.unnamed.take() {
+                statement.refused.store(true, Relaxed);
+            }
             prepared.unnamed = None;
         }
         Step::Unnamed((client, backend)) => {
@@ -68,7 +71,11 @@ pub(super) fn take_back(step: Step, failed: bool, names: &mut Names, prepared: &
             }
             names.insert(name, statement);
         }
-        Step::Sent(id) => drop(prepared.remove(id)),
+        Step::Sent(id) => {
+            if let Some(statement) = prepared.remove(id).filter(|_| failed) {
+                statement.refused.store(true, Relaxed);
+            }
+        }
         Step::Evicted(statement) => prepared.insert(statement),
         Step::Cleared(before) => {
             let (client, backend) = *before;
@@ -199,6 +206,18 @@ impl Names {
         self.named = HashMap::new();
         self.bytes = 0;
         self.unnamed = None;
+    }
+
+    /// The ids of all statements that have names.
+    pub(super) fn ids(&self) -> impl Iterator<Item = u64> {
+        self.named.values().map(|(statement, _)| statement.id)
+    }
+
+    /// Whether a name of this statement was given by the batch of this number, which is not answered yet; `unnamed`: it
+    /// was given none.
+    pub(super) fn is_given_in(&self, batch: u64, id: u64, unnamed: bool) -> bool {
+        let is = |name: &[u8]| name.is_empty() == unnamed && self.find(name).is_some_and(|found| found.id == id);
+        self.changed.iter().any(|(name, changed)| *changed == batch && is(name))
     }
 
     /// The statement of a name, and the name's number; 0 for the unnamed one.

@@ -14,6 +14,8 @@ pub(super) struct Holds {
     pub(super) features: Features,
     /// What lasts until the client leaves.
     pub(super) lasting: Option<&'static str>,
+    /// Something ran whose text does not tell what it does, so that settings are reset when the pin ends.
+    pub(super) opaque: bool,
 }
 
 impl Holds {

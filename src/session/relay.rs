@@ -12,6 +12,7 @@ use super::end::End;
 use super::judge::{Judge, Rest};
 use super::names::{Names, take_back};
 use super::reader::Reader;
+use super::repeat::Repeat;
 use super::requests::{Requests, Verdict, query_message};
 use super::tally::Tally;
 use super::turn::{Front, Own};
@@ -398,6 +399,7 @@ impl<'a> Relay<'a> {
             return Verdict::Forward;
         }
         let Parties { workspace, names, backend, watch, reader, settings, record, pool, pinned, .. } = &mut self.at;
+        workspace.renew();
         let Workspace { turn, up, out, .. } = &mut **workspace;
         compose(up, out);
         names.follow(turn.batches());
@@ -494,9 +496,10 @@ impl<'a> Relay<'a> {
 
     fn judge_down(&mut self) -> Result<(), End> {
         loop {
-            let Parties { workspace, backend, names, watch, tally, record, pool, settings, pinned, hears, .. } =
-                &mut self.at;
-            let Workspace { turn, down, .. } = &mut **workspace;
+            let Parties {
+                workspace, backend, names, watch, tally, record, pool, settings, pinned, hears, scanner, ..
+            } = &mut self.at;
+            let Workspace { turn, down, up, out, out_sent, whole, parameters, .. } = &mut **workspace;
             if self.down_scanner.at_boundary() && turn.expects_rows() {
                 down.approve(whole_rows(down.unjudged()));
             }
@@ -507,6 +510,14 @@ impl<'a> Relay<'a> {
             let Piece { tag, part, bytes } = piece;
             let length = bytes.len();
             let mut instead = None;
+            if tag == back::ERROR && self.watching && up.approved().is_empty() && scanner.at_boundary() {
+                let prepared = &mut backend.prepared;
+                let mut repeat = Repeat { turn, names, prepared, out, out_sent, whole, parameters, pool };
+                if repeat.error(&piece) {
+                    down.discard(length);
+                    continue;
+                }
+            }
             if part.starts() {
                 let interner = &pool.shared.interner;
                 let (mode, watching, pinned, hears) = (settings.mode, self.watching, *pinned, *hears);
@@ -525,6 +536,16 @@ impl<'a> Relay<'a> {
                     instead: &mut instead,
                 };
                 self.down_rest = judge.message(&piece)?;
+                if tag == back::PARAMETER_DESCRIPTION && part == Part::Whole && *whole && turn.statement().0 > 0 {
+                    // PostgreSQL finds out about a plan behind it.
+                    if matches!(down.unjudged().get(length), None | Some(&back::ERROR)) {
+                        parameters.extend_from_slice(bytes);
+                        self.down_rest = Rest::Discard;
+                    }
+                } else if !parameters.is_empty() {
+                    down.insert(parameters);
+                    parameters.clear();
+                }
             }
             match self.down_rest {
                 Rest::Forward => down.approve(length),

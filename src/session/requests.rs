@@ -134,6 +134,7 @@ impl Requests<'_> {
             && statement.script.first == First::Plain
             && statement.script.acts.is_empty()
             && statement.parses.load(Relaxed) >= OFTEN
+            && !statement.refused.load(Relaxed)
             && self.turn.is_at_rest();
         self.names.note_change(b"");
         let before = self.names.unnamed.replace(Arc::clone(&statement));
@@ -143,6 +144,8 @@ impl Requests<'_> {
             self.turn.parse(undo);
             return Verdict::Entered;
         }
+        // What the backend has without a name was parsed earlier, for all we know before a change of its tables.
+        self.prepared.unnamed = None;
         self.ensure(&statement);
         self.turn.make(Made::ParseComplete, undo);
         Verdict::Replaced(length)
@@ -325,7 +328,7 @@ impl Requests<'_> {
     }
 
     /// The backend gets the statement; what it has not used for longest goes for it.
-    fn make_room(&mut self, statement: &Arc<Statement>) {
+    pub(super) fn make_room(&mut self, statement: &Arc<Statement>) {
         self.prepared.insert(Arc::clone(statement));
         let most = usize::try_from(self.settings.max_prepared).unwrap_or(usize::MAX);
         while let Some(old) = self.prepared.evict(most.max(1)) {
@@ -335,7 +338,8 @@ impl Requests<'_> {
 
     /// Takes a statement from the backend that has it.
     pub(super) fn close(&mut self, statement: &Statement) {
-        if let Some(statement) = self.prepared.remove(statement.id) {
+        let id = statement.id;
+        if let Some(statement) = self.prepared.remove(id).or_else(|| self.prepared.take_doomed(id)) {
             self.write_close(&statement);
         }
     }
@@ -451,7 +455,8 @@ fn word(bytes: &[u8]) -> usize {
 /// PREPARE of a statement under its name on backends.
 pub(super) fn prepare_text(statement: &Statement) -> Vec<u8> {
     let (types, text) = cstr(&statement.body).unwrap_or_default();
-    [b"PREPARE ", &statement.name[..], b" ", types, b" AS ", text].concat()
+    let (open, close): (&[u8], &[u8]) = if types.is_empty() { (b"", b"") } else { (b"(", b")") };
+    [b"PREPARE ", &statement.name[..], b" ", open, types, close, b" AS ", text].concat()
 }
 
 /// The text of parameter `number` (from 1) in what follows the names in a Bind, as the name of a setting.

@@ -139,7 +139,8 @@ impl Requests<'_> {
                 self.turn.own(Own::Sync, None);
             }
             Origin::Sql => {
-                self.prepared.insert(Arc::clone(statement));
+                // A Close cannot fail, so it may stand before a Query.
+                self.make_room(statement);
                 let undo = Some(Box::new(Step::Sent(statement.id)));
                 self.run_own(&prepare_text(statement), undo);
             }
@@ -148,7 +149,10 @@ impl Requests<'_> {
 
     /// The backend gets anything under the statement's name, since it is about to be thrown away.
     fn ensure_something(&mut self, statement: &Statement) {
-        if !self.prepared.has(statement.id) && self.turn.status() != Status::Failed {
+        if !self.prepared.has(statement.id)
+            && self.prepared.take_doomed(statement.id).is_none()
+            && self.turn.status() != Status::Failed
+        {
             self.run_own(&[b"PREPARE ", &statement.name[..], b" AS SELECT"].concat(), None);
         }
     }

@@ -42,6 +42,12 @@ enum Owed {
 }
 
 impl Owed {
+    /// Whether a request behind it is as sure to begin a transaction of its own as one before it.
+    #[inline]
+    fn rests(self) -> bool {
+        matches!(self, Owed::Settle | Owed::Own(Own::Close | Own::Parse) | Owed::Made(_) | Owed::Parse)
+    }
+
     /// Whether a ReadyForQuery of the client's answers it.
     #[inline]
     fn ends_batch(self) -> bool {
@@ -169,6 +175,8 @@ pub struct Turn {
     reports: VecDeque<Vec<u8>>,
     /// An error came since the turn began.
     failed: bool,
+    /// Something but a Parse was answered since the last ReadyForQuery.
+    acted: bool,
     /// How many requests were sent that a ReadyForQuery answers, and how many of them are over.
     batches: (u64, u64),
     /// Requests under way that throw away all prepared statements.
@@ -187,6 +195,7 @@ impl Default for Turn {
             undone: Vec::new(),
             reports: VecDeque::new(),
             failed: false,
+            acted: false,
             clears: 0,
             batches: (0, 0),
         }
@@ -206,6 +215,7 @@ impl Turn {
         self.undone.clear();
         self.reports.clear();
         self.failed = false;
+        self.acted = false;
         self.clears = 0;
         self.batches = (0, 0);
     }
@@ -309,10 +319,7 @@ impl Turn {
     /// request sure to begin a transaction of its own.
     #[must_use]
     pub fn is_at_rest(&self) -> bool {
-        self.status == Status::Idle
-            && self.owed.iter().all(|entry| {
-                matches!(entry.owed, Owed::Settle | Owed::Own(Own::Close | Own::Parse) | Owed::Made(_) | Owed::Parse)
-            })
+        self.status == Status::Idle && !self.acted && self.owed.iter().all(|entry| entry.owed.rests())
     }
 
     /// What the last ReadyForQuery said.
@@ -434,6 +441,45 @@ impl Turn {
     /// The same of a Describe.
     pub fn describe(&mut self, statement: u64, serial: u32) {
         self.push(Owed::Describe, None, (statement, serial));
+    }
+
+    /// How many messages PostgreSQL owes answers to, if the next is of a Bind or Describe and they are the rest of a
+    /// batch, with its Sync and nothing behind it, outside of a transaction block.
+    #[must_use]
+    pub fn rest_of_batch(&self) -> Option<usize> {
+        let calm = self.status == Status::Idle && self.reading == Reading::Requests && !self.doubtful;
+        let (last, rest) = self.owed.iter().next_back().zip(self.owed.len().checked_sub(1))?;
+        let known = |owed: Owed| match owed {
+            Owed::Parse | Owed::Bind | Owed::Describe | Owed::Execute | Owed::Close | Owed::Made(_) => true,
+            Owed::Own(own) => matches!(own, Own::Parse | Own::Close),
+            Owed::Sync
+            | Owed::Query
+            | Owed::Function
+            | Owed::CopyEnd
+            | Owed::Settle
+            | Owed::RefusedQuery
+            | Owed::RefusedParse => false,
+        };
+        let fits = calm
+            && self.doubts == 0
+            && matches!(self.head(), Some(Owed::Bind | Owed::Describe))
+            && last.owed == Owed::Sync
+            && self.owed.iter().take(rest).all(|entry| known(entry.owed));
+        fits.then(|| self.owed.iter().filter(|entry| !matches!(entry.owed, Owed::Made(_))).count())
+    }
+
+    /// Whether the next answer is a Describe's.
+    #[must_use]
+    pub fn describes(&self) -> bool {
+        self.head() == Some(Owed::Describe)
+    }
+
+    /// The next request has failed, and all of [`Turn::rest_of_batch`] is sent again behind a Close and a Parse of the
+    /// pooler's own; `undo`: if that Parse fails.
+    pub fn repeat(&mut self, undo: Undo) {
+        for (own, undo) in [(Own::Parse, undo), (Own::Close, None), (Own::Sync, None)] {
+            self.owed.push_front(Entry { owed: Owed::Own(own), undo, statement: (0, 0), shifts: None, taken: None });
+        }
     }
 
     /// A request of the pooler's own is put behind what was sent.
@@ -636,6 +682,7 @@ impl Turn {
                 let Some(status) = Status::from_ready(body) else { return Back::Broken };
                 self.status = status;
                 self.answered();
+                self.acted = false;
                 self.busy = !self.owed.is_empty();
             }
             (Own::Query, back::ERROR) => {
@@ -662,6 +709,7 @@ impl Turn {
         self.reading = Reading::Requests;
         self.batches.1 += 1;
         self.answered();
+        self.acted = false;
         self.busy = !self.owed.is_empty();
         Back::Ready
     }
@@ -669,7 +717,7 @@ impl Turn {
     /// The first answer is complete; marks of copies that are over go with it.
     #[inline]
     fn answered(&mut self) {
-        self.owed.pop_front();
+        self.acted |= self.owed.pop_front().is_some_and(|entry| !entry.owed.rests());
         while self.head() == Some(Owed::CopyEnd) {
             self.owed.pop_front();
         }

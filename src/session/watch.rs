@@ -7,6 +7,9 @@ use crate::sql::{Act, Arg, Feature, Features, Script};
 /// Most names of settings that are noted; with more, everything is suspected.
 const MOST_NAMES: usize = 256;
 
+/// What ends with its transaction however it is set, and `seed`, which cannot be read.
+const TRANSACTIONS: [&str; 4] = ["seed", "transaction_deferrable", "transaction_isolation", "transaction_read_only"];
+
 /// Notes of one turn.
 #[derive(Debug, Default)]
 pub(super) struct Watch {
@@ -97,6 +100,9 @@ impl Watch {
     }
 
     fn touch(&mut self, name: &str) {
+        if TRANSACTIONS.contains(&name) {
+            return;
+        }
         if self.settings.len() >= MOST_NAMES {
             self.opaque = true;
         } else if !self.settings.iter().any(|known| **known == *name) {

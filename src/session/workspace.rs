@@ -16,6 +16,9 @@ pub(super) const LONGEST_WHOLE: usize = BUFFER - 4 * 1024;
 /// Most bytes of our own that wait to be sent to PostgreSQL before the client's next message is judged.
 pub(super) const MOST_OUT: usize = 128 * 1024;
 
+/// Most bytes that are kept once they were sent, in case they have to be sent again.
+const MOST_KEPT: usize = 16 * 1024;
+
 /// One direction's bytes: `[start..ready)` may be sent, `[ready..end)` was read but could not be judged yet.
 #[derive(Debug)]
 pub(super) struct Buffer {
@@ -135,8 +138,12 @@ pub(super) struct Workspace {
     /// What goes to PostgreSQL before the approved bytes of `up`: messages of the pooler's own and rewritten ones, with
     /// what had to stay before them.
     pub(super) out: Vec<u8>,
-    /// How much of it was sent.
+    /// How much of it was sent. That is kept while its answers are awaited and it is not much.
     pub(super) out_sent: usize,
+    /// Whether `out` begins where PostgreSQL owed nothing, and has all that was sent since.
+    pub(super) whole: bool,
+    /// A ParameterDescription that the client gets when it is known that no error follows.
+    pub(super) parameters: Vec<u8>,
     /// What is owed.
     pub(super) turn: Turn,
     /// So many are borrowed that this one should not be kept while waiting.
@@ -146,7 +153,18 @@ pub(super) struct Workspace {
 impl Workspace {
     /// What is to be sent to PostgreSQL next is appended to the answer, behind all that was approved so far.
     pub(super) fn compose(&mut self) -> &mut Vec<u8> {
+        self.renew();
         compose(&mut self.up, &mut self.out)
+    }
+
+    /// Forgets what was sent, once it is answered.
+    #[inline]
+    pub(super) fn renew(&mut self) {
+        if self.out_is_sent() && self.turn.waits_for_client() {
+            self.out.clear();
+            self.out_sent = 0;
+            self.whole = true;
+        }
     }
 
     /// Whether nothing of `out` is still to be sent.
@@ -165,12 +183,14 @@ impl Workspace {
     pub(super) fn note_sent(&mut self, count: usize) {
         if self.out_is_sent() {
             self.up.sent(count);
+            self.whole = false;
             return;
         }
         self.out_sent = (self.out_sent + count).min(self.out.len());
-        if self.out_is_sent() {
+        if self.out_is_sent() && self.out.len() > MOST_KEPT {
             self.out.clear();
             self.out_sent = 0;
+            self.whole = false;
         }
     }
 
@@ -180,6 +200,8 @@ impl Workspace {
         self.out.clear();
         self.out.shrink_to(MOST_OUT);
         self.out_sent = 0;
+        self.whole = true;
+        self.parameters.clear();
         self.turn.reset();
     }
 }
@@ -221,6 +243,8 @@ impl Workspaces {
                 down: Buffer::new(),
                 out: Vec::new(),
                 out_sent: 0,
+                whole: true,
+                parameters: Vec::new(),
                 turn: Turn::default(),
                 crowded: false,
             })
@@ -285,6 +309,36 @@ mod tests {
         assert_eq!(full.approved().len(), BUFFER + 2);
         full.clear();
         assert_eq!(full.room().len(), BUFFER);
+    }
+
+    #[test]
+    fn what_was_sent_is_kept_until_it_is_answered() {
+        let workspaces = Workspaces::new(1);
+        let mut workspace = workspaces.borrow();
+        let send = |workspace: &mut Workspace, tag, bytes: &[u8]| {
+            workspace.renew();
+            workspace.turn.front(tag);
+            workspace.out.extend_from_slice(bytes);
+            workspace.note_sent(usize::MAX / 2);
+            assert!(workspace.out_is_sent() && workspace.out_to_send().is_empty());
+        };
+        send(&mut workspace, b'B', b"bind");
+        send(&mut workspace, b'S', b"sync");
+        assert_eq!((&workspace.out[..], workspace.whole), (&b"bindsync"[..], true));
+        workspace.turn.back(b'2', b"");
+        workspace.turn.back(b'Z', b"I");
+        send(&mut workspace, b'B', b"next");
+        assert_eq!((&workspace.out[..], workspace.whole), (&b"next"[..], true));
+        // What is sent past it is not kept, nor what is long.
+        workspace.note_sent(4);
+        send(&mut workspace, b'S', b"sync");
+        assert!(!workspace.whole);
+        workspace.turn.back(b'2', b"");
+        workspace.turn.back(b'Z', b"I");
+        send(&mut workspace, b'B', &[0; MOST_KEPT + 1]);
+        assert!(workspace.out.is_empty() && !workspace.whole);
+        workspace.prepare();
+        assert!(workspace.whole);
     }
 
     #[test]

@@ -34,6 +34,7 @@ mod pipelines;
 mod program;
 mod protocol;
 mod reload;
+mod replanning;
 mod settings;
 mod signals;
 mod stress;

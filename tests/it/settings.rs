@@ -58,6 +58,34 @@ fn the_welcome_is_postgresqls_own() {
     }
 }
 
+/// What the pooler itself sends is no reason to suspect a backend.
+#[test]
+fn settings_of_the_poolers_own_are_not_asked_for() {
+    let cluster = Cluster::builder().conf("log_statement = 'all'").start();
+    let pooler = start(&cluster, 1, 1);
+    let mut client = login(pooler.port(), "alice", &[("application_name", "first"), ("work_mem", "3MB")]);
+    for _ in 0..3 {
+        assert_eq!(client.value("select 'of the client'"), "of the client");
+    }
+    let log = cluster.log();
+    assert_eq!(log.matches("statement: select 'of the client'").count(), 3, "{log}");
+    assert!(!log.contains("RESET") && !log.contains("pg_my_temp_schema"), "{log}");
+}
+
+#[test]
+fn a_backend_is_kept_when_the_pooler_has_prepared_a_statement_on_it() {
+    let cluster = Cluster::start();
+    let pooler = start(&cluster, 1, 1);
+    let mut client = login(pooler.port(), "alice", &[]);
+    client.value("select 1");
+    client.query("prepare own as select pg_backend_pid()").unwrap();
+    let first = client.value("execute own");
+    cluster.terminate_backend(first.parse().unwrap());
+    let second = client.value("execute own");
+    assert_ne!(first, second);
+    assert_eq!(client.value("execute own"), second);
+}
+
 #[test]
 fn what_postgresql_refuses_is_refused_in_its_words() {
     let cluster = Cluster::start();

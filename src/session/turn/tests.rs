@@ -1,5 +1,7 @@
 //! The turn machine against tables, and against a model of PostgreSQL that answers random streams of messages.
 
+mod repeating;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -333,6 +335,25 @@ fn a_turn_that_cannot_end_without_the_client_says_so() {
         ("> Q < G > f < E", false),
     ] {
         assert_eq!(run(script).needs_client(), needs, "{script}");
+    }
+}
+
+#[test]
+fn a_request_begins_a_transaction_only_where_nothing_ran_since_the_last_one() {
+    for (script, rests) in [
+        ("", true),
+        ("> P", true),
+        ("> P H < 1", true),
+        ("> B E", false),
+        ("> B E H < 2", false),
+        ("> B E H < 2 C", false),
+        ("> B E S < 2 C Zi", true),
+        ("> B E S < 2 C Zi > P", true),
+        ("> Q < C Zt", false),
+        ("> Q < C Zi > P H < 1", true),
+        ("> Q S < C Zi", false),
+    ] {
+        assert_eq!(run(script).is_at_rest(), rests, "{script}");
     }
 }
 
