@@ -123,7 +123,7 @@ fn a_backend_is_held_while_the_client_owes_the_end_of_a_request() {
         pair.first_holds(&query("copy marks from stdin"), "G", &copy_fail("no"));
         // Half of a message is on its way, which is too long to be kept until it is whole.
         let long = query(&format!("select 'slow' /* {} */", "x".repeat(70_000)));
-        let (head, rest) = long.split_at(9);
+        let (head, rest) = long.split_at(65_000);
         pair.first_holds(head, "", rest);
         // Half of a short one keeps nobody waiting.
         let short = query("select 'short'");
