@@ -3,11 +3,12 @@
 //! A [`Statement`] is a text with its parameter types. Equal ones are one allocation, whatever pools and clients they
 //! come from, and have one name on all backends. What two clients may not share although the text is the same (a literal
 //! that PostgreSQL reads by `DateStyle`, bytes in another encoding) differs in its `setting`, a part of the key that the
-//! session makes up. Invariant: the bytes of all texts together stay below the table's limit.
+//! session makes up. Invariant: the bytes of all texts that anything but a backend has stay below the table's limit, and
+//! those that only backends have below a limit of each of them.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::sql::Script;
@@ -51,10 +52,9 @@ pub struct Statement {
     pub hits: AtomicU64,
     /// PostgreSQL has refused it once.
     pub refused: AtomicBool,
-    /// Names that clients have for it.
-    pub clients: AtomicU32,
-    /// Backends that have it.
-    pub servers: AtomicU32,
+    /// Names that clients have for it, times [`CLIENT`], and backends that have it: one number, so that it is seen which
+    /// change makes it one that only backends have.
+    users: AtomicU64,
     setting: u64,
     hash: u64,
     total: Arc<AtomicUsize>,
@@ -71,6 +71,49 @@ impl Statement {
         self.body.get(start..end).unwrap_or_default()
     }
 
+    /// Names that clients have for it.
+    #[must_use]
+    pub fn clients(&self) -> u64 {
+        self.users.load(Relaxed) / CLIENT
+    }
+
+    /// Backends that have it.
+    #[must_use]
+    pub fn servers(&self) -> u64 {
+        self.users.load(Relaxed) % CLIENT
+    }
+
+    /// A client has a name for it.
+    pub fn add_client(&self) {
+        let before = self.users.fetch_add(CLIENT, Relaxed);
+        self.count(before, before + CLIENT);
+    }
+
+    /// A client has one name less for it.
+    pub fn remove_client(&self) {
+        let before = self.users.fetch_sub(CLIENT, Relaxed);
+        self.count(before, before.wrapping_sub(CLIENT));
+    }
+
+    fn add_server(&self) {
+        let before = self.users.fetch_add(1, Relaxed);
+        self.count(before, before + 1);
+    }
+
+    fn remove_server(&self) {
+        let before = self.users.fetch_sub(1, Relaxed);
+        self.count(before, before.wrapping_sub(1));
+    }
+
+    /// What only backends have does not count: each of them has a limit.
+    fn count(&self, before: u64, after: u64) {
+        match (is_spare(before), is_spare(after)) {
+            (false, true) => drop(self.total.fetch_sub(self.bytes(), Relaxed)),
+            (true, false) => drop(self.total.fetch_add(self.bytes(), Relaxed)),
+            (true, true) | (false, false) => {}
+        }
+    }
+
     /// What it counts for, bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
@@ -80,6 +123,14 @@ impl Statement {
     fn is(&self, key: &Key<'_>) -> bool {
         self.origin == key.origin && self.setting == key.setting && *self.body == *key.body
     }
+}
+
+/// One client, in [`Statement::users`].
+const CLIENT: u64 = 1 << 32;
+
+/// Whether nobody but backends has it.
+fn is_spare(users: u64) -> bool {
+    users < CLIENT && users > 0
 }
 
 fn backend_name(id: u64) -> Box<[u8]> {
@@ -96,6 +147,7 @@ pub fn id_of(name: &[u8]) -> Option<u64> {
 
 impl Drop for Statement {
     fn drop(&mut self) {
+        // No backend has it any more, so it counts.
         self.total.fetch_sub(self.bytes(), Relaxed);
     }
 }
@@ -134,7 +186,8 @@ struct Known {
 }
 
 impl Statements {
-    /// The statement of this key, made by `script` where it is new. `limit`: most bytes of all texts.
+    /// The statement of this key, made by `script` where it is new. `limit`: most bytes of all texts but those that only
+    /// backends have.
     ///
     /// # Errors
     /// [`Full`].
@@ -167,9 +220,8 @@ impl Statements {
             script: script(),
             parses: AtomicU64::new(1),
             hits: AtomicU64::new(0),
+            users: AtomicU64::new(0),
             refused: AtomicBool::new(false),
-            clients: AtomicU32::new(0),
-            servers: AtomicU32::new(0),
             setting: key.setting,
             hash,
             total: Arc::clone(&self.total),
@@ -180,7 +232,7 @@ impl Statements {
         Ok(statement)
     }
 
-    /// Bytes of all texts.
+    /// Bytes of all texts but those that only backends have.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.total.load(Relaxed)
@@ -247,7 +299,7 @@ impl Prepared {
     pub fn insert(&mut self, statement: Arc<Statement>) {
         self.uses += 1;
         self.bytes += statement.bytes();
-        statement.servers.fetch_add(1, Relaxed);
+        statement.add_server();
         if let Some((old, _)) = self.has.insert(statement.id, (statement, self.uses)) {
             self.forget(&old);
         }
@@ -284,7 +336,7 @@ impl Prepared {
         self.doomed.append(&mut before.doomed);
         let all: Vec<_> = before.has.drain().map(|(_, (statement, _))| statement).collect();
         for statement in all {
-            statement.servers.fetch_sub(1, Relaxed);
+            statement.remove_server();
             if !self.has(statement.id) {
                 self.insert(statement);
             }
@@ -306,7 +358,7 @@ impl Prepared {
     /// The backend has none any more.
     pub fn clear(&mut self) {
         for (_, (statement, _)) in self.has.drain() {
-            statement.servers.fetch_sub(1, Relaxed);
+            statement.remove_server();
         }
         self.bytes = 0;
         self.unnamed = None;
@@ -327,7 +379,7 @@ impl Prepared {
 
     fn forget(&mut self, statement: &Statement) {
         self.bytes = self.bytes.saturating_sub(statement.bytes());
-        statement.servers.fetch_sub(1, Relaxed);
+        statement.remove_server();
     }
 }
 
@@ -378,7 +430,16 @@ mod tests {
             }
         };
         assert_eq!((refused, table.bytes()), (10, limit));
-        held.clear();
+        // What only a backend has is not in the way of new ones.
+        let mut prepared = Prepared::default();
+        held.drain(..).for_each(|statement| prepared.insert(statement));
+        assert_eq!(table.bytes(), 0);
+        let again = intern(&table, b"0000000\0");
+        again.add_client();
+        assert_eq!((table.bytes(), again.clients(), again.servers()), (again.bytes(), 1, 1));
+        again.remove_client();
+        drop(again);
+        drop(prepared);
         assert_eq!(table.bytes(), 0);
         // What nobody has is kept for a while, but never in the way.
         for index in 0..100_000 {
@@ -399,11 +460,11 @@ mod tests {
         }
         assert!(prepared.uses(all[0].id) && prepared.evict(3).is_none());
         assert_eq!(prepared.evict(2).unwrap().id, all[1].id);
-        assert_eq!(all[1].servers.load(Relaxed), 0);
+        assert_eq!(all[1].servers(), 0);
         assert_eq!(prepared.len(), 2);
         assert!(!prepared.has(all[1].id) && !prepared.uses(all[1].id));
         drop(prepared);
-        assert_eq!(all[0].servers.load(Relaxed), 0);
+        assert_eq!(all[0].servers(), 0);
     }
 
     #[test]

@@ -58,10 +58,10 @@ impl Session {
             features = features.union(loaded(watch.uses.union(held.features)));
             let heard = channels.iter().zip(answers.skip(asked.len()));
             let heard: Vec<_> = heard.map(|(channel, value)| (channel.clone(), yes(&value))).collect();
-            self.unlisten(&watch.unlistens, &heard);
+            self.unlisten((&watch.unlistens, watch.undone), &heard);
             self.listen(heard);
         } else {
-            self.unlisten(&watch.unlistens, &[]);
+            self.unlisten((&watch.unlistens, watch.undone), &[]);
         }
         self.take_over_reports(&watch);
         let opaque = watch.opaque || held.opaque;
@@ -156,9 +156,9 @@ impl Session {
         }
     }
 
-    /// UNLISTEN, where nothing has failed that might have undone it; not of what was listened to again.
-    fn unlisten(&mut self, unlistens: &[Option<Box<[u8]>>], heard: &[(Box<[u8]>, bool)]) {
-        if self.turn_failed || unlistens.is_empty() {
+    /// UNLISTEN, where nothing may have undone it; not of what was listened to again.
+    fn unlisten(&mut self, (unlistens, undone): (&[Option<Box<[u8]>>], bool), heard: &[(Box<[u8]>, bool)]) {
+        if undone || unlistens.is_empty() {
             return;
         }
         let (listeners, record) = (&self.pools.listeners, self.client.record());
@@ -174,7 +174,7 @@ impl Session {
 
     /// A RESET of what PostgreSQL reports goes back to what the client's startup packet asked for.
     fn take_over_reports(&mut self, watch: &Watch) {
-        if self.turn_failed || !(watch.reset_all || !watch.reset.is_empty()) {
+        if watch.undone || !(watch.reset_all || !watch.reset.is_empty()) {
             return;
         }
         let interner = &self.pool.shared.interner;

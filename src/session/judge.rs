@@ -50,6 +50,7 @@ impl Judge<'_> {
                 self.backend.record.need_close();
                 return Ok(Rest::Discard);
             }
+            back::ERROR => self.undo(),
             back::COMMAND_COMPLETE if self.watching && self.turn.answers_client() => self.command(body),
             // It is for whoever has listened on this backend before; this client's come by way of the listening one.
             back::NOTIFICATION if self.watching && !self.hears => return Ok(Rest::Discard),
@@ -98,6 +99,9 @@ impl Judge<'_> {
 
     fn ready(&mut self) -> Result<Rest, End> {
         let status = self.turn.status();
+        if let Some(watch) = self.watch.as_mut().filter(|_| status == Status::Idle) {
+            watch.settled();
+        }
         if self.mode == PoolMode::Statement && status != Status::Idle {
             return Err(End::StatementMode);
         }
@@ -129,10 +133,14 @@ impl Judge<'_> {
     #[inline]
     fn command(&mut self, body: &[u8]) {
         match body {
-            b"SET\0" | b"RESET\0" => self.watch.get_or_insert_default().setting_answered(),
-            b"PREPARE\0" | b"DEALLOCATE\0" if !self.turn.is_own() && !self.turn.confirm() && !self.pinned => {
-                self.lost_statements();
+            b"SET\0" | b"RESET\0" => {
+                let watch = self.watch.get_or_insert_default();
+                watch.setting_answered();
+                watch.answered();
             }
+            b"UNLISTEN\0" => self.watch.get_or_insert_default().answered(),
+            b"ROLLBACK\0" => self.undo(),
+            b"PREPARE\0" | b"DEALLOCATE\0" if !self.turn.confirm() && !self.pinned => self.lost_statements(),
             b"LISTEN\0" if self.watch.as_ref().is_none_or(|watch| watch.listens.is_empty()) => {
                 self.watch.get_or_insert_default().opaque = true;
             }
@@ -146,6 +154,12 @@ impl Judge<'_> {
                 self.watch.get_or_insert_default().discarded = true;
             }
             _ => {}
+        }
+    }
+
+    fn undo(&mut self) {
+        if let Some(watch) = self.watch {
+            watch.undo();
         }
     }
 

@@ -83,8 +83,6 @@ pub struct Session {
     lease: Option<Lease>,
     /// Others have been told of a pin.
     was_pinned: bool,
-    /// An error came in the last turn.
-    turn_failed: bool,
     /// What the session has left in the middle of a turn.
     wreck: Option<Box<Wreck>>,
     /// Where PostgreSQL's stream of messages stood then.
@@ -135,7 +133,6 @@ impl Session {
             channels: Vec::new(),
             lease: None,
             was_pinned: false,
-            turn_failed: false,
             wreck: None,
             down_scanner: Scanner::default(),
             scanner: Scanner::default(),
@@ -321,7 +318,6 @@ impl Session {
         let idle = relay.idle();
         self.armed = armed;
         self.down_scanner = relay.backend_scanner();
-        self.turn_failed = self.workspace.as_ref().is_some_and(|workspace| workspace.turn.has_failed());
         match result {
             // A session that ends while nothing is owed leaves a clean backend behind.
             Err(End::ClientClosed) if idle => Ok(true),

@@ -160,11 +160,11 @@ impl Names {
     /// Gives a statement a name.
     pub(super) fn insert(&mut self, name: Box<[u8]>, statement: Arc<Statement>) {
         self.bytes += cost(&name, &statement);
-        statement.clients.fetch_add(1, Relaxed);
+        statement.add_client();
         self.last = self.last.wrapping_add(1).max(1);
         if let Some((old, _)) = self.named.insert(name.clone(), (statement, self.last)) {
             self.bytes -= cost(&name, &old).min(self.bytes);
-            old.clients.fetch_sub(1, Relaxed);
+            old.remove_client();
         }
     }
 
@@ -172,7 +172,7 @@ impl Names {
     pub(super) fn remove(&mut self, name: &[u8]) -> Option<(Box<[u8]>, Arc<Statement>)> {
         let (name, (statement, _)) = self.named.remove_entry(name)?;
         self.bytes -= cost(&name, &statement).min(self.bytes);
-        statement.clients.fetch_sub(1, Relaxed);
+        statement.remove_client();
         Some((name, statement))
     }
 
@@ -191,7 +191,7 @@ impl Names {
     /// Takes these back, but for those that were given anew.
     fn restore(&mut self, mut before: Names) {
         for (name, (statement, _)) in before.named.drain() {
-            statement.clients.fetch_sub(1, Relaxed);
+            statement.remove_client();
             if !self.named.contains_key(&name) {
                 self.insert(name, statement);
             }
@@ -201,7 +201,7 @@ impl Names {
     /// Frees all names.
     pub(super) fn clear(&mut self) {
         for (statement, _) in self.named.values() {
-            statement.clients.fetch_sub(1, Relaxed);
+            statement.remove_client();
         }
         self.named = HashMap::new();
         self.bytes = 0;

@@ -79,7 +79,7 @@ impl Requests<'_> {
         if !statement.script.acts.is_empty() && self.names_are_uncertain(&statement.script) {
             return Verdict::Wait;
         }
-        if let Some(report) = self.judge_features(&statement.script) {
+        if let Some(report) = self.judge_features(&statement.script, false) {
             return self.refuse_parse(&report);
         }
         if let Some((renamed, shifts)) = self.rename_in_parse(text, &statement.script) {
@@ -411,7 +411,7 @@ impl Requests<'_> {
         if script.acts.is_empty() && script.sets == 0 {
             return None;
         }
-        self.judge_features(script).or_else(|| {
+        self.judge_features(script, true).or_else(|| {
             let watch = self.watch.get_or_insert_default();
             watch.note(script, parameter);
             self.reserve_pin()

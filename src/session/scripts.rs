@@ -63,26 +63,22 @@ impl Requests<'_> {
                     }
                 }
                 Act::Execute(name) => {
+                    renamed.extend(self.renamed(text, name));
                     if let Some(statement) = self.names.find(&name.text).cloned() {
-                        renamed.push((name.range.clone(), statement.name.clone()));
                         if !steps.iter().any(|step| prepares(step, statement.id)) {
                             self.ensure_for_query(&statement);
                         }
-                    } else {
-                        renamed.extend(not_ours(name));
                     }
                 }
                 Act::Deallocate(name) => {
+                    renamed.extend(self.renamed(text, name));
                     if let Some((known, statement)) = self.names.remove(&name.text) {
                         self.names.note_change(&known);
-                        renamed.push((name.range.clone(), statement.name.clone()));
                         if !steps.iter().any(|step| prepares(step, statement.id)) {
                             self.ensure_something(&statement);
                         }
                         let had = self.prepared.remove(statement.id).is_some();
                         steps.push_back(Step::Deallocated(known, statement, had));
-                    } else {
-                        renamed.extend(not_ours(name));
                     }
                 }
                 Act::DeallocateAll | Act::DiscardAll => steps.push_back(self.clear_names()),
@@ -166,13 +162,23 @@ impl Requests<'_> {
         let mut renamed = Renamed::new();
         for act in &script.acts {
             if let Act::Execute(name) | Act::Deallocate(name) = act {
-                match self.names.find(&name.text) {
-                    Some(statement) => renamed.push((name.range.clone(), statement.name.clone())),
-                    None => renamed.extend(not_ours(name)),
-                }
+                renamed.extend(self.renamed(text, name));
             }
         }
         (!renamed.is_empty()).then(|| replaced(text, renamed))
+    }
+
+    /// What stands for a name on backends, where that is another one. A name that looks like one of ours, but that the
+    /// client does not have, must not find what others have.
+    fn renamed(&self, text: &[u8], name: &Name) -> Option<(Range<usize>, Box<[u8]>)> {
+        // What is written as U&"..." was not decoded.
+        let coded = text.get(name.range.clone()).is_some_and(|written| written.get(1) == Some(&b'&'));
+        let to = match self.names.find(&name.text) {
+            Some(statement) => statement.name.clone(),
+            None if coded || name.text.starts_with(PREFIX) => hidden(&name.text),
+            None => return None,
+        };
+        Some((name.range.clone(), to))
     }
 
     /// A statement of the extended protocol that names other statements is looked at: they have to be on the backend.
@@ -220,8 +226,8 @@ impl Requests<'_> {
         self.names.find(known).cloned()
     }
 
-    /// Why a policy forbids a script, if it does; warns where it only warns.
-    pub(super) fn judge_features(&mut self, script: &Script) -> Option<Report> {
+    /// Why a policy forbids a script, if it does; warns where it only warns, if the script is about to run.
+    pub(super) fn judge_features(&mut self, script: &Script, runs: bool) -> Option<Report> {
         let features = &self.settings.features;
         for act in &script.acts {
             let (policy, name) = match act {
@@ -232,11 +238,11 @@ impl Requests<'_> {
             };
             match policy {
                 Policy::Reject => return Some(feature_rejected(name)),
-                Policy::Warn => {
+                Policy::Warn if runs => {
                     feature_warning(name).write_notice(self.notices);
                     tracing::warn!(client = self.record.id, feature = name, "session feature in a shared connection");
                 }
-                Policy::Pin | Policy::Allow => {}
+                Policy::Pin | Policy::Warn | Policy::Allow => {}
             }
         }
         None
@@ -298,12 +304,6 @@ impl Requests<'_> {
     }
 }
 
-/// A name that the client does not have and that looks like one of ours must not find it.
-fn not_ours(name: &Name) -> Option<(Range<usize>, Box<[u8]>)> {
-    let quoted = || [b"\"", &name.text[..], b"?\""].concat().into();
-    name.text.starts_with(PREFIX).then(|| (name.range.clone(), quoted()))
-}
-
 /// Whether it has to do with the book of names.
 pub(super) fn names_statement(act: &Act) -> bool {
     matches!(act, Act::Prepare { .. } | Act::Execute(_) | Act::Deallocate(_) | Act::DeallocateAll | Act::DiscardAll)
@@ -312,6 +312,19 @@ pub(super) fn names_statement(act: &Act) -> bool {
 fn prepares(step: &Step, id: u64) -> bool {
     matches!(step, Step::Named(_, prepared) if *prepared == id)
 }
+
+/// A name with a mark behind it, as an identifier. It keeps the mark where PostgreSQL cuts long ones.
+fn hidden(name: &[u8]) -> Box<[u8]> {
+    let mut out = vec![b'"'];
+    for &byte in name.get(..MOST_NAME).unwrap_or(name) {
+        out.extend_from_slice(if byte == b'"' { b"\"\"" } else { std::slice::from_ref(&byte) });
+    }
+    out.extend_from_slice(b"?\"");
+    out.into()
+}
+
+/// Bytes of a name behind which PostgreSQL cuts it, less one.
+const MOST_NAME: usize = 62;
 
 /// The policy for a feature.
 pub(super) fn policy(features: &SessionFeatures, feature: Feature) -> Policy {

@@ -468,12 +468,6 @@ impl Turn {
         fits.then(|| self.owed.iter().filter(|entry| !matches!(entry.owed, Owed::Made(_))).count())
     }
 
-    /// Whether the next answer is to a request of the pooler's own.
-    #[must_use]
-    pub fn is_own(&self) -> bool {
-        matches!(self.head(), Some(Owed::Own(_)))
-    }
-
     /// Whether the next answer is a Describe's.
     #[must_use]
     pub fn describes(&self) -> bool {

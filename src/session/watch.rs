@@ -39,6 +39,10 @@ pub(super) struct Watch {
     pub(super) discarded: bool,
     /// Answers SET and RESET that the noted requests account for.
     pub(super) expected: u32,
+    /// PostgreSQL answered RESET or UNLISTEN in a transaction that is not over.
+    unsettled: bool,
+    /// Such a transaction was undone, or a part of it.
+    pub(super) undone: bool,
     /// There was a SET or RESET of any kind.
     sets: bool,
     /// The right to pin the backend.
@@ -117,6 +121,21 @@ impl Watch {
             Some(left) => self.expected = left,
             None => self.opaque = true,
         }
+    }
+
+    /// PostgreSQL answered what its transaction may still undo.
+    pub(super) fn answered(&mut self) {
+        self.unsettled = true;
+    }
+
+    /// Something was undone: the transaction has failed, or was rolled back, if only to a savepoint.
+    pub(super) fn undo(&mut self) {
+        self.undone |= self.unsettled;
+    }
+
+    /// A transaction is over.
+    pub(super) fn settled(&mut self) {
+        self.unsettled = false;
     }
 
     /// What would keep the client on its backend.

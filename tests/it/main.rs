@@ -22,6 +22,7 @@ mod console;
 mod console_commands;
 mod death;
 mod differential;
+mod features;
 mod harness;
 mod layering;
 mod limits;

@@ -121,10 +121,18 @@ fn a_backend_is_held_while_the_client_owes_the_end_of_a_request() {
         let executed = [parse("", "select 1", &[]), bind("", "", &[]), execute("", 0), flush()].concat();
         pair.first_holds(&executed, "12DC", &sync());
         pair.first_holds(&query("copy marks from stdin"), "G", &copy_fail("no"));
-        // Half of a message is on its way.
-        let slow = query("select 'slow'");
-        let (head, rest) = slow.split_at(9);
+        // Half of a message is on its way, which is too long to be kept until it is whole.
+        let long = query(&format!("select 'slow' /* {} */", "x".repeat(70_000)));
+        let (head, rest) = long.split_at(65_000);
         pair.first_holds(head, "", rest);
+        // Half of a short one keeps nobody waiting.
+        let short = query("select 'short'");
+        let (head, rest) = short.split_at(9);
+        pair.first.send(head);
+        pair.second.send(&query("select 'second'"));
+        pair.second_is_served();
+        pair.first.send(rest);
+        assert_eq!(tags(&pair.first.read_until_ready()), "TDCZ");
     });
 }
 

@@ -6,7 +6,7 @@ use super::commands::{busy, lent};
 use super::*;
 use crate::admin::columns::{Cell, Kind, Show};
 use crate::admin::show::show;
-use crate::backend::{Key, Origin, Statement};
+use crate::backend::{Key, Origin, Prepared, Statement};
 use crate::pool::Pin;
 use crate::sql;
 
@@ -189,12 +189,13 @@ async fn statements_are_shown_with_their_texts() {
     let mut console = pooler.console(Role::Stats).await;
     assert!(console.rows("SHOW PREPARED_STATEMENTS").await.is_empty());
     let all = [b"select 1\0\0\0", b"select 2\0\0\0", b"select 1\0\0\0"].map(|body| prepared(&pooler, body));
-    all[0].clients.store(3, Relaxed);
-    all[0].servers.store(2, Relaxed);
+    (0..3).for_each(|_| all[0].add_client());
+    let mut backend = Prepared::default();
+    backend.insert(Arc::clone(&all[0]));
     all[0].hits.store(7, Relaxed);
     let rows = console.rows("SHOW PREPARED_STATEMENTS").await;
     let bytes = all[0].bytes().to_string();
-    let one = [all[0].id.to_string().as_str(), "pgpool_1", &bytes, "3", "2", "2", "7", "select 1"].map(str::to_owned);
+    let one = [all[0].id.to_string().as_str(), "pgpool_1", &bytes, "3", "1", "2", "7", "select 1"].map(str::to_owned);
     assert_eq!(rows[0], one);
     assert_eq!((rows.len(), rows[1][7].as_str()), (2, "select 2"));
     let state = console.rows("SHOW STATE").await;
