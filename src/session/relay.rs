@@ -561,7 +561,8 @@ impl<'a> Relay<'a> {
             if self.held && !self.at.workspace.turn.is_settling() {
                 self.held = false;
             }
-            if matches!(tag, back::READY | back::ERROR | back::COMMAND_COMPLETE) {
+            if part.ends() {
+                // What waits is looked at again.
                 self.waits = false;
             }
         }

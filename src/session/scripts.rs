@@ -32,6 +32,11 @@ impl Requests<'_> {
         if names && self.names.any_uncertain() {
             return Verdict::Wait;
         }
+        let clears = |act: &Act| matches!(act, Act::DeallocateAll | Act::DiscardAll);
+        if names && self.turn.owes_anything() && script.acts.iter().any(clears) {
+            // What is still to be answered may be about names.
+            return Verdict::Wait;
+        }
         // It ends the unnamed statement on the way (`protocol-flow.html`, "Simple Query").
         let ended = self.end_unnamed();
         if script.acts.is_empty() && script.sets == 0 {
@@ -49,9 +54,13 @@ impl Requests<'_> {
         }
         let mut renamed = Renamed::new();
         let mut steps = VecDeque::new();
+        let mut taken = None;
         for act in &script.acts {
             match act {
                 Act::Prepare { name, types, statement } => {
+                    if self.names.find(&name.text).is_some() {
+                        taken.get_or_insert(&name.text);
+                    }
                     let part = |range: &Range<usize>| text.get(range.clone()).unwrap_or_default();
                     let body = [part(types), b"\0", part(statement)].concat();
                     match self.prepare_by_sql(name, &body) {
@@ -93,6 +102,9 @@ impl Requests<'_> {
         let (text, shifts) = replaced(text, renamed);
         query_message(self.out, &[&text]);
         self.turn.query(steps, shifts);
+        if let Some(name) = taken {
+            self.turn.take_last(name);
+        }
         Verdict::Replaced(bytes.len())
     }
 

@@ -298,6 +298,12 @@ impl Turn {
         self.reading == Reading::Requests
     }
 
+    /// Whether an answer is owed.
+    #[must_use]
+    pub fn owes_anything(&self) -> bool {
+        !self.owed.is_empty()
+    }
+
     /// Whether an extended query is under way whose Sync is still to be sent.
     #[must_use]
     pub fn is_within_batch(&self) -> bool {
