@@ -752,10 +752,10 @@ impl Turn {
         match head {
             // These answer the error with a ReadyForQuery of their own.
             Some(Owed::Query) => {
-                self.take_back(0, true);
                 if self.copy_is_over() {
                     self.forget_copy_syncs(1);
                 }
+                self.take_back(0, true);
             }
             Some(Owed::RefusedQuery) => {
                 if let Some(entry) = self.owed.front_mut() {
@@ -766,7 +766,8 @@ impl Turn {
             Some(Owed::Function | Owed::Sync) | None => {}
             // After an error in an extended query everything up to the next Sync is skipped.
             Some(owed) => {
-                self.take_back(0, true);
+                // Last, since what was noted for those behind it was noted on top of it.
+                let failed = self.owed.front_mut().and_then(|entry| entry.undo.take());
                 if self.copy_is_over() {
                     self.forget_copy_syncs(0);
                 }
@@ -779,6 +780,7 @@ impl Turn {
                 let count = refused.count();
                 self.reports.drain(first.min(self.reports.len())..(first + count).min(self.reports.len()));
                 self.strike(0..skipped);
+                self.undo(failed.map(|undo| (undo, true)).into_iter().collect());
                 if self.owed.is_empty() {
                     self.reading = Reading::NothingToSync;
                 }
