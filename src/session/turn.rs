@@ -798,10 +798,10 @@ impl Turn {
         match head {
             // These answer the error with a ReadyForQuery of their own.
             Some(Owed::Query) => {
-                self.take_back(0, true);
                 if self.copy_is_over() {
                     self.forget_copy_syncs(1);
                 }
+                self.take_back(0, true);
             }
             Some(Owed::RefusedQuery) => {
                 if let Some(entry) = self.owed.front_mut() {

@@ -61,14 +61,13 @@ fn a_statement_that_cannot_be_prepared_again_fails_the_batch() {
     turn.repeat(Some(Box::new(Step::Sent(7))));
     assert_eq!((turn.back(b'Z', b"I"), turn.back(b'3', b"")), (Back::Swallow, Back::Swallow));
     assert_eq!(turn.back(b'E', b""), Back::Forward);
-    let undone: Vec<_> = turn.take_undone();
+    // The last that was noted is taken back first.
+    let undone = turn.take_undone();
     let ids = undone.iter().map(|(step, failed)| match **step {
         Step::Sent(id) => (id, *failed),
         _ => (0, false),
     });
-    let mut ids: Vec<_> = ids.collect();
-    ids.sort_unstable();
-    assert_eq!(ids, [(7, true), (8, false)]);
+    assert_eq!(ids.collect::<Vec<_>>(), [(8, false), (7, true)]);
     assert_eq!((turn.back(b'Z', b"I"), turn.finished()), (Back::Ready, true));
 }
 
