@@ -158,3 +158,45 @@ fn login_limit(tag: u8) -> Option<u32> {
         other => back_limit(other),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::UnixListener;
+
+    use super::*;
+    use crate::wire::write::{Report, ready_idle};
+
+    /// A backend may be terminated in the very moment in which its login is done.
+    #[tokio::test]
+    async fn last_words_right_behind_a_login_are_understood() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        let listener = UnixListener::bind(&path).unwrap();
+        let postgres = async {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let mut startup = [0; 1024];
+            let _ = socket.read(&mut startup).await.unwrap();
+            let mut out = b"R\0\0\0\x08\0\0\0\0".to_vec();
+            ready_idle(&mut out);
+            Report::new("FATAL", "57P01", "terminating connection").write(&mut out);
+            socket.write_all(&out).await.unwrap();
+        };
+        let none = Duration::ZERO;
+        let socket = SocketOptions { keepalive: false, idle: none, interval: none, count: 0, user_timeout: none };
+        let spec = Spec {
+            target: Target::Unix { path, port: 5432 },
+            dbname: "app".to_owned(),
+            user: "alice".to_owned(),
+            secret: BackendSecret::None,
+            parameters: Vec::new(),
+            socket,
+            timeout: Duration::from_secs(10),
+        };
+        let who = Identity { id: 1, database: "app".into(), user: "alice".into() };
+        let (interner, clock) = (Interner::default(), Clock::start());
+        let (result, ()) = tokio::join!(connect(&spec, who, &interner, &clock), postgres);
+        let error = result.unwrap_err();
+        assert!(error.may_pass() && error.to_string().contains("57P01"), "{error}");
+    }
+}

@@ -174,7 +174,7 @@ impl Session {
 
     /// A RESET of what PostgreSQL reports goes back to what the client's startup packet asked for.
     fn take_over_reports(&mut self, watch: &Watch) {
-        if watch.undone || !(watch.reset_all || !watch.reset.is_empty()) {
+        if watch.undone || (!watch.reset_all && watch.reset.is_empty()) {
             return;
         }
         let interner = &self.pool.shared.interner;

@@ -73,10 +73,10 @@ impl Requests<'_> {
                 }
                 Act::Execute(name) => {
                     renamed.extend(self.renamed(text, name));
-                    if let Some(statement) = self.names.find(&name.text).cloned() {
-                        if !steps.iter().any(|step| prepares(step, statement.id)) {
-                            self.ensure_for_query(&statement);
-                        }
+                    if let Some(statement) = self.names.find(&name.text).cloned()
+                        && !steps.iter().any(|step| prepares(step, statement.id))
+                    {
+                        self.ensure_for_query(&statement);
                     }
                 }
                 Act::Deallocate(name) => {

@@ -152,7 +152,7 @@ fn a_hundred_thousand_texts_do_not_fill_the_memory() {
     let mut ask_for = |numbers: std::ops::Range<usize>| {
         for start in numbers.step_by(500) {
             let each = |number: usize| {
-                let name = if number % 2 == 0 { "" } else { "s" };
+                let name = if number.is_multiple_of(2) { "" } else { "s" };
                 let text = format!("select {number} /* {} */", "x".repeat(200));
                 [close_statement(name), parse(name, &text, &[]), describe_statement(name)].concat()
             };
