@@ -26,7 +26,7 @@ synchronous_commit = off
 shared_buffers = 32MB
 autovacuum = off
 jit = off
-max_connections = 60
+max_connections = 400
 timezone = 'UTC'
 logging_collector = off
 """

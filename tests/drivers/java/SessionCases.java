@@ -214,7 +214,7 @@ final class SessionCases extends Clients {
             owner.text("select pg_advisory_lock(4711)::text");
             for (int again = 0; again < 3; again++) {
                 crowd.held(() -> equal(owner.text("select 'still here'"), "still here"));
-                equal(other.text("select pg_try_advisory_lock(4711)::text"), "false");
+                equal(other.text("select pg_try_advisory_xact_lock(4711)::text"), "false");
             }
             crowd.held(() -> equal(owner.text("select pg_advisory_unlock(4711)::text"), "true"));
             equal(other.text("select pg_try_advisory_lock(4711)::text"), "true");

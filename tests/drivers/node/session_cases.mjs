@@ -218,7 +218,7 @@ function belongings(crowd) {
       await owner.rows("select pg_advisory_lock(4711)::text as x");
       for (const _ of range(3)) {
         await crowd.held(async () => equal(await owner.rows("select 'still here' as x"), [["still here"]]));
-        equal(await other.rows("select pg_try_advisory_lock(4711)::text as x"), [["false"]]);
+        equal(await other.rows("select pg_try_advisory_xact_lock(4711)::text as x"), [["false"]]);
       }
       await crowd.held(async () => equal(await owner.rows("select pg_advisory_unlock(4711)::text as x"), [["true"]]));
       equal(await other.rows("select pg_try_advisory_lock(4711)::text as x"), [["true"]]);

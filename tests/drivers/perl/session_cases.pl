@@ -210,7 +210,7 @@ crowd_test('advisory_lock', 5, sub {
         $owner->text('select pg_advisory_lock(4711)::text');
         for (1 .. 3) {
             $crowd->held(sub { equal($owner->text(q{select 'still here'}), 'still here') });
-            equal($other->text('select pg_try_advisory_lock(4711)::text'), 'false');
+            equal($other->text('select pg_try_advisory_xact_lock(4711)::text'), 'false');
         }
         $crowd->held(sub { equal($owner->text('select pg_advisory_unlock(4711)::text'), 'true') });
         equal($other->text('select pg_try_advisory_lock(4711)::text'), 'true');

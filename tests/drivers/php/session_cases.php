@@ -181,7 +181,7 @@ crowd_test('advisory_lock', 5, function (Crowd $crowd) {
         $owner->text('select pg_advisory_lock(4711)::text');
         for ($again = 0; $again < 3; $again++) {
             $crowd->held(fn () => equal($owner->text("select 'still here'"), 'still here'));
-            equal($other->text('select pg_try_advisory_lock(4711)::text'), 'false');
+            equal($other->text('select pg_try_advisory_xact_lock(4711)::text'), 'false');
         }
         $crowd->held(fn () => equal($owner->text('select pg_advisory_unlock(4711)::text'), 'true'));
         equal($other->text('select pg_try_advisory_lock(4711)::text'), 'true');

@@ -252,7 +252,7 @@ def belongings(open_client):
                 for _ in range(3):
                     with crowd.held():
                         equal(owner.rows("select 'still here'"), [["still here"]])
-                    equal(other.rows("select pg_try_advisory_lock(4711)::text"), [["false"]])
+                    equal(other.rows("select pg_try_advisory_xact_lock(4711)::text"), [["false"]])
                 with crowd.held():
                     equal(owner.rows("select pg_advisory_unlock(4711)::text"), [["true"]])
                 equal(other.rows("select pg_try_advisory_lock(4711)::text"), [["true"]])

@@ -186,7 +186,7 @@ crowd_test "advisory_lock" do |crowd|
     owner.text("select pg_advisory_lock(4711)::text")
     3.times do
       crowd.held { equal(owner.text("select 'still here'"), "still here") }
-      equal(other.text("select pg_try_advisory_lock(4711)::text"), "false")
+      equal(other.text("select pg_try_advisory_xact_lock(4711)::text"), "false")
     end
     crowd.held { equal(owner.text("select pg_advisory_unlock(4711)::text"), "true") }
     equal(other.text("select pg_try_advisory_lock(4711)::text"), "true")
