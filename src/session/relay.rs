@@ -426,6 +426,7 @@ impl<'a> Relay<'a> {
                 Verdict::Forward
             }
             front::EXECUTE => pending.map_or(Verdict::Forward, |statement| requests.execute(&statement.script)),
+            _ if follows && requests.turn.is_clearing() => Verdict::Wait,
             _ if follows && tag != front::QUERY && requests.must_wait(tag, bytes) => Verdict::Wait,
             front::QUERY => requests.query(bytes),
             front::PARSE => requests.parse(bytes.get(5..).unwrap_or_default()),

@@ -298,6 +298,18 @@ impl Turn {
         self.reading == Reading::Requests
     }
 
+    /// Whether it is not known yet if the backend has lost all prepared statements.
+    #[inline]
+    #[must_use]
+    pub fn is_clearing(&self) -> bool {
+        let clears = |step: &Step| match step {
+            Step::Cleared(_) => true,
+            Step::Several(steps) => steps.iter().any(|step| matches!(step, Step::Cleared(_))),
+            _ => false,
+        };
+        self.clears > 0 && self.owed.iter().any(|entry| entry.undo.as_deref().is_some_and(clears))
+    }
+
     /// Whether an answer is owed.
     #[must_use]
     pub fn owes_anything(&self) -> bool {
