@@ -265,9 +265,15 @@ impl Session {
 
     /// Ends a turn that may have done something to the session, or of a pinned client.
     async fn conclude(&mut self, mut lease: Lease, leaving: bool, settings: &PoolSettings) -> Result<(), End> {
-        // The answer is not kept waiting.
+        let mut watch = self.watch.take();
+        if self.pinned.is_some() && !leaving {
+            // Who gives a pin up makes room for another before anybody hears of it.
+            if let Some(watch) = watch.take() {
+                self.inspect(&mut lease, watch, settings).await?;
+            }
+        }
+        // Else the answer is not kept waiting.
         let flushed = self.flush_down().await;
-        let watch = self.watch.take();
         if leaving || flushed.is_err() {
             let holds = self.pinned.take().map(|pinned| pinned.holds).unwrap_or_default();
             self.client.record().set_link(None);
@@ -278,8 +284,8 @@ impl Session {
         }
         if let Some(watch) = watch {
             self.inspect(&mut lease, watch, settings).await?;
-            self.tell_settings(&lease).await?;
         }
+        self.tell_settings(&lease).await?;
         if let Some(lease) = self.keep_if_pinned(lease) {
             self.client.record().set_link(None);
             if settings.reset_query.is_empty() {

@@ -250,7 +250,7 @@ impl<'a> Relay<'a> {
                 self.at.workspace.turn.own(Own::Probe, None);
                 continue;
             }
-            if self.waits && self.at.workspace.turn.waits_for_client() {
+            if self.waits && !self.at.workspace.turn.owes_anything() {
                 self.at.names.all_answered();
                 self.waits = false;
             }
