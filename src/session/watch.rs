@@ -95,8 +95,8 @@ impl Watch {
 
     /// Whether a RESET was about this setting, and no SET behind it.
     pub(super) fn resets(&self, name: &str) -> bool {
-        let is = |known: &Box<str>| known.eq_ignore_ascii_case(name);
-        (self.reset_all || self.reset.iter().any(is)) && !self.set_last.iter().any(is)
+        let is = |known: &str| known.eq_ignore_ascii_case(name);
+        (self.reset_all || self.reset.iter().any(|known| is(known))) && !self.set_last.iter().any(|known| is(known))
     }
 
     fn touch(&mut self, name: &str) {
