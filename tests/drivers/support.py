@@ -155,6 +155,7 @@ unix_socket_dir = ""
 auth_type = "scram-sha-256"
 pool_mode = "{mode}"
 default_pool_size = {pool_size}
+max_pinned = {pool_size}
 query_wait_timeout = 15
 
 {entries}

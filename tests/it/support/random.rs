@@ -20,6 +20,15 @@ impl Random {
         Self(seed)
     }
 
+    /// From the seed in the environment, else from this one.
+    pub(crate) fn seeded(seed: u64) -> Self {
+        if env::var("PGPOOL_TEST_SEED").is_ok() {
+            return Self::announced();
+        }
+        eprintln!("PGPOOL_TEST_SEED={seed}");
+        Self(seed)
+    }
+
     /// A generator of its own for the part `number` of a test.
     pub(crate) fn part(&self, number: u64) -> Self {
         let mut part = Self(self.0 ^ number.wrapping_mul(0xd6e8_feb8_6659_fd93));
