@@ -17,7 +17,7 @@ use super::requests::{Requests, Verdict, query_message};
 use super::tally::Tally;
 use super::turn::{Front, Own};
 use super::watch::Watch;
-use super::workspace::{LONGEST_WHOLE, MOST_OUT, Workspace, compose};
+use super::workspace::{Buffer, LONGEST_WHOLE, MOST_OUT, Workspace};
 use crate::backend::{Backend, Statement};
 use crate::config::{Policy, PoolMode};
 use crate::net::Stream;
@@ -398,25 +398,11 @@ impl<'a> Relay<'a> {
         {
             return Verdict::Forward;
         }
-        let Parties { workspace, names, backend, watch, reader, settings, record, pool, pinned, .. } = &mut self.at;
-        workspace.renew();
-        let Workspace { turn, up, out, .. } = &mut **workspace;
-        compose(up, out);
-        names.follow(turn.batches());
-        let mut requests = Requests {
-            turn,
-            names,
-            prepared: &mut backend.prepared,
-            watch,
-            notices: &mut self.notices,
-            reader,
-            settings,
-            record,
-            pool,
-            pinned: *pinned,
-            pending: &mut self.pending,
-            out,
-        };
+        self.at.workspace.renew();
+        self.at.workspace.compose();
+        self.at.names.follow(self.at.workspace.turn.batches());
+        let (reader, settings) = (self.at.reader, self.at.settings);
+        let (mut requests, up) = requests(&mut self.at, &mut self.notices, &mut self.pending);
         let bytes = up.unjudged().get(..length).unwrap_or_default();
         let follows = settings.max_prepared > 0;
         match tag {
@@ -439,9 +425,7 @@ impl<'a> Relay<'a> {
 
     /// A piece of a text that is too long to be looked at whole: what it may do is known when it has passed.
     fn read_long(&mut self, part: Part, length: usize) {
-        let Parties { workspace, names, backend, watch, reader, settings, record, pool, pinned, .. } = &mut self.at;
-        let Workspace { turn, up, out, .. } = &mut **workspace;
-        let bytes = up.unjudged().get(..length).unwrap_or_default();
+        let bytes = self.at.workspace.up.unjudged().get(..length).unwrap_or_default();
         let Some(reading) = &mut self.long else { return };
         // A Parse has its name in front of the text, which was looked at when it began.
         reading.feed(if part.starts() { text_of(bytes) } else { bytes });
@@ -449,22 +433,8 @@ impl<'a> Relay<'a> {
             return;
         }
         let Some(reading) = self.long.take() else { return };
-        let script = reading.finish();
-        let mut requests = Requests {
-            turn,
-            names,
-            prepared: &mut backend.prepared,
-            watch,
-            notices: &mut self.notices,
-            reader,
-            settings,
-            record,
-            pool,
-            pinned: *pinned,
-            pending: &mut self.pending,
-            out,
-        };
-        requests.note_long(&script);
+        let (mut requests, _) = requests(&mut self.at, &mut self.notices, &mut self.pending);
+        requests.note_long(&reading.finish());
     }
 
     /// From PostgreSQL to the client. Ready when the backend may go to somebody else; what the client has not taken
@@ -568,6 +538,30 @@ impl<'a> Relay<'a> {
             }
         }
     }
+}
+
+/// What judges a request, and the buffer that the request stands in.
+fn requests<'r>(
+    at: &'r mut Parties<'_>,
+    notices: &'r mut Vec<u8>,
+    pending: &'r mut Option<Arc<Statement>>,
+) -> (Requests<'r>, &'r Buffer) {
+    let Workspace { turn, up, out, .. } = &mut *at.workspace;
+    let requests = Requests {
+        turn,
+        names: at.names,
+        prepared: &mut at.backend.prepared,
+        watch: at.watch,
+        notices,
+        reader: at.reader,
+        settings: at.settings,
+        record: at.record,
+        pool: at.pool,
+        pinned: at.pinned,
+        pending,
+        out,
+    };
+    (requests, up)
 }
 
 /// The start of a text in the first piece of a Query or Parse.
