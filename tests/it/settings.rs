@@ -327,3 +327,31 @@ fn flights() -> Vec<(Vec<u8>, usize)> {
         (query("copy (select 1) to stdout"), 1),
     ]
 }
+
+#[test]
+fn a_reset_after_each_transaction_costs_the_statements_and_nothing_else() {
+    let cluster = Cluster::start();
+    let pooler = Pooler::trusting(
+        &cluster,
+        1,
+        "pool_mode = \"transaction\"\ndefault_pool_size = 1\nserver_reset_query_always = true",
+    );
+    let mut client = pooler.login("alice", "alicepw", "app");
+    client.query("prepare one as select 'mine'").unwrap();
+    for _ in 0..3 {
+        assert_eq!(client.value("execute one"), "mine");
+    }
+}
+
+#[test]
+fn what_a_block_has_set_is_gone_when_its_pin_ends() {
+    let cluster = Cluster::start();
+    let pooler = Pooler::trusting(&cluster, 1, "pool_mode = \"transaction\"\ndefault_pool_size = 1\nmax_pinned = 1");
+    let mut one = pooler.login("alice", "alicepw", "app");
+    let block = "perform pg_advisory_lock(1); perform set_config('app.' || 'tenant', 'A', false);";
+    one.query(&format!("do $$ begin {block} end $$")).unwrap();
+    assert_eq!(one.value("select current_setting('app.tenant', true)"), "A");
+    one.query("select pg_advisory_unlock(1)").unwrap();
+    let mut other = pooler.login("alice", "alicepw", "app");
+    assert_eq!(other.value("select coalesce(current_setting('app.tenant', true), '')"), "");
+}
