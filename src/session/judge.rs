@@ -21,6 +21,12 @@ pub(super) enum Rest {
     Discard,
 }
 
+/// The end of a session whose backend cannot be followed any further.
+#[cold]
+pub(super) fn unexplained(tag: u8) -> End {
+    End::BackendViolation(format!("message 0x{tag:02x} is not the answer to anything that is owed"))
+}
+
 /// Decides on one message of PostgreSQL and draws the consequences.
 pub(super) struct Judge<'a> {
     pub(super) turn: &'a mut Turn,
@@ -91,9 +97,7 @@ impl Judge<'_> {
                 Ok(Rest::Discard)
             }
             Back::Ready => self.ready(),
-            Back::Broken => {
-                Err(End::BackendViolation(format!("message 0x{tag:02x} is not the answer to anything that is owed")))
-            }
+            Back::Broken => Err(unexplained(tag)),
         }
     }
 

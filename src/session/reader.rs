@@ -69,7 +69,7 @@ impl Reader {
     /// The `setting` of a statement's key. `changing`: settings may have changed in this turn, so that the statement is
     /// for this client alone.
     pub(super) fn setting(&self, text: &[u8], changing: bool, client: u64) -> u64 {
-        if !text.iter().any(|&byte| byte == b'\'' || byte >= 0x80 || byte == b'$') {
+        if memchr::memchr2(b'\'', b'$', text).is_none() && text.is_ascii() {
             0
         } else if changing {
             !client

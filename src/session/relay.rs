@@ -9,13 +9,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use super::end::End;
-use super::judge::{Judge, Rest};
+use super::judge::{Judge, Rest, unexplained};
 use super::names::{Names, take_back};
 use super::reader::Reader;
 use super::repeat::Repeat;
 use super::requests::{Requests, Verdict, query_message};
 use super::tally::Tally;
-use super::turn::{Front, Own};
+use super::turn::{Back, Front, Own};
 use super::watch::Watch;
 use super::workspace::{Buffer, LONGEST_WHOLE, MOST_OUT, Workspace};
 use crate::backend::{Backend, Statement};
@@ -92,6 +92,11 @@ pub(super) struct Relay<'a> {
     waits: bool,
     /// A request of the client's was judged.
     begun: bool,
+    /// All that the client is to be sent was answered here, and PostgreSQL's own answers follow without more of the
+    /// client's requests; one write for both is cheaper than two.
+    gathering: bool,
+    /// The client asked for a Flush since PostgreSQL sent anything.
+    flushed: bool,
     /// The client said goodbye.
     leaving: bool,
     /// The last read of the client's socket found nothing and left a waker there.
@@ -119,6 +124,8 @@ impl<'a> Relay<'a> {
             held: false,
             waits: false,
             begun: false,
+            gathering: false,
+            flushed: false,
             leaving: false,
             armed: false,
             backend_armed: false,
@@ -322,6 +329,7 @@ impl<'a> Relay<'a> {
                     break;
                 }
                 self.begun = true;
+                self.flushed |= tag == front::FLUSH;
                 self.at.tally.request(tag, self.at.record);
                 self.up_rest = match verdict {
                     Verdict::Forward => match self.at.workspace.turn.front(tag) {
@@ -384,8 +392,11 @@ impl<'a> Relay<'a> {
                 down.insert(&std::mem::take(&mut self.notices));
             }
             while let Some(made) = turn.next_made() {
+                self.gathering |= down.approved().is_empty();
                 down.insert(&made.message());
             }
+            // PostgreSQL sends nothing before a Flush or the end of the batch either.
+            self.gathering &= !self.flushed && turn.answers_follow() && down.approved().len() <= MOST_GATHERED;
         }
     }
 
@@ -444,7 +455,7 @@ impl<'a> Relay<'a> {
             if self.over() {
                 return Poll::Ready(Ok(()));
             }
-            while !self.at.workspace.down.approved().is_empty() {
+            while !self.gathering && !self.at.workspace.down.approved().is_empty() {
                 match ready!(self.at.client.poll_write(cx, self.at.workspace.down.approved())) {
                     Ok(sent) => self.at.workspace.down.sent(sent),
                     Err(error) => return Poll::Ready(Err(End::ClientBroke(error))),
@@ -462,6 +473,7 @@ impl<'a> Relay<'a> {
             self.at.tally.sent += read as u64;
             self.at.workspace.down.filled(read);
             self.judge_down()?;
+            (self.gathering, self.flushed) = (false, false);
         }
     }
 
@@ -490,23 +502,31 @@ impl<'a> Relay<'a> {
                 }
             }
             if part.starts() {
-                let interner = &pool.shared.interner;
-                let (mode, watching, pinned, hears) = (settings.mode, self.watching, *pinned, *hears);
-                let mut judge = Judge {
-                    turn,
-                    backend,
-                    names,
-                    watch,
-                    interner,
-                    tally,
-                    record,
-                    mode,
-                    watching,
-                    pinned,
-                    hears,
-                    instead: &mut instead,
-                };
-                self.down_rest = judge.message(&piece)?;
+                if is_mere_answer(tag) {
+                    self.down_rest = match turn.back(tag, &[]) {
+                        Back::Forward => Rest::Forward,
+                        Back::Swallow => Rest::Discard,
+                        _ => return Err(unexplained(tag)),
+                    };
+                } else {
+                    let interner = &pool.shared.interner;
+                    let (mode, watching, pinned, hears) = (settings.mode, self.watching, *pinned, *hears);
+                    let mut judge = Judge {
+                        turn,
+                        backend,
+                        names,
+                        watch,
+                        interner,
+                        tally,
+                        record,
+                        mode,
+                        watching,
+                        pinned,
+                        hears,
+                        instead: &mut instead,
+                    };
+                    self.down_rest = judge.message(&piece)?;
+                }
                 if tag == back::PARAMETER_DESCRIPTION && part == Part::Whole && *whole && turn.statement().0 > 0 {
                     // PostgreSQL finds out about a plan behind it.
                     if matches!(down.unjudged().get(length), None | Some(&back::ERROR)) {
@@ -573,6 +593,18 @@ fn text_of(bytes: &[u8]) -> &[u8] {
         }
         _ => body,
     }
+}
+
+/// Most bytes of answers of our own that wait for PostgreSQL's.
+const MOST_GATHERED: usize = 1024;
+
+/// Messages that tell nothing but that a request is answered, wholly or in part.
+#[inline]
+fn is_mere_answer(tag: u8) -> bool {
+    matches!(
+        tag,
+        back::ROW_DESCRIPTION | back::DATA_ROW | back::PARSE_COMPLETE | back::BIND_COMPLETE | back::CLOSE_COMPLETE
+    )
 }
 
 /// What is copied to be sent in one write with what stands before it, bytes at most.

@@ -310,6 +310,13 @@ impl Turn {
         self.clears > 0 && self.owed.iter().any(|entry| entry.undo.as_deref().is_some_and(clears))
     }
 
+    /// Whether PostgreSQL answers without being sent anything more: the last that was sent ends a batch.
+    #[inline]
+    #[must_use]
+    pub fn answers_follow(&self) -> bool {
+        self.owed.back().is_some_and(|entry| entry.owed.ends_batch())
+    }
+
     /// Whether an answer is owed.
     #[must_use]
     pub fn owes_anything(&self) -> bool {

@@ -102,6 +102,12 @@ impl Keyword {
     pub(super) fn may_be(key: u64) -> bool {
         !matches!(candidate(key), Candidate::None)
     }
+
+    /// Whether a word with this key may be the name of what is in the catalog.
+    #[inline]
+    pub(super) fn is_named(key: u64) -> bool {
+        is_named(key)
+    }
 }
 
 /// The first eight bytes as a number, whatever their case, so that most words are told apart by one look.
@@ -155,6 +161,12 @@ fn named(word: &[u8]) -> Keyword {
 /// What the words of [`named`] begin with, and the other words; no two of them begin with the same eight bytes.
 macro_rules! keywords {
     ([$($prefix:ident: $begins:literal,)*], $($key:ident: $word:literal => $keyword:ident,)*) => {
+        #[inline]
+        fn is_named(key: u64) -> bool {
+            $(const $prefix: u64 = self::key($begins.as_bytes());)*
+            matches!(key, $($prefix)|*)
+        }
+
         #[inline]
         fn candidate(key: u64) -> Candidate {
             $(const $prefix: u64 = self::key($begins.as_bytes());)*

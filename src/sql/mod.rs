@@ -14,6 +14,7 @@ mod block;
 mod call;
 mod dialect;
 mod feature;
+mod glance;
 mod into;
 mod keyword;
 mod lexer;

@@ -2,6 +2,7 @@
 
 use std::ffi::CStr;
 
+use super::glance::glance;
 use super::lexer::Lexer;
 use super::statements::Statements;
 use super::{Act, Characters, Dialect};
@@ -35,6 +36,11 @@ pub struct Script {
 /// Reads a text. It ends at its first NUL if there is one.
 #[must_use]
 pub fn read(text: &[u8], dialect: Dialect) -> Script {
+    glance(text, dialect).unwrap_or_else(|| read_on(text, dialect))
+}
+
+#[inline(never)]
+fn read_on(text: &[u8], dialect: Dialect) -> Script {
     let mut reading = Reading::new(dialect);
     reading.feed(text);
     reading.finish()

@@ -27,9 +27,10 @@ impl Status {
 }
 
 /// Splits a NUL-terminated string off the front: `(string without NUL, rest)`.
+#[inline]
 #[must_use]
 pub fn cstr(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let end = bytes.iter().position(|&byte| byte == 0)?;
+    let end = memchr::memchr(0, bytes)?;
     Some((bytes.get(..end)?, bytes.get(end + 1..)?))
 }
 

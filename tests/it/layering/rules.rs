@@ -27,6 +27,7 @@ const ROOT: &str = "lib";
 const CRATES: &[(&str, &[&str])] = &[
     ("tokio", &["net", "backend", "pool", "frontend", "session", "admin", "proxy", "main"]),
     ("tracing", &["net", "auth", "backend", "pool", "frontend", "session", "admin", "proxy", "main"]),
+    ("ahash", &["backend", "session"]),
     ("rustls", &["net"]),
     ("tokio_rustls", &["net"]),
     ("socket2", &["net"]),
