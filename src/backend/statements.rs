@@ -7,16 +7,23 @@
 //! those that only backends have below a limit of each of them.
 
 use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use ahash::RandomState;
+
 use crate::sql::Script;
 
-/// What the names on backends begin with; the id follows. A client's own name does not reach a backend that follows
+/// What the names on backends begin with; the process's [`Tag`], `_` and the id follow. A client's own name does not reach a backend that follows
 /// statements, except where it is unknown and PostgreSQL is to say so, and for what pins (texts that are too long to be
 /// looked at whole, PREPARE through the extended protocol).
 pub const PREFIX: &[u8] = b"pgpool_";
+
+/// Letters in the names on backends that nobody can guess, and which are others in each process: a text that is passed on
+/// before it is understood must not find another client's statement by trying.
+type Tag = [u8; TAG];
+const TAG: usize = 12;
 
 /// What an entry costs beside its text, bytes.
 const OVERHEAD: usize = 256;
@@ -133,8 +140,10 @@ fn is_spare(users: u64) -> bool {
     users < CLIENT && users > 0
 }
 
-fn backend_name(id: u64) -> Box<[u8]> {
+fn backend_name(tag: &Tag, id: u64) -> Box<[u8]> {
     let mut name = PREFIX.to_vec();
+    name.extend_from_slice(tag);
+    name.push(b'_');
     name.extend_from_slice(id.to_string().as_bytes());
     name.into()
 }
@@ -142,7 +151,18 @@ fn backend_name(id: u64) -> Box<[u8]> {
 /// The id in a name on backends.
 #[must_use]
 pub fn id_of(name: &[u8]) -> Option<u64> {
-    std::str::from_utf8(name.strip_prefix(PREFIX)?).ok()?.parse().ok()
+    let (_, id) = name.strip_prefix(PREFIX)?.split_first_chunk::<TAG>()?;
+    std::str::from_utf8(id.strip_prefix(b"_")?).ok()?.parse().ok()
+}
+
+/// The keys of the standard library's hash maps come from the system's random numbers.
+fn random_tag() -> Tag {
+    let mut bits = std::hash::RandomState::new().hash_one(PREFIX);
+    [(); TAG].map(|()| {
+        let letter = b'a'.saturating_add(u8::try_from(bits % 26).unwrap_or(0));
+        bits /= 26;
+        letter
+    })
 }
 
 impl Drop for Statement {
@@ -169,16 +189,23 @@ pub struct Key<'a> {
 pub struct Full;
 
 /// The table of all statements in use.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Statements {
     known: Mutex<Known>,
     total: Arc<AtomicUsize>,
     hasher: RandomState,
+    tag: Tag,
+}
+
+impl Default for Statements {
+    fn default() -> Statements {
+        Statements { known: Mutex::default(), total: Arc::default(), hasher: RandomState::new(), tag: random_tag() }
+    }
 }
 
 #[derive(Debug, Default)]
 struct Known {
-    by_hash: HashMap<u64, Vec<Weak<Statement>>>,
+    by_hash: HashMap<u64, Vec<Weak<Statement>>, RandomState>,
     recent: VecDeque<Arc<Statement>>,
     last_id: u64,
     /// How many entries there may be before those are struck out that nobody has any more.
@@ -214,7 +241,7 @@ impl Statements {
         self.total.fetch_add(bytes, Relaxed);
         let statement = Arc::new(Statement {
             id: known.last_id,
-            name: backend_name(known.last_id),
+            name: backend_name(&self.tag, known.last_id),
             origin: key.origin,
             body: key.body.into(),
             script: script(),
@@ -268,7 +295,7 @@ impl Known {
 /// The statements that one backend has, least recently used first out.
 #[derive(Debug, Default)]
 pub struct Prepared {
-    has: HashMap<u64, (Arc<Statement>, u64)>,
+    has: HashMap<u64, (Arc<Statement>, u64), RandomState>,
     /// The unnamed statement, as far as it is one of the table's.
     pub unnamed: Option<u64>,
     /// Those whose plans are of no use any more; to be closed before anything else is prepared.

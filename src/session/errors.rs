@@ -49,8 +49,8 @@ pub(super) fn names_statements(body: &[u8]) -> bool {
 pub(super) fn rename(body: &[u8], names: &Names, known: Option<&[u8]>) -> Option<Vec<u8>> {
     let at = body.windows(PREFIX.len()).position(|window| window == PREFIX)?;
     let (head, rest) = body.split_at_checked(at)?;
-    let digits = rest.get(PREFIX.len()..)?.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    let (ours, tail) = rest.split_at_checked(PREFIX.len() + digits)?;
+    let part = |byte: &&u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || **byte == b'_';
+    let (ours, tail) = rest.split_at_checked(rest.iter().take_while(part).count())?;
     let name = match tail.iter().position(|&byte| byte == b'"') {
         // A name of the client's own that looks like one of ours was sent with a mark behind it.
         Some(end) if end > 0 && tail.get(end - 1) == Some(&b'?') => {

@@ -7,6 +7,8 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use ahash::RandomState;
+
 use crate::backend::{Prepared, Statement};
 
 /// What an entry costs beside its name and text, bytes.
@@ -94,7 +96,7 @@ pub(super) fn take_back(step: Step, failed: bool, names: &mut Names, prepared: &
 #[derive(Debug, Default)]
 pub struct Names {
     /// With the number of the name.
-    named: HashMap<Box<[u8]>, (Arc<Statement>, u32)>,
+    named: HashMap<Box<[u8]>, (Arc<Statement>, u32), RandomState>,
     /// The number that was given to a name last.
     last: u32,
     /// The unnamed one.
@@ -203,7 +205,7 @@ impl Names {
         for (statement, _) in self.named.values() {
             statement.remove_client();
         }
-        self.named = HashMap::new();
+        self.named = HashMap::default();
         self.bytes = 0;
         self.unnamed = None;
     }

@@ -196,7 +196,8 @@ async fn statements_are_shown_with_their_texts() {
     all[0].hits.store(7, Relaxed);
     let rows = console.rows("SHOW PREPARED_STATEMENTS").await;
     let bytes = all[0].bytes().to_string();
-    let one = [all[0].id.to_string().as_str(), "pgpool_1", &bytes, "3", "1", "2", "7", "select 1"].map(str::to_owned);
+    let name = std::str::from_utf8(&all[0].name).unwrap();
+    let one = [all[0].id.to_string().as_str(), name, &bytes, "3", "1", "2", "7", "select 1"].map(str::to_owned);
     assert_eq!(rows[0], one);
     assert_eq!((rows.len(), rows[1][7].as_str()), (2, "select 2"));
     let state = console.rows("SHOW STATE").await;

@@ -188,6 +188,13 @@ fn names_that_are_not_there() {
         // Closing what is not there is no error.
         assert_eq!(tags(&ask(&mut first, &[close_statement(name), close_portal(name), sync()].concat())), "33Z");
     }
+    // What a guess would be: names of this kind, in a text that is too long to be understood before it is passed on.
+    let mut third = pooler.login("alice", "alicepw", "app");
+    for name in ["pgpool_1", "pgpool_2", "pgpool_aaaaaaaaaaaa_1"] {
+        let long = format!("{} execute {name}", " ".repeat(70_000));
+        assert_eq!(third.query(&long).expect_err(name).code, "26000");
+    }
+    drop(third);
     for number in 1..3 {
         let [plain, decoded] = [format!("pgpool_{number}"), format!("U&\"pgpool\\005f{number}\"")];
         for command in ["execute", "deallocate", "explain execute", "create table stolen as execute"] {
