@@ -62,8 +62,10 @@ install_packages() {
 as_postgres() {
     local identity=()
     if [ "$(id -u)" -eq 0 ]; then
-        identity=(--reuid=postgres --regid=postgres --clear-groups)
+        # The program and its files may lie in a directory of root's.
+        identity=(--reuid=postgres --regid=postgres --clear-groups
+            --inh-caps=+dac_read_search --ambient-caps=+dac_read_search)
     fi
     cd /
-    exec setpriv "${identity[@]}" --pdeathsig QUIT "$@"
+    exec setpriv "${identity[@]}" --pdeathsig "${pdeathsig:-QUIT}" "$@"
 }

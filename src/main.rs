@@ -1,6 +1,6 @@
 //! The pgpool program: arguments, logging, runtime, signals.
 //!
-//! `pgpool [-q] [-v]... CONFIG` runs the pooler; `pgpool check CONFIG` reads the configuration, says everything that is
+//! `pgpool [-q] [-v]... [-u USER] CONFIG` runs the pooler; `pgpool check CONFIG` reads the configuration, says everything that is
 //! wrong with it, and ends.
 
 use std::io::{IsTerminal, Write};
@@ -21,6 +21,9 @@ struct Arguments {
     /// Log more; may be given several times.
     #[arg(short, long, action = ArgAction::Count)]
     verbose: u8,
+    /// The system user to become instead of root; goes before the setting `user`.
+    #[arg(short, long, value_name = "USER")]
+    user: Option<String>,
     /// Print the version and exit.
     #[arg(short = 'V', long)]
     version: bool,
@@ -67,9 +70,15 @@ fn run(path: &Path, arguments: &Arguments) -> ExitCode {
         Ok(loaded) => loaded,
         Err(problems) => return fail(&problems.to_string()),
     };
+    if let Err(error) = pgpool::proxy::assume_identity(arguments.user.as_deref().unwrap_or(&config.general.user)) {
+        return fail(&format!("pgpool: {error}"));
+    }
     log_to_stderr(&config, arguments);
     for warning in warnings {
         tracing::warn!("{warning}");
+    }
+    if let Err(error) = std::fs::File::open(path) {
+        tracing::warn!(file = %path.display(), %error, "the configuration cannot be read again, so RELOAD will fail");
     }
     raise_descriptor_limit();
     let workers = config.general.workers();

@@ -233,7 +233,10 @@ class PgPool(Pooler):
             f'host = "127.0.0.1"\nport = {self.backend_port}\ndbname = "{DATABASE}"\n'
             f"[users.{USER}]\n"
             f'password = "{PASSWORD}"\n')
-        self.spawn(["setpriv", "--pdeathsig", "KILL", *self.command, str(config)])
+        # The program may lie in a directory of root's.
+        reads = ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"] if os.geteuid() == 0 else []
+        setpriv, *identity = unprivileged("KILL")
+        self.spawn([setpriv, *reads, *identity, *self.command, str(config)])
         self.wait_for("«pgpool is ready»", lambda: "pgpool is ready" in self.log())
         listening = re.search(r"listening on 127\.0\.0\.1:(\d+)", self.log())
         if not listening:

@@ -40,6 +40,9 @@ settings! {
     /// Threads that serve connections; 0 = as many as the process has cores to run on.
     worker_threads: u16 as Within<u16, 0, 1024> = 0, Boot;
 
+    /// System user to become at the start, instead of root; empty = stay who started it, who must not be root.
+    user: String as Text = String::new(), Boot;
+
     /// Shape of a log line: text or json.
     log_format: LogFormat as OneOf<LogFormat> = LogFormat::Text, Boot;
     /// How much more to log, 0 to 3; -v on the command line adds to it.
@@ -59,6 +62,10 @@ settings! {
     pool_mode: PoolMode as OneOf<PoolMode> = PoolMode::Session, Reload;
     /// Most client connections, those of the console included.
     max_client_conn: u32 as Count = 1000, Reload;
+    /// Most connections from one IP address, those included that have not logged in yet; 0 = no limit.
+    max_client_conn_per_ip: u32 as Count = 0, Reload;
+    /// Most logins that one IP address may begin per second, after as many at once; 0 = no limit.
+    max_login_rate_per_ip: u32 as Count = 0, Reload;
     /// Most connections to PostgreSQL per database and user; 0 = no limit.
     default_pool_size: u32 as Count = 20, Reload;
     /// Connections to PostgreSQL that are kept open per pool even when idle.
@@ -150,13 +157,13 @@ settings! {
     /// Let the kernel probe silent TCP connections.
     tcp_keepalive: bool as Flag = true, Reload;
     /// Silence before the first keepalive probe; 0 = the system's default.
-    tcp_keepidle: Duration as KeepaliveSeconds = Duration::ZERO, Reload;
+    tcp_keepidle: Duration as KeepaliveSeconds = secs(60), Reload;
     /// Time between keepalive probes; 0 = the system's default.
-    tcp_keepintvl: Duration as KeepaliveSeconds = Duration::ZERO, Reload;
+    tcp_keepintvl: Duration as KeepaliveSeconds = secs(15), Reload;
     /// Unanswered keepalive probes before a connection is dead; 0 = the system's default.
-    tcp_keepcnt: u32 as Within<u32, 0, 127> = 0, Reload;
-    /// Drop a TCP connection whose sent data stays unacknowledged this long; 0 = the system's default.
-    tcp_user_timeout: Duration as Millis = Duration::ZERO, Reload;
+    tcp_keepcnt: u32 as Within<u32, 0, 127> = 4, Reload;
+    /// Drop a TCP connection whose peer takes nothing of what was sent for this long; 0 = the system's default.
+    tcp_user_timeout: Duration as Millis = secs(300), Reload;
 }
 
 /// Why the console's `SET` was refused.

@@ -56,7 +56,6 @@ pub(super) const PGBOUNCER_GENERAL: &[&str] = &[
     "tcp_socket_buffer",
     "track_extra_parameters",
     "unix_socket_group",
-    "user",
 ];
 
 /// Settings of PgBouncer's database entries that this version does not have.

@@ -7,6 +7,7 @@ mod intake;
 mod login;
 mod reject;
 mod settings;
+mod sources;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +29,7 @@ use login::Proof;
 
 pub use intake::MAX_BEFORE_LOGIN;
 pub use reject::Rejected;
+pub use sources::{Sources, Visit, hear_out};
 
 /// Names of the console.
 pub const CONSOLE: [&str; 2] = ["pgpool", "pgbouncer"];
@@ -47,6 +49,8 @@ pub struct Gate {
     pub pools: Arc<Pools>,
     /// Makes the answers to unknown users.
     pub mock: MockSecret,
+    /// What each address may ask for.
+    pub sources: Arc<Sources>,
 }
 
 /// A client that passed.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Proxy;
 use super::cancel::cancel;
 use crate::admin;
-use crate::frontend::{Admitted, Rejected, admit};
+use crate::frontend::{Admitted, Rejected, admit, hear_out};
 use crate::net::{Endpoint, Stream};
 use crate::session::{House, Session};
 
@@ -15,6 +15,15 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Serves a connection until it ends.
 pub(super) async fn serve(proxy: Arc<Proxy>, mut stream: Stream, peer: Endpoint) {
+    let entered = {
+        let general = &proxy.pools.config.load().general;
+        proxy.gate.sources.enter(&peer, general, proxy.pools.shared.clock.now())
+    };
+    // Counts until the connection has ended.
+    let _visit = match entered {
+        Ok(visit) => visit,
+        Err(rejected) => return Box::pin(turn_away(&proxy, stream, &peer, &rejected)).await,
+    };
     let ending = proxy.ending_now().is_some();
     // On the heap, so that it costs nothing once it is over.
     let admitted = Box::pin(admit(&proxy.gate, &mut stream, &peer, ending)).await;
@@ -46,6 +55,13 @@ pub(super) async fn serve(proxy: Arc<Proxy>, mut stream: Stream, peer: Endpoint)
             Box::pin(cancel(&proxy, process_id, &secret)).await;
         }
         Err(rejected) => Box::pin(reject(&proxy, stream, &peer, &rejected)).await,
+    }
+}
+
+/// Tells a client that is not let in at all why.
+async fn turn_away(proxy: &Proxy, mut stream: Stream, peer: &Endpoint, rejected: &Rejected) {
+    if let Ok(Ok(())) = tokio::time::timeout(PATIENCE, hear_out(&mut stream)).await {
+        reject(proxy, stream, peer, rejected).await;
     }
 }
 

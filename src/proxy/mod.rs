@@ -4,6 +4,7 @@
 
 mod cancel;
 mod client;
+mod identity;
 mod reload;
 mod tasks;
 
@@ -24,6 +25,7 @@ use crate::net::{Listener, Mode, bind_tcp, bind_unix};
 use crate::pool::{Pools, Reason};
 use crate::session::Workspaces;
 
+pub use identity::{IdentityError, assume_identity};
 pub use tasks::run;
 
 /// How often the sweeper looks: PgBouncer's full maintenance runs three times a second.
@@ -79,7 +81,7 @@ impl Proxy {
     fn new(config: Config, pools: Arc<Pools>) -> Result<Proxy, NoEntropy> {
         let mock = MockSecret::new(config.general.scram_iterations)?;
         Ok(Proxy {
-            gate: Gate { pools: Arc::clone(&pools), mock },
+            gate: Gate { pools: Arc::clone(&pools), mock, sources: Arc::default() },
             pools,
             workspaces: Arc::new(Workspaces::new(WORKSPACES)),
             stats: Arc::default(),

@@ -102,6 +102,7 @@ async fn sweeper(proxy: Arc<Proxy>) {
         ticks.tick().await;
         sweep(&proxy.pools, last);
         last = proxy.pools.shared.clock.now();
+        proxy.gate.sources.forget(last);
     }
 }
 

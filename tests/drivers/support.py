@@ -43,11 +43,14 @@ class Cluster:
     def __init__(self):
         self.dir = tempfile.mkdtemp(prefix="pgpool-drivers-")
         self.identity = []
+        self.reader = []
         self.processes = []
         if os.getuid() == 0:
             postgres = pwd.getpwnam("postgres")
             os.chown(self.dir, postgres.pw_uid, postgres.pw_gid)
             self.identity = ["--reuid=postgres", "--regid=postgres", "--clear-groups"]
+            # The same for a program and files that lie in a directory of root's.
+            self.reader = [*self.identity, "--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
         self.data = os.path.join(self.dir, "data")
         self.port = None
 
@@ -127,7 +130,7 @@ class Pooler:
             file = os.path.join(cluster.dir, "pgpool.toml")
             with open(file, "w", opener=lambda path, flags: os.open(path, flags, 0o600)) as config:
                 config.write(pooler_config(self.port, cluster, mode, pool_size, databases))
-            self.process = start(["setpriv", "--pdeathsig", "TERM", program, file], self.log)
+            self.process = start(["setpriv", *cluster.reader, "--pdeathsig", "TERM", program, file], self.log)
             cluster.processes.append((self.process, signal.SIGQUIT))
             if wait_until(self.process, lambda: "pgpool is ready" in read(self.log)):
                 return

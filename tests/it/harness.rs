@@ -7,7 +7,7 @@ use crate::support::{
     bouncer::Bouncer,
     eventually, messages,
     process::{LoggingChild, Signal},
-    programs::bound_to_this_thread,
+    programs::ended_with_this_thread,
     reply::tags,
 };
 
@@ -187,7 +187,7 @@ fn a_dropped_cluster_leaves_nothing() {
 #[test]
 fn a_killed_test_leaves_nothing() {
     let note = tempfile::NamedTempFile::new().unwrap();
-    let mut command = bound_to_this_thread(&std::env::current_exe().unwrap());
+    let mut command = ended_with_this_thread(&std::env::current_exe().unwrap());
     command.args(["--exact", "harness::helper_that_never_ends", "--nocapture"]);
     command.env(HELPER_NOTE, note.path());
     let mut child = LoggingChild::spawn("helper", command);

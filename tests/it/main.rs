@@ -31,6 +31,7 @@ mod listening;
 mod logins;
 mod modes;
 mod pipelines;
+mod privileges;
 mod program;
 mod protocol;
 mod reload;

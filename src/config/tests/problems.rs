@@ -12,7 +12,7 @@ fn each_problem_with_its_line() {
         ("pool_mode = 1", "1: `pool_mode` belongs into [pgpool] or [databases.NAME] or [users.NAME]"),
         ("frobnicate = 1", "1: `frobnicate` stands in no section"),
         ("[pgpool]\nauth_query = \"\"", "2: setting `auth_query` of PgBouncer is not supported by this version"),
-        ("[pgpool]\nuser = \"a\"", "2: setting `user` of PgBouncer is not supported by this version"),
+        ("[pgpool]\nsyslog = \"a\"", "2: setting `syslog` of PgBouncer is not supported by this version"),
         (
             "[databases.a]\nconnect_query = \"\"",
             "2: setting `connect_query` of PgBouncer is not supported by this version",

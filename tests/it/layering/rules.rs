@@ -40,6 +40,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("base64", &["auth"]),
     ("subtle", &["auth"]),
     ("stringprep", &["auth"]),
+    ("nix", &["proxy"]),
     ("clap", &["main"]),
     ("tracing_subscriber", &["main"]),
 ];

@@ -4,7 +4,7 @@ use std::{
     fs::{self, File},
     io::{Read, Seek},
     path::{Path, PathBuf},
-    process::{ExitStatus, Stdio},
+    process::{Command, ExitStatus, Stdio},
     time::Duration,
 };
 
@@ -14,12 +14,13 @@ use super::{
     cluster::Cluster,
     janitor::Janitor,
     process::{LoggingChild, Signal},
-    programs::bound_to_this_thread,
+    programs::{bound_to_this_thread, ended_with_this_thread, give_to_postgres},
     raw::Raw,
     settings,
     wait::holds_within,
 };
 
+const PROGRAM: &str = env!("CARGO_BIN_EXE_pgpool");
 const READY: &str = "pgpool is ready";
 const STARTS: Duration = Duration::from_secs(20);
 
@@ -57,13 +58,22 @@ impl Pooler {
         Self::with_workers(cluster, workers, &format!("auth_type = \"trust\"\n{overrides}"))
     }
 
+    /// The same as root, if the test is.
+    pub(crate) fn start_as_root(cluster: &Cluster, overrides: &str) -> Self {
+        Self::launch(cluster, overrides, &[], ended_with_this_thread(Path::new(PROGRAM)))
+    }
+
     /// The same with arguments before the file's name.
     pub(crate) fn start_with(cluster: &Cluster, overrides: &str, arguments: &[&str]) -> Self {
+        Self::launch(cluster, overrides, arguments, bound_to_this_thread(Path::new(PROGRAM)))
+    }
+
+    fn launch(cluster: &Cluster, overrides: &str, arguments: &[&str], mut command: Command) -> Self {
         let dir = tempfile::Builder::new().prefix("pgpool-it-").tempdir().expect("make a directory");
+        give_to_postgres(dir.path());
         let janitor = Janitor::watch(dir.path());
         let file = dir.path().join("pgpool.toml");
         fs::write(&file, settings::file_for(cluster, dir.path(), overrides)).expect("write pgpool.toml");
-        let mut command = bound_to_this_thread(Path::new(env!("CARGO_BIN_EXE_pgpool")));
         command.args(arguments).arg(&file);
         let process = LoggingChild::spawn("pgpool", command);
         process.wait_for_log(0, READY, STARTS);
@@ -165,7 +175,7 @@ pub(crate) fn for_each_worker_count(mut body: impl FnMut(usize)) {
 pub(crate) fn run(arguments: &[&str], within: Duration) -> Finished {
     let mut stdout = tempfile::tempfile().expect("make a file");
     let mut stderr = tempfile::tempfile().expect("make a file");
-    let mut child = bound_to_this_thread(Path::new(env!("CARGO_BIN_EXE_pgpool")))
+    let mut child = bound_to_this_thread(Path::new(PROGRAM))
         .args(arguments)
         .stdin(Stdio::null())
         .stdout(stdout.try_clone().expect("clone a file"))

@@ -38,8 +38,20 @@ pub(crate) fn unprivileged(program: &Path, pdeathsig: &str) -> Command {
     command
 }
 
-/// `program` as it is, ended by SIGKILL when the thread that spawns it ends.
+/// `program` as anybody but root, ended by SIGKILL when the thread that spawns it ends. What root can read it can read:
+/// it may lie in a directory of root's.
 pub(crate) fn bound_to_this_thread(program: &Path) -> Command {
+    let mut command = Command::new("setpriv");
+    if is_root() {
+        command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]);
+        command.args(["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]);
+    }
+    command.args(["--pdeathsig", "KILL"]).arg(program);
+    command
+}
+
+/// `program` as it is, ended by SIGKILL when the thread that spawns it ends, unless it becomes somebody else.
+pub(crate) fn ended_with_this_thread(program: &Path) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL"]).arg(program);
     command
