@@ -5,8 +5,6 @@
 
 pub mod wire;
 
-pub mod config;
-
 pub mod metrics;
 
 pub mod sql;
@@ -14,6 +12,8 @@ pub mod sql;
 pub mod net;
 
 pub mod auth;
+
+pub mod config;
 
 pub mod backend;
 

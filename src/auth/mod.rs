@@ -12,6 +12,7 @@
 mod answer;
 mod credential;
 mod crypto;
+pub mod hba;
 mod login;
 mod refusal;
 mod sasl;

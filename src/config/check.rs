@@ -25,22 +25,31 @@ impl Findings<'_> {
         Problem { file: self.file.to_path_buf(), line, key: Some(key.to_owned()), message }
     }
 
+    pub(super) fn problem(&mut self, key: &str, message: String) {
+        let problem = self.about(key, message);
+        self.problems.push(problem);
+    }
+
     fn warn(&mut self, key: &str, message: String) {
         let warning = self.about(key, message);
         self.warnings.push(warning);
+    }
+
+    /// `path` as seen from the directory of the configuration file.
+    pub(super) fn beside(&self, path: &Path) -> PathBuf {
+        self.file.parent().unwrap_or(Path::new("")).join(path)
     }
 }
 
 /// Adds the users of the `auth_file`, if there is one, to `users`. A secret of the configuration goes first.
 pub(super) fn add_auth_file(path: Option<&Path>, users: &mut BTreeMap<String, User>, findings: &mut Findings<'_>) {
     let Some(path) = path else { return };
-    let path = beside(findings.file, path);
+    let path = findings.beside(path);
     let text = match std::fs::read(&path).and_then(|bytes| String::from_utf8(bytes).map_err(io::Error::other)) {
         Ok(text) => text,
         Err(error) => {
             let message = format!("cannot read auth_file {}: {error}", path.display());
-            let problem = findings.about("pgpool.auth_file", message);
-            findings.problems.push(problem);
+            findings.problem("pgpool.auth_file", message);
             return;
         }
     };
@@ -61,11 +70,6 @@ pub(super) fn add_auth_file(path: Option<&Path>, users: &mut BTreeMap<String, Us
     }
 }
 
-/// `path` as seen from the directory of the configuration file.
-fn beside(file: &Path, path: &Path) -> PathBuf {
-    file.parent().unwrap_or(Path::new("")).join(path)
-}
-
 /// Looks for combinations that cannot work, or not as they were meant.
 pub(super) fn run(config: &Config, findings: &mut Findings<'_>) {
     listening(config, findings);
@@ -77,8 +81,7 @@ fn listening(config: &Config, findings: &mut Findings<'_>) {
     let general = &config.general;
     if general.listen_addr.is_empty() && general.unix_socket_dir.is_none() {
         let message = String::from("nothing to listen on: listen_addr and unix_socket_dir are both empty");
-        let problem = findings.about("pgpool.listen_addr", message);
-        findings.problems.push(problem);
+        findings.problem("pgpool.listen_addr", message);
     }
     if config.databases.is_empty() && config.fallback.is_none() {
         let message = String::from("there are no databases: clients can only reach the console");
@@ -103,13 +106,19 @@ fn logins(config: &Config, findings: &mut Findings<'_>) {
     for (setting, names) in groups {
         for name in names {
             let secret = config.users.get(name).and_then(|user| user.password.as_ref());
-            if secret.is_none() && auth_type != AuthType::Trust {
+            let by_secret = matches!(auth_type, AuthType::Plain | AuthType::Md5 | AuthType::ScramSha256);
+            if secret.is_none() && by_secret {
                 let message = format!("user \"{name}\" of {setting} has no secret and cannot log in");
                 findings.warn(&format!("pgpool.{setting}"), message);
             }
         }
     }
     for database in config.databases.values().chain(&config.fallback) {
+        if auth_type == AuthType::Any && database.user.is_none() {
+            let key = format!("databases.{}", database.name);
+            let message = format!("nobody can log in to [{key}]: auth_type any needs a user there");
+            findings.warn(&key, message);
+        }
         if database.password.is_some() && database.user.is_none() {
             let key = format!("databases.{}.password", database.name);
             findings.warn(&key, String::from("a database's password has no effect without its user"));

@@ -74,6 +74,8 @@ choice! {
 choice! {
     /// How clients prove who they are.
     pub enum AuthType("an authentication method") {
+        /// No proof, and the name means nothing: the database has to force a user.
+        Any = "any",
         /// No proof; the user still has to be known.
         Trust = "trust",
         /// The password in clear.
@@ -82,8 +84,10 @@ choice! {
         Md5 = "md5",
         /// SCRAM-SHA-256.
         ScramSha256 = "scram-sha-256",
+        /// What the rules of `auth_hba_file` say.
+        Hba = "hba",
     }
-    known to PgBouncer only: ["any", "cert", "hba", "ldap", "pam"]
+    known to PgBouncer only: ["cert", "ldap", "pam"]
 }
 
 choice! {
@@ -155,9 +159,9 @@ mod tests {
     fn wrong_words_say_what_would_do() {
         for word in ["password", "scram", "sha256", ""] {
             let error = word.parse::<AuthType>().unwrap_err().to_string();
-            assert_eq!(error, format!("`{word}` is none of trust, plain, md5, scram-sha-256"));
+            assert_eq!(error, format!("`{word}` is none of any, trust, plain, md5, scram-sha-256, hba"));
         }
-        let error = "hba".parse::<AuthType>().unwrap_err().to_string();
-        assert_eq!(error, "`hba` of PgBouncer is not supported by this version");
+        let error = "cert".parse::<AuthType>().unwrap_err().to_string();
+        assert_eq!(error, "`cert` of PgBouncer is not supported by this version");
     }
 }

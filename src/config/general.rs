@@ -94,10 +94,14 @@ settings! {
     /// What happens to listening clients when the connection that listens for them was lost: continue or disconnect.
     listener_lost: ListenerLost as OneOf<ListenerLost> = ListenerLost::Continue, Reload;
 
-    /// How clients prove who they are: trust, plain, md5 or scram-sha-256.
+    /// How clients prove who they are: any, trust, plain, md5, scram-sha-256 or hba.
     auth_type: AuthType as OneOf<AuthType> = AuthType::ScramSha256, Reload;
     /// File of users and secrets in PgBouncer's format, relative to this file; empty = none.
     auth_file: Option<PathBuf> as File = None, Reload;
+    /// Rules for auth_type hba in the format of PostgreSQL's pg_hba.conf, relative to this file; empty = none.
+    auth_hba_file: Option<PathBuf> as File = None, Reload;
+    /// Maps of user names for those rules in the format of pg_ident.conf, relative to this file; empty = none.
+    auth_ident_file: Option<PathBuf> as File = None, Reload;
     /// Users who may do everything on the console.
     admin_users: Vec<String> as Words = Vec::new(), Reload;
     /// Users who may read statistics on the console.

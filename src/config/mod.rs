@@ -2,13 +2,14 @@
 //!
 //! A file is read whole before any of it counts, and every problem in it is reported at once, with its line. What a
 //! setting is called, how it is written, its default and its documentation stand in one row of one table (`general`,
-//! `database`, `user`). This module does no more I/O than reading the file and its `auth_file`; it never logs, and
-//! secrets do not appear in what it prints.
+//! `database`, `user`). This module does no more I/O than reading the file and those that it names (`auth_file`,
+//! `auth_hba_file`, `auth_ident_file`); it never logs, and secrets do not appear in what it prints.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+mod access;
 mod changes;
 mod check;
 mod choice;
@@ -30,6 +31,7 @@ mod user;
 pub mod userlist;
 mod value;
 
+pub use access::Access;
 pub use changes::{Changes, EntryChanges, SettingChange, changes};
 pub use choice::{AuthType, ListenerLost, LogFormat, Policy, PoolMode, PrepareUnnamed};
 pub use database::{Database, Host};
@@ -55,6 +57,8 @@ pub struct Config {
     pub fallback: Option<Arc<Database>>,
     /// `[users.NAME]` and the users of the `auth_file`, by name.
     pub users: BTreeMap<String, Arc<User>>,
+    /// The rules of the `auth_hba_file` and the maps of the `auth_ident_file`.
+    pub access: Arc<Access>,
 }
 
 /// A configuration that can be used, and what is doubtful in it.
@@ -67,7 +71,7 @@ pub struct Loaded {
 }
 
 impl Config {
-    /// Reads the file at `path`, and its `auth_file` if it names one.
+    /// Reads the file at `path`, and the files that it names.
     pub fn load(path: &Path) -> Result<Loaded, Problems> {
         let problem = |message| Problems(vec![Problem { file: path.to_path_buf(), line: None, key: None, message }]);
         if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("ini")) {
@@ -78,26 +82,46 @@ impl Config {
         Self::parse(&text, path)
     }
 
-    /// Reads `text` as the file at `path`; an `auth_file` in it is searched from the directory of `path`.
+    /// Reads `text` as the file at `path`; the files that it names are searched from the directory
+    /// of `path`.
     pub fn parse(text: &str, path: &Path) -> Result<Loaded, Problems> {
         let (mut draft, problems) = file::read(text, path);
         let mut findings = check::Findings { file: path, places: &draft.places, problems, warnings: Vec::new() };
         let auth_file = draft.general.auth_file.clone();
         check::add_auth_file(auth_file.as_deref(), &mut draft.users, &mut findings);
+        let access = access::read(&draft.general, &mut findings);
         let config = Self {
             path: path.to_path_buf(),
             general: draft.general,
             databases: shared(draft.databases),
             fallback: draft.fallback.map(Arc::new),
             users: shared(draft.users),
+            access: Arc::new(access),
         };
         check::run(&config, &mut findings);
         let check::Findings { mut problems, mut warnings, .. } = findings;
-        // This file before its auth_file; a problem that concerns the whole file before those of its lines.
-        let place = |problem: &Problem| (problem.file != path, problem.line);
+        // This file before those that it names, whose problems are in order; a problem that concerns the whole file before
+        // those of its lines.
+        let place = |problem: &Problem| if problem.file == path { (false, problem.line) } else { (true, None) };
         problems.sort_by_key(place);
         warnings.sort_by_key(place);
         if problems.is_empty() { Ok(Loaded { config, warnings }) } else { Err(Problems(problems)) }
+    }
+
+    /// Reads the `auth_hba_file` and the `auth_ident_file` again, after one of their settings was changed by `SET`.
+    ///
+    /// # Errors
+    /// Everything that is wrong with them; nothing is changed then.
+    pub fn read_access(&mut self) -> Result<(), Problems> {
+        let places = BTreeMap::new();
+        let mut findings =
+            check::Findings { file: &self.path, places: &places, problems: Vec::new(), warnings: Vec::new() };
+        let access = access::read(&self.general, &mut findings);
+        if !findings.problems.is_empty() {
+            return Err(Problems(findings.problems));
+        }
+        self.access = Arc::new(access);
+        Ok(())
     }
 
     /// The entry for a client that asks for `name`: the one of that name, else the fallback made out for it. The names

@@ -9,8 +9,6 @@ use crate::config::user::User;
 pub(super) const PGBOUNCER_GENERAL: &[&str] = &[
     "application_name_add_host",
     "auth_dbname",
-    "auth_hba_file",
-    "auth_ident_file",
     "auth_ldap_options",
     "auth_query",
     "auth_user",

@@ -3,21 +3,29 @@
 use bytes::{Bytes, BytesMut};
 use pgwire::messages::startup::Authentication;
 
+use super::access::{Caller, Proving};
 use super::intake::Intake;
-use super::{Gate, Rejected, encode_request};
+use super::{Rejected, encode_request};
 use crate::auth::{Challenge, Login, Method, Step};
 use crate::config::{AuthType, Config};
 use crate::net::Stream;
 use crate::wire::startup::Startup;
 
 /// That a client has proved who it is.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Proof {
     /// What has to be sent before AuthenticationOk.
     last: Option<Challenge>,
+    /// It has not, and did not have to: its name means nothing (`auth_type = "any"`).
+    nobody: bool,
 }
 
 impl Proof {
+    /// Whether its name means nothing, so that it may only get at databases that force a user.
+    pub(super) fn is_nobody(&self) -> bool {
+        self.nobody
+    }
+
     /// Appends what tells the client so.
     pub(super) fn welcome(self, out: &mut BytesMut) -> Result<(), Rejected> {
         if let Some(last) = self.last {
@@ -28,18 +36,18 @@ impl Proof {
 }
 
 /// Lets the client prove who it is, by `auth_type`.
-pub(super) async fn log_in(
-    gate: &Gate,
-    config: &Config,
-    stream: &mut Stream,
-    intake: &mut Intake,
-    startup: &Startup,
-) -> Result<Proof, Rejected> {
+pub(super) async fn log_in(caller: Caller<'_>, stream: &mut Stream, intake: &mut Intake) -> Result<Proof, Rejected> {
+    let Caller { gate, config, startup, .. } = caller;
     let method = match config.general.auth_type {
+        AuthType::Any => return Ok(Proof { last: None, nobody: true }),
         AuthType::Trust => Method::Trust,
         AuthType::Plain => Method::Plain,
         AuthType::Md5 => Method::Md5,
         AuthType::ScramSha256 => Method::ScramSha256,
+        AuthType::Hba => match Box::pin(caller.prove(stream)).await? {
+            Proving::By(method) => method,
+            Proving::Done => return Ok(Proof::default()),
+        },
     };
     let credential =
         gate.pools.credentials.of_user(config, &startup.user).or_else(|| known_without_secret(config, startup));
@@ -53,7 +61,7 @@ pub(super) async fn log_in(
                 stream.write_all(&out).await?;
                 step = login.answer(intake.password(stream).await?);
             }
-            Step::Admit { last, .. } => return Ok(Proof { last }),
+            Step::Admit { last, .. } => return Ok(Proof { last, nobody: false }),
             Step::Refuse(refusal) => return Err(Rejected::Login { user: startup.user.clone(), refusal }),
         }
     }

@@ -3,6 +3,8 @@
 //! Straight down, once, in order: [`admit`] ends in an [`Admitted`] or a [`Rejected`]. Before the login is over a client
 //! costs at most [`MAX_BEFORE_LOGIN`] bytes, and everything is under the one deadline of `client_login_timeout`.
 
+mod access;
+mod errand;
 mod intake;
 mod login;
 mod reject;
@@ -24,9 +26,12 @@ use crate::pool::{ClientIdentity, ClientRecord, Listed, Permit, Pools};
 use crate::wire::sqlstate;
 use crate::wire::startup::{NEWEST_MINOR, Opening, Startup, parse};
 use crate::wire::write::{Report, ready_idle};
+use access::Caller;
 use intake::Intake;
 use login::Proof;
 
+pub use access::Denial;
+pub use errand::{Errand, Errands};
 pub use intake::MAX_BEFORE_LOGIN;
 pub use reject::Rejected;
 pub use sources::{Sources, Visit, hear_out};
@@ -51,6 +56,8 @@ pub struct Gate {
     pub mock: MockSecret,
     /// What each address may ask for.
     pub sources: Arc<Sources>,
+    /// Asks the system about clients.
+    pub lookups: Errands,
 }
 
 /// A client that passed.
@@ -110,7 +117,8 @@ pub async fn admit(
         if process_ends && !is_console(&startup) {
             return Err(Rejected::Told(Report::fatal(sqlstate::ADMIN_SHUTDOWN, "pooler is shutting down")));
         }
-        let proof = login::log_in(gate, &config, stream, &mut intake, &startup).await?;
+        let caller = Caller { gate, config: &config, peer, startup: &startup };
+        let proof = login::log_in(caller, stream, &mut intake).await?;
         Ok(Ok((startup, permits, proof)))
     };
     let known = tokio::time::timeout(limit, known).await.map_err(|_| Rejected::Timeout)??;
@@ -271,6 +279,13 @@ async fn session(
         return Err(Rejected::Told(
             Report::fatal(sqlstate::CANNOT_CONNECT_NOW, format!("database \"{name}\" is disabled"))
                 .hint("An administrator has disabled it on the console; ENABLE lets clients in again."),
+        ));
+    }
+    if proof.is_nobody() && database.user.is_none() {
+        return Err(Rejected::Told(
+            Report::fatal(sqlstate::INVALID_AUTHORIZATION, format!("database \"{name}\" has no user of its own"))
+                .detail("With auth_type any the name that a client gives means nothing.")
+                .hint("Give the database's entry in the pooler's configuration a user, or set another auth_type."),
         ));
     }
     let pool = gate.pools.pool(&database, &startup.user);

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use super::access::Denial;
 use crate::auth::Refusal;
 use crate::wire::sqlstate;
 use crate::wire::startup::StartupError;
@@ -29,6 +30,14 @@ pub enum Rejected {
         user: String,
         /// What was wrong; the client is not told all of it.
         refusal: Refusal,
+    },
+    /// The rules of `auth_hba_file` do not let it in.
+    #[error("{}: {reason}", .report.message)]
+    Denied {
+        /// What it is told.
+        report: Report,
+        /// Why, for the log.
+        reason: Box<Denial>,
     },
     /// `client_login_timeout`.
     #[error("client_login_timeout")]
@@ -66,7 +75,7 @@ impl Rejected {
             Rejected::Timeout => Report::fatal(sqlstate::CANNOT_CONNECT_NOW, "client_login_timeout")
                 .detail("The login took longer than client_login_timeout."),
             Rejected::Internal(_) => Report::fatal(sqlstate::CONNECTION_FAILURE, "internal error of the pooler"),
-            Rejected::Told(report) => report.clone(),
+            Rejected::Told(report) | Rejected::Denied { report, .. } => report.clone(),
         })
     }
 }

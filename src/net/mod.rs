@@ -4,6 +4,7 @@
 
 mod clock;
 mod listen;
+pub mod lookup;
 mod stream;
 
 use std::fmt;

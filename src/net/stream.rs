@@ -199,6 +199,15 @@ impl Stream {
         Ok(())
     }
 
+    /// The user that the process at the other end of a Unix socket ran as when it connected, as the kernel tells.
+    #[must_use]
+    pub fn peer_uid(&self) -> Option<u32> {
+        match self {
+            Stream::Tcp(_) => None,
+            Stream::Unix(stream) => stream.peer_cred().ok().map(|peer| peer.uid()),
+        }
+    }
+
     /// The local address and port of a TCP socket.
     #[must_use]
     pub fn local_addr(&self) -> Option<std::net::SocketAddr> {

@@ -14,13 +14,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
 
 use crate::admin::{Shutdown, StatsBook};
 use crate::auth::{MockSecret, NoEntropy};
 use crate::config::Config;
-use crate::frontend::Gate;
+use crate::frontend::{Errand, Errands, Gate};
 use crate::net::{Listener, Mode, bind_tcp, bind_unix};
 use crate::pool::{Pools, Reason};
 use crate::session::Workspaces;
@@ -30,6 +31,8 @@ pub use tasks::run;
 
 /// How often the sweeper looks: PgBouncer's full maintenance runs three times a second.
 const SWEEP: Duration = Duration::from_millis(333);
+/// Questions about clients that the system is asked at the same time.
+const LOOKUPS: usize = 16;
 /// Idle workspaces that are kept for reuse.
 const WORKSPACES: usize = 64;
 
@@ -78,10 +81,12 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    fn new(config: Config, pools: Arc<Pools>) -> Result<Proxy, NoEntropy> {
+    /// Also what has to be run for its logins.
+    fn new(config: Config, pools: Arc<Pools>) -> Result<(Proxy, UnboundedReceiver<Errand>), NoEntropy> {
         let mock = MockSecret::new(config.general.scram_iterations)?;
-        Ok(Proxy {
-            gate: Gate { pools: Arc::clone(&pools), mock, sources: Arc::default() },
+        let (lookups, errands) = Errands::new(LOOKUPS);
+        let proxy = Proxy {
+            gate: Gate { pools: Arc::clone(&pools), mock, sources: Arc::default(), lookups },
             pools,
             workspaces: Arc::new(Workspaces::new(WORKSPACES)),
             stats: Arc::default(),
@@ -90,7 +95,8 @@ impl Proxy {
             reloading: tokio::sync::Mutex::new(()),
             over: Notify::new(),
             is_over: AtomicBool::new(false),
-        })
+        };
+        Ok((proxy, errands))
     }
 
     fn ending_now(&self) -> Option<Shutdown> {

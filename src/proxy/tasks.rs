@@ -14,6 +14,7 @@ use super::reload::{reload, warm};
 use super::{Proxy, SWEEP, StartError, listen};
 use crate::admin::Shutdown;
 use crate::config::Config;
+use crate::frontend::Errand;
 use crate::net::Listener;
 use crate::pool::{Hub, Pool, Pools, socket_options, sweep};
 
@@ -27,8 +28,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub async fn run(config: Config) -> Result<(), StartError> {
     let listeners = listen(&config).await?;
     let (pools, births) = Pools::new(config.clone());
-    let proxy = Arc::new(Proxy::new(config, Arc::clone(&pools)).map_err(StartError::Entropy)?);
+    let (proxy, errands) = Proxy::new(config, Arc::clone(&pools)).map_err(StartError::Entropy)?;
+    let proxy = Arc::new(proxy);
     signals(&proxy)?;
+    tokio::spawn(run_errands(errands));
     tokio::spawn(connectors(Arc::clone(&pools), births));
     if let Some(births) = pools.listeners.births() {
         tokio::spawn(hubs(Arc::clone(&pools), births));
@@ -80,6 +83,13 @@ fn transient(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::InvalidInput
     )
+}
+
+/// Gives each errand of a login a thread; how many run at a time is the senders' to limit.
+async fn run_errands(mut errands: UnboundedReceiver<Errand>) {
+    while let Some(errand) = errands.recv().await {
+        tokio::task::spawn_blocking(errand);
+    }
 }
 
 async fn connectors(pools: Arc<Pools>, mut births: UnboundedReceiver<Arc<Pool>>) {

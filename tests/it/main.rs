@@ -24,6 +24,7 @@ mod death;
 mod differential;
 mod features;
 mod harness;
+mod hba;
 mod layering;
 mod limits;
 mod limits_clients;

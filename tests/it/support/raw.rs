@@ -56,6 +56,16 @@ impl Raw {
         Self::on(Stream::Tcp(stream))
     }
 
+    /// Connects to 127.0.0.1 from this address of the machine.
+    pub(crate) fn connect_from(source: &str, port: u16) -> Self {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("make a socket");
+        let source: std::net::IpAddr = source.parse().expect("an address");
+        socket.bind(&std::net::SocketAddr::new(source, 0).into()).expect("bind to an address");
+        let target = std::net::SocketAddr::from(([127, 0, 0, 1], port));
+        socket.connect(&target.into()).unwrap_or_else(|error| panic!("connect to {port}: {error}"));
+        Self::on(Stream::Tcp(socket.into()))
+    }
+
     pub(crate) fn connect_unix(socket: &Path) -> Self {
         let stream =
             UnixStream::connect(socket).unwrap_or_else(|error| panic!("connect to {}: {error}", socket.display()));

@@ -1,0 +1,92 @@
+//! The options behind a rule's method, `name=value`.
+
+use super::mistake::Mistake;
+use super::rule::{Kind, Method};
+use super::token::Token;
+
+/// What the options of a rule say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// `map=`: the map between the user that the system or the certificate names and the user of the database.
+    pub map: Option<String>,
+    /// `clientcert=`: the certificate that the client needs besides what the method asks for. With `cert` it is always
+    /// there.
+    pub clientcert: Option<ClientCert>,
+    /// `clientname=`: which name of the certificate counts.
+    pub clientname: CertificateName,
+}
+
+/// What a client's certificate has to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientCert {
+    /// `verify-ca`: of a trusted authority.
+    VerifyCa,
+    /// `verify-full`: and with the user's name in it.
+    VerifyFull,
+}
+
+/// Which name of a certificate counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CertificateName {
+    /// `CN`, the common name.
+    #[default]
+    Common,
+    /// `DN`, the whole distinguished name.
+    Distinguished,
+}
+
+const KNOWN: [&str; 3] = ["map", "clientcert", "clientname"];
+
+impl Options {
+    /// Reads what follows a method. Of an option that is given twice the last one counts, as in PostgreSQL.
+    pub(super) fn parse<'a>(
+        tokens: impl Iterator<Item = &'a Token>,
+        kind: Kind,
+        method: Method,
+    ) -> Result<Self, Mistake> {
+        let mut options = Self::default();
+        for token in tokens {
+            let (name, value) = token.text.split_once('=').ok_or_else(|| Mistake::NoOption(token.text.clone()))?;
+            options.take(name, value, (kind, method))?;
+        }
+        if method == Method::Cert {
+            match options.clientcert {
+                Some(ClientCert::VerifyCa) => return Err(Mistake::CertNeedsFull),
+                Some(ClientCert::VerifyFull) | None => options.clientcert = Some(ClientCert::VerifyFull),
+            }
+        }
+        Ok(options)
+    }
+
+    fn take(&mut self, name: &str, value: &str, (kind, method): (Kind, Method)) -> Result<(), Mistake> {
+        match name {
+            "map" if matches!(method, Method::Peer | Method::Cert) => {
+                self.map = (!value.is_empty()).then(|| value.to_owned());
+            }
+            "map" => return Err(Mistake::OptionOfOther { option: "map", methods: "peer and cert" }),
+            "clientcert" if kind != Kind::HostSsl => return Err(Mistake::TlsOption("clientcert")),
+            "clientcert" => {
+                self.clientcert = Some(match value {
+                    "verify-ca" => ClientCert::VerifyCa,
+                    "verify-full" => ClientCert::VerifyFull,
+                    _ => return Err(Mistake::Value { option: "clientcert", choices: "verify-ca or verify-full" }),
+                });
+            }
+            "clientname" if kind != Kind::HostSsl => return Err(Mistake::TlsOption("clientname")),
+            "clientname" => {
+                self.clientname = match value {
+                    "CN" => CertificateName::Common,
+                    "DN" => CertificateName::Distinguished,
+                    _ => return Err(Mistake::Value { option: "clientname", choices: "CN or DN" }),
+                };
+            }
+            _ => return Err(unknown(name)),
+        }
+        Ok(())
+    }
+}
+
+fn unknown(name: &str) -> Mistake {
+    let near = |known: &&&str| strsim::osa_distance(name, known) <= 2;
+    Mistake::Option { name: name.to_owned(), nearest: KNOWN.iter().find(near).copied() }
+}

@@ -1,0 +1,109 @@
+//! `auth_hba_file` and `auth_ident_file`: who may log in from where, and how.
+//!
+//! Reads the files and hands them to `auth::hba`, which knows their format. Both are read with the configuration and
+//! count with it, as a whole or not at all.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::auth::hba::{Fault, Files, IdentMaps, Kind, Mistake, Rules, read_maps, read_rules};
+use crate::config::check::Findings;
+use crate::config::choice::AuthType;
+use crate::config::general::General;
+use crate::config::problem::Problem;
+
+/// What both files say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Access {
+    /// The rules; none without an `auth_hba_file`, and then nobody is let in by `auth_type = "hba"`.
+    pub rules: Rules,
+    /// The maps of `auth_ident_file`.
+    pub maps: IdentMaps,
+}
+
+/// Reads both files, as far as they are set.
+pub(super) fn read(general: &General, findings: &mut Findings<'_>) -> Access {
+    let mut access = Access::default();
+    if let Some(path) = &general.auth_ident_file {
+        let path = findings.beside(path);
+        match read_maps(&path, &Disk) {
+            Ok(maps) => access.maps = maps,
+            Err(faults) => findings.problems_of("auth_ident_file", &path, faults),
+        }
+    }
+    match &general.auth_hba_file {
+        Some(path) => {
+            let path = findings.beside(path);
+            match read_rules(&path, &Disk) {
+                Ok(rules) => access.rules = rules,
+                Err(faults) => findings.problems_of("auth_hba_file", &path, faults),
+            }
+        }
+        None if general.auth_type == AuthType::Hba => {
+            let message = String::from("auth_type hba needs auth_hba_file, the file with the rules");
+            findings.problem("pgpool.auth_type", message);
+        }
+        None => {}
+    }
+    check_maps(&access, general, findings);
+    for rule in access.rules.0.iter().filter(|rule| rule.kind == Kind::HostSsl) {
+        let message = String::from("a hostssl line fits no client: this version has no TLS");
+        findings.warnings.push(problem(&rule.place.file, Some(rule.place.line), message));
+    }
+    access
+}
+
+fn check_maps(access: &Access, general: &General, findings: &mut Findings<'_>) {
+    for rule in &access.rules.0 {
+        let Some(map) = rule.options.map.as_deref() else { continue };
+        let at = |message| problem(&rule.place.file, Some(rule.place.line), message);
+        if general.auth_ident_file.is_none() {
+            findings.problems.push(at(Mistake::NoMaps(map.to_owned()).to_string()));
+        } else if !access.maps.has(map) {
+            findings.warnings.push(at(format!("auth_ident_file has no map \"{map}\": nobody can log in by this line")));
+        }
+    }
+}
+
+fn problem(file: &Path, line: Option<usize>, message: String) -> Problem {
+    Problem { file: file.to_path_buf(), line, key: None, message }
+}
+
+impl Findings<'_> {
+    /// What is wrong with the file of a setting and those that it includes. That the file itself cannot be read is the
+    /// setting's problem.
+    fn problems_of(&mut self, setting: &str, file: &Path, faults: Vec<Fault>) {
+        for fault in faults {
+            if fault.line.is_none()
+                && let Mistake::Unreadable { path, error } = &fault.mistake
+                && path == file
+            {
+                let message = format!("cannot read {setting} {}: {error}", file.display());
+                self.problem(&format!("pgpool.{setting}"), message);
+            } else {
+                self.problems.push(problem(&fault.file, fault.line, fault.mistake.to_string()));
+            }
+        }
+    }
+}
+
+/// The file system.
+struct Disk;
+
+impl Files for Disk {
+    fn read(&self, path: &Path) -> io::Result<String> {
+        String::from_utf8(fs::read(path)?).map_err(io::Error::other)
+    }
+
+    fn list(&self, directory: &Path) -> io::Result<Vec<PathBuf>> {
+        let mut files = Vec::new();
+        for entry in fs::read_dir(directory)? {
+            let path = entry?.path();
+            if !path.is_dir() {
+                files.push(path);
+            }
+        }
+        Ok(files)
+    }
+}

@@ -1,0 +1,205 @@
+//! `auth_type = "hba"`: which rule counts for a client, and what does not take a password.
+//!
+//! The rules themselves are `auth::hba`'s, which knows no socket. Here are the facts that they ask for, the words in which
+//! a client is refused (PostgreSQL's own), and the methods `peer` and `cert`.
+
+use crate::auth::hba::{
+    CertificateError, Channel, Decision, Facts, HostName, Interfaces, Method, Place, Rule, Surroundings,
+};
+use crate::config::Config;
+use crate::net::{Endpoint, Stream, lookup};
+use crate::wire::sqlstate;
+use crate::wire::startup::Startup;
+use crate::wire::write::Report;
+
+use super::{CONSOLE, Gate, Rejected, is_console};
+
+const HINT: &str = "The rules that count are those of the pooler's auth_hba_file, not those of PostgreSQL.";
+
+/// Why a client is not let in, for the log.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Denial {
+    /// No rule is about it.
+    #[error("no line of auth_hba_file fits")]
+    NoRule,
+    /// A rule rejects it.
+    #[error("rejected by {0}")]
+    Rejected(Place),
+    /// A rule rejects an address that could not be looked up.
+    #[error("{0} rejects, and whether it is about this address could not be looked up")]
+    InDoubt(Place),
+    /// Its certificate does not do.
+    #[error("{error}, which {place} asks for")]
+    Certificate {
+        /// What is wrong.
+        error: CertificateError,
+        /// The rule.
+        place: Place,
+    },
+    /// It is not known as whom its process runs.
+    #[error("the system does not tell the user of the client's process, which {0} asks for")]
+    NoPeer(Place),
+    /// Its process runs as somebody who may not be this user.
+    #[error("the client's process runs as \"{system}\", who may not be this user by {place}")]
+    OtherPeer {
+        /// The user of the system.
+        system: String,
+        /// The rule.
+        place: Place,
+    },
+    /// It has proved who it is, and the configuration does not know that user.
+    #[error("no such user, and {0} admits known users only")]
+    UnknownUser(Place),
+}
+
+/// How a client has to prove itself, after its rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Proving {
+    /// By the machine of `auth`.
+    By(crate::auth::Method),
+    /// It has.
+    Done,
+}
+
+/// A client before its login, with what it asks for.
+#[derive(Clone, Copy)]
+pub(super) struct Caller<'a> {
+    pub(super) gate: &'a Gate,
+    pub(super) config: &'a Config,
+    pub(super) peer: &'a Endpoint,
+    pub(super) startup: &'a Startup,
+}
+
+impl Caller<'_> {
+    /// Finds the rule for the client, and checks what does not take a word from it.
+    pub(super) async fn prove(self, stream: &Stream) -> Result<Proving, Rejected> {
+        let channel = channel(stream, self.peer);
+        let mut databases = vec![self.startup.database.as_str()];
+        if is_console(self.startup) {
+            // One database with two names: a rule about either is about both.
+            databases.extend(CONSOLE.iter().filter(|name| **name != self.startup.database));
+        }
+        let facts = Facts { channel: &channel, databases: &databases, user: &self.startup.user, replication: false };
+        let rule = self.rule(&facts).await?;
+        let failed = |error| {
+            let denial = Denial::Certificate { error, place: rule.place.clone() };
+            let words = match error {
+                CertificateError::Missing => error.to_string(),
+                CertificateError::NoName | CertificateError::OtherUser => self.failed("certificate"),
+            };
+            denied(words, denial)
+        };
+        rule.check_certificate(&facts, &self.config.access.maps).map_err(failed)?;
+        use crate::auth::Method as Machine;
+        Ok(Proving::By(match rule.method {
+            Method::Reject => return Err(self.refused(&channel, Denial::Rejected(rule.place.clone()))),
+            Method::Trust => Machine::Trust,
+            Method::Password => Machine::Plain,
+            Method::Md5 => Machine::Md5,
+            Method::ScramSha256 => Machine::ScramSha256,
+            Method::Cert => return self.known("certificate", rule),
+            Method::Peer => {
+                self.check_peer(&channel, rule).await?;
+                return self.known("Peer", rule);
+            }
+        }))
+    }
+
+    async fn rule(&self, facts: &Facts<'_>) -> Result<&Rule, Rejected> {
+        let mut surroundings = Surroundings::default();
+        loop {
+            match self.config.access.rules.decide(facts, &surroundings) {
+                Decision::Rule(rule) => return Ok(rule),
+                Decision::NoRule => return Err(self.refused(facts.channel, Denial::NoRule)),
+                Decision::InDoubt(rule) => {
+                    return Err(self.refused(facts.channel, Denial::InDoubt(rule.place.clone())));
+                }
+                Decision::NeedsHostName => surroundings.name = self.host_name(facts.channel).await,
+                Decision::NeedsInterfaces => surroundings.interfaces = self.interfaces().await,
+            }
+        }
+    }
+
+    async fn host_name(&self, channel: &Channel) -> HostName {
+        let (Channel::Plain { peer } | Channel::Tls { peer, .. }) = *channel else { return HostName::None };
+        match self.gate.lookups.run(move || lookup::host_name(peer)).await {
+            Some(Ok(Some(name))) => HostName::Confirmed(name),
+            Some(Ok(None)) => HostName::None,
+            Some(Err(error)) => {
+                tracing::warn!(%peer, %error, "cannot look up the name of a client's address");
+                HostName::Unknown
+            }
+            None => HostName::Unknown,
+        }
+    }
+
+    async fn interfaces(&self) -> Interfaces {
+        match self.gate.lookups.run(lookup::interfaces).await {
+            Some(Ok(interfaces)) => Interfaces::Known(interfaces),
+            Some(Err(error)) => {
+                tracing::warn!(%error, "cannot list the addresses of this machine");
+                Interfaces::Unknown
+            }
+            None => Interfaces::Unknown,
+        }
+    }
+
+    async fn check_peer(&self, channel: &Channel, rule: &Rule) -> Result<(), Rejected> {
+        let place = || rule.place.clone();
+        let unknown = || denied(self.failed("Peer"), Denial::NoPeer(place()));
+        let Channel::Local { peer_uid: Some(uid) } = *channel else { return Err(unknown()) };
+        let name = match self.gate.lookups.run(move || lookup::user_name(uid)).await {
+            Some(Ok(Some(name))) => name,
+            Some(Ok(None)) | None => return Err(unknown()),
+            Some(Err(error)) => {
+                tracing::warn!(uid, %error, "cannot look up the name of a user of the system");
+                return Err(unknown());
+            }
+        };
+        if self.config.access.maps.permits(rule.options.map.as_deref(), &name, &self.startup.user) {
+            return Ok(());
+        }
+        Err(denied(self.failed("Peer"), Denial::OtherPeer { system: name, place: place() }))
+    }
+
+    /// Who has proved who he is still has to be in the configuration, as with `trust`.
+    fn known(&self, method: &str, rule: &Rule) -> Result<Proving, Rejected> {
+        match self.config.user(&self.startup.user) {
+            Some(_) => Ok(Proving::Done),
+            None => Err(denied(self.failed(method), Denial::UnknownUser(rule.place.clone()))),
+        }
+    }
+
+    fn failed(&self, method: &str) -> String {
+        format!("{method} authentication failed for user \"{}\"", self.startup.user)
+    }
+
+    /// PostgreSQL's words for a client that the rules do not let in.
+    fn refused(&self, channel: &Channel, denial: Denial) -> Rejected {
+        let begin = match denial {
+            Denial::NoRule => "no pg_hba.conf entry for",
+            _ => "pg_hba.conf rejects connection for",
+        };
+        let (host, encryption) = match channel {
+            Channel::Local { .. } => ("[local]".to_owned(), "no encryption"),
+            Channel::Plain { peer } => (peer.to_string(), "no encryption"),
+            Channel::Tls { peer, .. } => (peer.to_string(), "SSL encryption"),
+        };
+        let Startup { user, database, .. } = self.startup;
+        denied(format!("{begin} host \"{host}\", user \"{user}\", database \"{database}\", {encryption}"), denial)
+    }
+}
+
+/// How a client is connected. The one place to learn of TLS: a connection that has it is `Channel::Tls`, with the names of
+/// the certificate that was verified.
+fn channel(stream: &Stream, peer: &Endpoint) -> Channel {
+    match peer {
+        Endpoint::Tcp(address) => Channel::Plain { peer: address.ip().to_canonical() },
+        Endpoint::Unix { .. } => Channel::Local { peer_uid: stream.peer_uid() },
+    }
+}
+
+fn denied(message: String, reason: Denial) -> Rejected {
+    let report = Report::fatal(sqlstate::INVALID_AUTHORIZATION, message).hint(HINT);
+    Rejected::Denied { report, reason: Box::new(reason) }
+}
