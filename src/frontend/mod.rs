@@ -270,6 +270,7 @@ async fn session(
         ));
     }
     let pool = gate.pools.pool(&database, &startup.user);
+    pool.client_proved();
     client.record().join(&pool);
     if pool.is_closed() {
         return Err(Rejected::Told(Report::fatal(sqlstate::ADMIN_SHUTDOWN, "database removed")));

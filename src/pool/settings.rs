@@ -149,6 +149,14 @@ pub fn socket_options(general: &General) -> SocketOptions {
     }
 }
 
+/// What the credential of a client is to a backend of the same user.
+fn of_login(credential: Arc<Credential>) -> BackendSecret {
+    match credential.secret() {
+        StoredSecret::Scram(_) => BackendSecret::Keys(credential),
+        StoredSecret::Plain(_) | StoredSecret::Md5(_) => BackendSecret::Credential(credential),
+    }
+}
+
 /// The credentials in use, one per owner of a secret, so that what is derived from a secret is derived once and outlives
 /// a reload that did not change it.
 #[derive(Debug, Default)]
@@ -162,7 +170,8 @@ impl Credentials {
     }
 
     /// What the pool of `database` and `user` proves itself to PostgreSQL with: the forced user's own secret, else the
-    /// one that the configuration has of the user.
+    /// one that the configuration has of the user. Only without a forced user is it the clients' own credential, with
+    /// what their logins reveal.
     pub fn of_pool(&self, config: &Config, database: &Database, user: &str) -> BackendSecret {
         let credential = match config.forced_secret(database) {
             // A name that no user can have, since it holds a NUL.
@@ -170,7 +179,7 @@ impl Credentials {
                 Some(self.of(format!("{}\0{user}", database.name), secret.expose(), config.general.scram_iterations))
             }
             None if database.user.is_some() => None,
-            None => self.of_user(config, user),
+            None => return self.of_user(config, user).map_or(BackendSecret::None, of_login),
         };
         credential.map_or(BackendSecret::None, BackendSecret::Credential)
     }

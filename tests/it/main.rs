@@ -30,6 +30,7 @@ mod limits_clients;
 mod listening;
 mod logins;
 mod modes;
+mod pass_through;
 mod pipelines;
 mod program;
 mod protocol;

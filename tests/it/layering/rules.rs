@@ -39,6 +39,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("base64", &["auth"]),
     ("subtle", &["auth"]),
     ("stringprep", &["auth"]),
+    ("zeroize", &["config", "auth"]),
     ("clap", &["main"]),
     ("tracing_subscriber", &["main"]),
 ];
