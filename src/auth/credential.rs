@@ -89,9 +89,14 @@ impl Credential {
         self.derivations.load(Ordering::Relaxed)
     }
 
+    /// Whether another one is made of the same, as [`Credential::holds`] has it.
+    pub fn equals(&self, other: &Self) -> bool {
+        self.holds(&other.secret, other.scram_iterations)
+    }
+
     /// An empty password is no secret: it admits nobody and answers nothing.
-    pub(super) fn is_empty(&self) -> bool {
-        matches!(&self.secret, StoredSecret::Plain(password) if password.as_bytes().is_empty())
+    pub fn is_empty(&self) -> bool {
+        self.secret.is_empty()
     }
 
     /// The verifier to run a SCRAM exchange with; `None` if only an md5 hash is stored. The first call for a plain

@@ -70,6 +70,20 @@ impl StoredSecret {
     }
 }
 
+impl StoredSecret {
+    /// [`StoredSecret::parse`] of a text that nobody else needs: it is wiped.
+    #[must_use]
+    pub fn take(text: Box<[u8]>) -> Self {
+        Self::parse(&*Zeroizing::new(text))
+    }
+
+    /// An empty password is no secret: it admits nobody and answers nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        matches!(self, Self::Plain(password) if password.as_bytes().is_empty())
+    }
+}
+
 impl fmt::Debug for StoredSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

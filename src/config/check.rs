@@ -70,6 +70,7 @@ fn beside(file: &Path, path: &Path) -> PathBuf {
 pub(super) fn run(config: &Config, findings: &mut Findings<'_>) {
     listening(config, findings);
     logins(config, findings);
+    lookups(config, findings);
     pools(config, findings);
 }
 
@@ -99,11 +100,12 @@ fn logins(config: &Config, findings: &mut Findings<'_>) {
             }
         }
     }
+    let console_looks_up = file::RESERVED.iter().any(|name| config.auth_source(name).is_some());
     let groups = [("admin_users", &config.general.admin_users), ("stats_users", &config.general.stats_users)];
     for (setting, names) in groups {
         for name in names {
             let secret = config.users.get(name).and_then(|user| user.password.as_ref());
-            if secret.is_none() && auth_type != AuthType::Trust {
+            if secret.is_none() && !console_looks_up && auth_type != AuthType::Trust {
                 let message = format!("user \"{name}\" of {setting} has no secret and cannot log in");
                 findings.warn(&format!("pgpool.{setting}"), message);
             }
@@ -113,6 +115,26 @@ fn logins(config: &Config, findings: &mut Findings<'_>) {
         if database.password.is_some() && database.user.is_none() {
             let key = format!("databases.{}.password", database.name);
             findings.warn(&key, String::from("a database's password has no effect without its user"));
+        }
+    }
+}
+
+fn lookups(config: &Config, findings: &mut Findings<'_>) {
+    let mut named = vec![(String::from("pgpool.auth_dbname"), config.general.auth_dbname.as_ref())];
+    named.extend(
+        config
+            .databases
+            .values()
+            .chain(&config.fallback)
+            .map(|database| (format!("databases.{}.auth_dbname", database.name), database.auth_dbname.as_ref())),
+    );
+    for (key, name) in named.into_iter().filter_map(|(key, name)| Some((key, name?))) {
+        if reserved(name) {
+            let message = format!("`auth_dbname` cannot be `{name}`, which is the console");
+            let problem = findings.about(&key, message);
+            findings.problems.push(problem);
+        } else if config.database(name).is_none() {
+            findings.warn(&key, format!("there is no database \"{name}\" for auth_query to run in"));
         }
     }
 }

@@ -37,6 +37,7 @@ pub use features::SessionFeatures;
 pub use general::{General, SetError, Shown};
 pub use kinds::FileMode;
 pub use problem::{Problem, Problems};
+pub use resolve::AuthSource;
 pub use secret::{Secret, SecretKind, SecretSource};
 pub use table::{Row, Table, When};
 pub use user::User;

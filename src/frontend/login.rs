@@ -1,13 +1,17 @@
 //! The login: runs the authentication machine over the socket.
 
+use std::future::{Future, poll_fn};
+use std::task::Poll;
+
 use bytes::{Bytes, BytesMut};
 use pgwire::messages::startup::Authentication;
 
 use super::intake::Intake;
 use super::{Gate, Rejected, encode_request};
 use crate::auth::{Challenge, Login, Method, Step};
-use crate::config::{AuthType, Config};
+use crate::config::{AuthSource, AuthType, Config};
 use crate::net::Stream;
+use crate::pool::Found;
 use crate::wire::startup::Startup;
 
 /// That a client has proved who it is.
@@ -15,9 +19,16 @@ use crate::wire::startup::Startup;
 pub(super) struct Proof {
     /// What has to be sent before AuthenticationOk.
     last: Option<Challenge>,
+    /// What was found in PostgreSQL, where the configuration has no secret of the user.
+    found: Option<Found>,
 }
 
 impl Proof {
+    /// What was found in PostgreSQL, if it was asked.
+    pub(super) fn found(&self) -> Option<&Found> {
+        self.found.as_ref()
+    }
+
     /// Appends what tells the client so.
     pub(super) fn welcome(self, out: &mut BytesMut) -> Result<(), Rejected> {
         if let Some(last) = self.last {
@@ -41,8 +52,15 @@ pub(super) async fn log_in(
         AuthType::Md5 => Method::Md5,
         AuthType::ScramSha256 => Method::ScramSha256,
     };
-    let credential =
-        gate.pools.credentials.of_user(config, &startup.user).or_else(|| known_without_secret(config, startup));
+    let known = gate.pools.credentials.of_user(config, &startup.user);
+    let found = match config.auth_source(&startup.database) {
+        Some(source) if known.is_none() => Some(look_up(gate, stream, startup, &source).await?),
+        Some(_) | None => None,
+    };
+    let credential = match &found {
+        Some(found) => found.credential.clone(),
+        None => known.or_else(|| known_without_secret(config, startup)),
+    };
     let mock = gate.mock.with_iterations(config.general.scram_iterations);
     let (mut login, mut step) = Login::begin(method, &startup.user, credential, &mock);
     loop {
@@ -53,10 +71,25 @@ pub(super) async fn log_in(
                 stream.write_all(&out).await?;
                 step = login.answer(intake.password(stream).await?);
             }
-            Step::Admit { last, .. } => return Ok(Proof { last }),
-            Step::Refuse(refusal) => return Err(Rejected::Login { user: startup.user.clone(), refusal }),
+            Step::Admit { last, .. } => return Ok(Proof { last, found }),
+            Step::Refuse(refusal) => {
+                if let Some(found) = found.filter(|_| refusal.may_be_outdated()) {
+                    found.doubt();
+                }
+                return Err(Rejected::Login { user: startup.user.clone(), refusal });
+            }
         }
     }
+}
+
+/// Asks PostgreSQL for a user's secret, as long as the client stays.
+async fn look_up(gate: &Gate, stream: &Stream, startup: &Startup, source: &AuthSource) -> Result<Found, Rejected> {
+    let mut find = Box::pin(gate.pools.lookups.find(&gate.pools, source, &startup.user));
+    poll_fn(|cx| match find.as_mut().poll(cx) {
+        Poll::Ready(found) => Poll::Ready(found.map_err(Rejected::Lookup)),
+        Poll::Pending => stream.poll_closed(cx).map(|()| Err(Rejected::Left)),
+    })
+    .await
 }
 
 /// A user that the configuration names without a secret may come by `trust` and by nothing else: an empty secret

@@ -269,8 +269,7 @@ async fn session(
                 .hint("An administrator has disabled it on the console; ENABLE lets clients in again."),
         ));
     }
-    let pool = gate.pools.pool(&database, &startup.user);
-    pool.client_proved();
+    let pool = gate.pools.pool_of_login(&database, &startup.user, proof.found());
     client.record().join(&pool);
     if pool.is_closed() {
         return Err(Rejected::Told(Report::fatal(sqlstate::ADMIN_SHUTDOWN, "database removed")));

@@ -29,7 +29,7 @@ const PARALLEL: u32 = 8;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// Longest such pause, if `server_login_retry` is not shorter: the clients that are queued should not wait much longer
 /// than PostgreSQL is away.
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// How often the connector looks by itself: for `min_pool_size` and `reserve_pool_timeout`.
 const LOOK: Duration = Duration::from_millis(250);
 
@@ -184,7 +184,9 @@ impl Pool {
             }
             // Whoever gives one back from here on wakes this loop.
             starving.push(cap.starve(&self.asked));
-            pools.evict(Some(self), same);
+            if !pools.evict(Some(self), same) {
+                pools.lookups.give_up(&self.key);
+            }
             cap.acquire(limit)
         };
         let database = permit(&self.database_cap, settings.max_db, &|pool| pool.key.database == self.key.database)?;

@@ -15,7 +15,7 @@ use super::{Proxy, SWEEP, StartError, listen};
 use crate::admin::Shutdown;
 use crate::config::Config;
 use crate::net::Listener;
-use crate::pool::{Hub, Pool, Pools, socket_options, sweep};
+use crate::pool::{Desk, Hub, Pool, Pools, socket_options, sweep};
 
 /// How long accepting pauses when the system refuses (out of descriptors or memory).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -32,6 +32,9 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     tokio::spawn(connectors(Arc::clone(&pools), births));
     if let Some(births) = pools.listeners.births() {
         tokio::spawn(hubs(Arc::clone(&pools), births));
+    }
+    if let Some(births) = pools.lookups.births() {
+        tokio::spawn(desks(Arc::clone(&pools), births));
     }
     tokio::spawn(sweeper(Arc::clone(&proxy)));
     tokio::spawn(statistics(Arc::clone(&proxy)));
@@ -91,6 +94,12 @@ async fn connectors(pools: Arc<Pools>, mut births: UnboundedReceiver<Arc<Pool>>)
 async fn hubs(pools: Arc<Pools>, mut births: UnboundedReceiver<Arc<Hub>>) {
     while let Some(hub) = births.recv().await {
         tokio::spawn(hub.run(Arc::clone(&pools)));
+    }
+}
+
+async fn desks(pools: Arc<Pools>, mut births: UnboundedReceiver<Arc<Desk>>) {
+    while let Some(desk) = births.recv().await {
+        tokio::spawn(desk.run(Arc::clone(&pools)));
     }
 }
 

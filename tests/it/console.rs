@@ -21,7 +21,7 @@ const TABLES: [(&str, &str); 14] = [
     (
         "USERS",
         "name pool_size reserve_pool_size pool_mode max_user_connections current_connections \
-         max_user_client_connections current_client_connections",
+         max_user_client_connections current_client_connections secret_source",
     ),
     (
         "POOLS",

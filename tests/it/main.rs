@@ -14,6 +14,7 @@
 
 mod support;
 
+mod auth_query;
 mod bad_input;
 mod cancel;
 mod clocks;
