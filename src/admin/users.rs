@@ -39,7 +39,7 @@ pub(super) fn rows(pools: &Pools) -> Vec<Row> {
 fn secret_source(pools: &Pools, name: &str, user: Option<&User>) -> &'static str {
     match user.map_or(SecretSource::None, |user| user.secret_source) {
         SecretSource::Config => "config",
-        SecretSource::AuthFile => "file",
+        SecretSource::PasswordFile | SecretSource::AuthFile => "file",
         SecretSource::None if pools.lookups.knows(name) => "query",
         SecretSource::None => "none",
     }

@@ -8,6 +8,8 @@ use std::fmt;
 use std::mem;
 use std::sync::Arc;
 
+use zeroize::Zeroize;
+
 use super::credential::Credential;
 use super::crypto::{NoEntropy, md5_answer, nonce};
 use super::sasl::{Malformed, SCRAM_SHA_256, offers_scram, write_initial_response};
@@ -52,6 +54,12 @@ impl Reply {
     /// The bytes after tag and length.
     pub fn body(&self) -> &[u8] {
         &self.0
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        self.0.zeroize();
     }
 }
 

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use zeroize::Zeroizing;
+
 use crate::config::choice::AuthType;
 use crate::config::problem::Problem;
-use crate::config::secret::{SecretKind, SecretSource};
+use crate::config::secret::{Secret, SecretKind, SecretSource};
 use crate::config::user::User;
-use crate::config::{Config, file, userlist};
+use crate::config::{Config, Database, file, secret_file, userlist};
 
 /// Problems and warnings found so far, and where each setting stands.
 pub(super) struct Findings<'a> {
@@ -31,12 +33,52 @@ impl Findings<'_> {
     }
 }
 
+/// Reads what `password_file` settings name, into `password`.
+pub(super) fn read_secret_files(
+    users: &mut BTreeMap<String, User>,
+    databases: &mut BTreeMap<String, Database>,
+    fallback: &mut Option<Database>,
+    findings: &mut Findings<'_>,
+) {
+    for user in users.values_mut() {
+        let section = format!("users.{}", user.name);
+        if read_secret_file(user.password_file.as_deref(), &mut user.password, &section, findings) {
+            user.secret_source = SecretSource::PasswordFile;
+        }
+    }
+    for database in databases.values_mut().chain(fallback) {
+        let section = format!("databases.{}", database.name);
+        read_secret_file(database.password_file.as_deref(), &mut database.password, &section, findings);
+    }
+}
+
+fn read_secret_file(
+    file: Option<&Path>,
+    password: &mut Option<Secret>,
+    section: &str,
+    findings: &mut Findings<'_>,
+) -> bool {
+    let Some(file) = file else { return false };
+    let path = beside(findings.file, file);
+    let message = match secret_file::read(&path) {
+        _ if password.is_some() => format!("[{section}] has both `password` and `password_file`"),
+        Ok(secret) => {
+            *password = Some(secret);
+            return true;
+        }
+        Err(error) => format!("cannot read password_file {}: {error}", path.display()),
+    };
+    let problem = findings.about(&format!("{section}.password_file"), message);
+    findings.problems.push(problem);
+    false
+}
+
 /// Adds the users of the `auth_file`, if there is one, to `users`. A secret of the configuration goes first.
 pub(super) fn add_auth_file(path: Option<&Path>, users: &mut BTreeMap<String, User>, findings: &mut Findings<'_>) {
     let Some(path) = path else { return };
     let path = beside(findings.file, path);
     let text = match std::fs::read(&path).and_then(|bytes| String::from_utf8(bytes).map_err(io::Error::other)) {
-        Ok(text) => text,
+        Ok(text) => Zeroizing::new(text),
         Err(error) => {
             let message = format!("cannot read auth_file {}: {error}", path.display());
             let problem = findings.about("pgpool.auth_file", message);
@@ -54,7 +96,7 @@ pub(super) fn add_auth_file(path: Option<&Path>, users: &mut BTreeMap<String, Us
             findings.warnings.push(at(entry.line, message));
         }
         let user = users.entry(entry.user.clone()).or_insert_with(|| User { name: entry.user, ..User::default() });
-        if user.secret_source != SecretSource::Config {
+        if matches!(user.secret_source, SecretSource::None | SecretSource::AuthFile) {
             user.secret_source = if entry.secret.is_some() { SecretSource::AuthFile } else { SecretSource::None };
             user.password = entry.secret;
         }
@@ -62,7 +104,7 @@ pub(super) fn add_auth_file(path: Option<&Path>, users: &mut BTreeMap<String, Us
 }
 
 /// `path` as seen from the directory of the configuration file.
-fn beside(file: &Path, path: &Path) -> PathBuf {
+pub(super) fn beside(file: &Path, path: &Path) -> PathBuf {
     file.parent().unwrap_or(Path::new("")).join(path)
 }
 

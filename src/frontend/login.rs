@@ -66,10 +66,11 @@ pub(super) async fn log_in(
     loop {
         match step {
             Step::Ask(challenge) => {
+                let in_clear = challenge == Challenge::Cleartext;
                 let mut out = BytesMut::new();
                 encode_request(&request(challenge), &mut out)?;
                 stream.write_all(&out).await?;
-                step = login.answer(intake.password(stream).await?);
+                step = login.answer(intake.password(stream, in_clear).await?);
             }
             Step::Admit { last, .. } => return Ok(Proof { last, found }),
             Step::Refuse(refusal) => {

@@ -249,6 +249,7 @@ impl Pools {
                 self.listeners.follow(&pool, config.general.listener_lost);
             }
         }
+        self.credentials.follow(&config);
         self.lookups.follow(&config);
         self.listeners.look();
     }

@@ -193,6 +193,17 @@ impl Credentials {
         credential.map_or(BackendSecret::None, BackendSecret::Credential)
     }
 
+    /// Forgets those whose owners the configuration does not have any more.
+    pub(super) fn follow(&self, config: &Config) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|owner, _| match owner.split_once('\0') {
+            Some((database, user)) => {
+                config.database(database).is_some_and(|database| database.user.as_deref() == Some(user))
+            }
+            None => config.user(owner).is_some_and(|user| user.password.is_some()),
+        });
+    }
+
     fn of(&self, owner: String, secret: &str, iterations: u32) -> Arc<Credential> {
         let stored = StoredSecret::parse(secret);
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);

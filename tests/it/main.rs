@@ -37,6 +37,7 @@ mod program;
 mod protocol;
 mod reload;
 mod replanning;
+mod secrets;
 mod settings;
 mod signals;
 mod stress;

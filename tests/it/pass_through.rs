@@ -86,6 +86,7 @@ fn a_login_heals_a_pool_that_lacked_the_key() {
         let error = refused(&pooler, "alice", "", "app");
         assert_eq!((error.code.as_str(), error.message.as_str()), ("08006", NO_KEYS));
         assert!(error.hint.unwrap().contains("once a client has logged in"));
+        pooler.wait_for_log("cannot connect to server", SOON);
         let mut console = pooler.console();
         console.query("SET auth_type = 'scram-sha-256'").unwrap();
         let mark = pooler.log_len();

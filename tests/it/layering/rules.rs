@@ -39,7 +39,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("base64", &["auth"]),
     ("subtle", &["auth"]),
     ("stringprep", &["auth"]),
-    ("zeroize", &["config", "auth"]),
+    ("zeroize", &["config", "auth", "backend", "frontend"]),
     ("clap", &["main"]),
     ("tracing_subscriber", &["main"]),
 ];
