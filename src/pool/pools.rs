@@ -326,17 +326,20 @@ impl Pools {
     }
 
     /// Takes out a pool that nobody needs: one that retires at once when it is empty, one that the fallback entry or a
-    /// user that auth_query found made when it has been empty for [`KEEP_EMPTY`].
+    /// user that auth_query found made when it has been empty for [`KEEP_EMPTY`]. What `min_pool_size` keeps open for
+    /// such a user counts as nothing, or whoever was there once would have connections for ever.
     pub(super) fn forget_if_unused(&self, pool: &Pool, now: Micros) {
         let counts = pool.counts();
-        if counts.total > 0 || counts.waiting > 0 {
+        let config = self.config.load();
+        let settings = pool.settings.load();
+        let found = looks_up(&config, &settings.database, &pool.key.user);
+        let kept = if found && !pool.retiring.load(Relaxed) { counts.idle.min(settings.min) } else { 0 };
+        if counts.total > kept || counts.waiting > 0 {
             pool.touched.store(now, Relaxed);
             return;
         }
         let empty_for = Clock::between(pool.touched.load(Relaxed), now);
-        let config = self.config.load();
-        let made_up = !config.databases.contains_key(&*pool.key.database)
-            || looks_up(&config, &pool.settings.load().database, &pool.key.user);
+        let made_up = found || !config.databases.contains_key(&*pool.key.database);
         if (made_up && empty_for > KEEP_EMPTY) || (pool.retiring.load(Relaxed) && empty_for > LEAVE_TAKING) {
             tracing::info!(database = %pool.key.database, user = %pool.key.user, "pool is forgotten");
             self.forget(pool);

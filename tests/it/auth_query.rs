@@ -209,6 +209,14 @@ fn each_entry_may_ask_in_its_own_way() {
 }
 
 #[test]
+fn an_auth_user_whom_postgresql_trusts_needs_no_secret() {
+    let cluster = start();
+    cluster.sql("app", "grant select on pg_authid to trusty");
+    let pooler = Pooler::with_workers(&cluster, 2, &settings("").replace("\"asker\"", "\"trusty\""));
+    assert_eq!(pooler.login("alice", "alicepw", "app").value("select current_user"), "alice");
+}
+
+#[test]
 fn trust_admits_whom_postgresql_knows() {
     let cluster = start();
     let pooler = pooler(&cluster, "auth_type = \"trust\"");
