@@ -140,6 +140,7 @@ shows! {
     Users "users" {
         Text: name pool_size reserve_pool_size pool_mode;
         Int4: max_user_connections current_connections max_user_client_connections current_client_connections;
+        Text: secret_source;
     }
     /// The pools.
     Pools "pools" {

@@ -134,6 +134,7 @@ pub(super) fn reconnect(context: &Context, database: Option<&str>) -> Result<Ans
     for pool in chosen(&context.pools, database) {
         pool.reconnect();
     }
+    context.pools.lookups.reconnect(database);
     Ok(Answer::tag("RECONNECT"))
 }
 

@@ -217,6 +217,7 @@ pub(super) fn servers(pools: &Pools) -> Vec<Row> {
         let long_idle = long_idle(&pool, now);
         rows.extend(pool.backends().iter().map(|record| server_row(record, server_state(record, &long_idle), clock)));
     }
+    rows.extend(pools.lookups.backends().iter().map(|record| server_row(record, server_state(record, &[]), clock)));
     rows
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::columns::{Row, row};
-use crate::config::User;
+use crate::config::{SecretSource, User};
 use crate::pool::Pools;
 
 /// Names of all users: those of the configuration, and those learnt from pools and clients.
@@ -29,9 +29,20 @@ pub(super) fn rows(pools: &Pools) -> Vec<Row> {
             pools.user_backends.used(name),
             config.max_user_client_connections(user),
             pools.user_clients.used(name),
+            secret_source(pools, name, user),
         ]
     };
     names(pools).iter().map(row).collect()
+}
+
+/// Where the user's secret came from; never what it is.
+fn secret_source(pools: &Pools, name: &str, user: Option<&User>) -> &'static str {
+    match user.map_or(SecretSource::None, |user| user.secret_source) {
+        SecretSource::Config => "config",
+        SecretSource::PasswordFile | SecretSource::AuthFile => "file",
+        SecretSource::None if pools.lookups.knows(name) => "query",
+        SecretSource::None => "none",
+    }
 }
 
 /// PgBouncer shows sizes as padded text here, and an unset one as no text at all.

@@ -8,10 +8,13 @@ use std::fmt;
 use std::mem;
 use std::sync::Arc;
 
+use zeroize::Zeroize;
+
 use super::credential::Credential;
 use super::crypto::{NoEntropy, md5_answer, nonce};
 use super::sasl::{Malformed, SCRAM_SHA_256, offers_scram, write_initial_response};
 use super::scram_client::{ExpectServerFinal, ExpectServerFirst};
+use super::secret::ScramKeys;
 
 /// AuthenticationOk and its kin, by the code that opens their bodies (PostgreSQL manual, "Message Formats").
 mod code {
@@ -28,9 +31,19 @@ mod code {
 pub enum BackendSecret {
     /// Nothing: only a server that asks nothing lets us in.
     None,
-    /// A plain password answers all requests; an md5 hash answers md5 requests; a verifier alone answers none. The keys
-    /// that a client's own login reveals will make a third variant, which answers SCRAM for the same salt and rounds.
+    /// A plain password answers all requests; an md5 hash answers md5 requests; a verifier alone answers none.
     Credential(Arc<Credential>),
+    /// A stored verifier, with the key that its owner's login reveals: it answers SCRAM for the verifier's own salt and
+    /// rounds, from the first login on. Only for backends of the very user whose clients log in by this credential.
+    Keys(Arc<Credential>),
+}
+
+impl BackendSecret {
+    /// Whether it is of no use before a client has logged in.
+    #[must_use]
+    pub fn awaits_login(&self) -> bool {
+        matches!(self, BackendSecret::Keys(credential) if !credential.is_revealed())
+    }
 }
 
 /// The body of a `p` message to send. Its `Debug` hides it: it may be a password.
@@ -41,6 +54,12 @@ impl Reply {
     /// The bytes after tag and length.
     pub fn body(&self) -> &[u8] {
         &self.0
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        self.0.zeroize();
     }
 }
 
@@ -59,6 +78,12 @@ pub enum AnswerError {
     /// The stored secret cannot answer this kind of request.
     #[error("server login failed: wrong password type")]
     WrongSecretType,
+    /// A verifier is stored, and no client has revealed its key yet.
+    #[error("server login failed: no client of this user has proved its password yet")]
+    NoKeys,
+    /// A verifier is stored that is not the server's: another salt or another number of rounds.
+    #[error("server login failed: the SCRAM verifier differs from PostgreSQL's")]
+    OtherVerifier,
     /// The server could not prove that it knows the secret.
     #[error("invalid server signature")]
     BadServerSignature,
@@ -89,6 +114,28 @@ pub enum AnswerError {
     /// No random nonce could be made.
     #[error(transparent)]
     NoEntropy(#[from] NoEntropy),
+}
+
+impl AnswerError {
+    /// What an operator may do about it; empty where the message says all.
+    #[must_use]
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::NoPassword => "Give the user a secret in [users], the auth_file or a password_file.",
+            Self::WrongSecretType => {
+                "A plain password answers every request of PostgreSQL's, an md5 hash only those for md5, a SCRAM \
+                 verifier only those for SCRAM of the user that has logged in with it."
+            }
+            Self::NoKeys => {
+                "Of this user only a SCRAM verifier is stored: connections can be opened once a client has logged in \
+                 with the password."
+            }
+            Self::OtherVerifier => {
+                "Store the very text that PostgreSQL has in pg_authid.rolpassword, or the plain password."
+            }
+            _ => "",
+        }
+    }
 }
 
 /// One login to PostgreSQL, from the first Authentication message to AuthenticationOk.
@@ -151,9 +198,7 @@ impl Answerer {
                 Ok((State::ExpectContinue(state), Some(message)))
             }
             (code::SASL_CONTINUE, State::ExpectContinue(scram)) => {
-                let credential = self.credential()?;
-                let (next, message) =
-                    scram.server_first(body, |salt, iterations| credential.client_keys(salt, iterations))?;
+                let (next, message) = scram.server_first(body, |salt, iterations| self.keys(salt, iterations))?;
                 Ok((State::ExpectFinal(next), Some(message.into_bytes())))
             }
             (code::SASL_FINAL, State::ExpectFinal(scram)) => {
@@ -169,8 +214,19 @@ impl Answerer {
 
     fn credential(&self) -> Result<&Credential, AnswerError> {
         match &self.secret {
-            BackendSecret::Credential(credential) if !credential.is_empty() => Ok(credential),
-            BackendSecret::Credential(_) | BackendSecret::None => Err(AnswerError::NoPassword),
+            BackendSecret::Credential(credential) | BackendSecret::Keys(credential) if !credential.is_empty() => {
+                Ok(credential)
+            }
+            BackendSecret::Credential(_) | BackendSecret::Keys(_) | BackendSecret::None => Err(AnswerError::NoPassword),
+        }
+    }
+
+    fn keys(&self, salt: &[u8], iterations: u32) -> Result<ScramKeys, AnswerError> {
+        match &self.secret {
+            BackendSecret::Keys(credential) => credential.revealed_keys(salt, iterations),
+            BackendSecret::Credential(_) | BackendSecret::None => {
+                self.credential()?.client_keys(salt, iterations).ok_or(AnswerError::WrongSecretType)
+            }
         }
     }
 
@@ -189,7 +245,13 @@ impl Answerer {
             return Err(AnswerError::UnsupportedMechanism);
         }
         // Said before anything is sent: a secret that cannot finish the exchange should not begin it.
-        self.credential()?.password().ok_or(AnswerError::WrongSecretType)?;
+        match &self.secret {
+            BackendSecret::Keys(credential) if !credential.is_revealed() => return Err(AnswerError::NoKeys),
+            BackendSecret::Keys(_) => {}
+            BackendSecret::Credential(_) | BackendSecret::None => {
+                self.credential()?.password().ok_or(AnswerError::WrongSecretType)?;
+            }
+        }
         let (state, message) = ExpectServerFirst::begin("", nonce()?);
         Ok((state, write_initial_response(SCRAM_SHA_256, &message).ok_or(Malformed::Long)?))
     }

@@ -10,8 +10,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use subtle::ConstantTimeEq;
+use zeroize::{Zeroize, Zeroizing};
 
-use super::crypto::{Key, NoEntropy, hmac, random, same};
+use super::answer::AnswerError;
+use super::crypto::{Key, NoEntropy, hmac, random, same, sha256};
 use super::secret::{Password, ScramKeys, ScramVerifier, StoredSecret, md5_hash};
 
 /// Bytes of a salt that we choose, as PostgreSQL's `SCRAM_DEFAULT_SALT_LEN`.
@@ -34,7 +36,19 @@ pub struct Credential {
     proof_key: OnceLock<Key>,
     /// Of a plain secret: keys for PostgreSQL servers, the oldest first.
     client_keys: Mutex<VecDeque<CachedKeys>>,
+    /// Of a stored verifier: the ClientKey that the last login revealed.
+    revealed: Mutex<Option<Zeroizing<Key>>>,
     derivations: AtomicU64,
+}
+
+/// The key goes with the login that it was revealed for, so it is worth as much as the password to who reads memory.
+impl Drop for Credential {
+    fn drop(&mut self) {
+        self.proven.get_mut().unwrap_or_else(PoisonError::into_inner).zeroize();
+        if let Some(key) = self.proof_key.get_mut() {
+            key.zeroize();
+        }
+    }
 }
 
 struct CachedKeys {
@@ -54,6 +68,7 @@ impl Credential {
             proven: Mutex::new(None),
             proof_key: OnceLock::new(),
             client_keys: Mutex::new(VecDeque::new()),
+            revealed: Mutex::new(None),
             derivations: AtomicU64::new(0),
         }
     }
@@ -65,7 +80,8 @@ impl Credential {
 
     /// Whether a credential made of these would be the same, so that a reload can keep this one and its caches.
     pub fn holds(&self, secret: &StoredSecret, scram_iterations: u32) -> bool {
-        self.secret == *secret && self.scram_iterations == scram_iterations.max(1)
+        let derives = matches!(secret, StoredSecret::Plain(_));
+        self.secret == *secret && (!derives || self.scram_iterations == scram_iterations.max(1))
     }
 
     /// How many times the rounds were paid since this credential was made.
@@ -73,9 +89,14 @@ impl Credential {
         self.derivations.load(Ordering::Relaxed)
     }
 
+    /// Whether another one is made of the same, as [`Credential::holds`] has it.
+    pub fn equals(&self, other: &Self) -> bool {
+        self.holds(&other.secret, other.scram_iterations)
+    }
+
     /// An empty password is no secret: it admits nobody and answers nothing.
-    pub(super) fn is_empty(&self) -> bool {
-        matches!(&self.secret, StoredSecret::Plain(password) if password.as_bytes().is_empty())
+    pub fn is_empty(&self) -> bool {
+        self.secret.is_empty()
     }
 
     /// The verifier to run a SCRAM exchange with; `None` if only an md5 hash is stored. The first call for a plain
@@ -98,7 +119,7 @@ impl Credential {
     pub(super) fn md5_hash(&self, user: &str) -> Option<[u8; 32]> {
         match &self.secret {
             StoredSecret::Plain(password) => Some(md5_hash(password.as_bytes(), user)),
-            StoredSecret::Md5(hash) => Some(*hash),
+            StoredSecret::Md5(hash) => Some(**hash),
             StoredSecret::Scram(_) => None,
         }
     }
@@ -123,12 +144,15 @@ impl Credential {
                 return true;
             }
         }
-        let derived = self.derive(password, &verifier.salt, verifier.iterations);
+        self.derivations.fetch_add(1, Ordering::Relaxed);
+        let keys = ScramKeys::derive(password, &verifier.salt, verifier.iterations);
+        let derived = ScramVerifier::of_keys(&keys, &verifier.salt, verifier.iterations);
         let right = derived.stored_key.ct_eq(&verifier.stored_key) & derived.server_key.ct_eq(&verifier.server_key);
         if right.into() {
             if digest.is_some() {
                 *self.proven.lock().unwrap_or_else(PoisonError::into_inner) = digest;
             }
+            self.reveal(&keys.client_key);
             return true;
         }
         false
@@ -151,15 +175,41 @@ impl Credential {
         let mut cache = self.client_keys.lock().unwrap_or_else(PoisonError::into_inner);
         let found = cache.iter().find(|entry| entry.iterations == iterations && *entry.salt == *salt);
         if let Some(entry) = found {
-            return Some(entry.keys);
+            return Some(entry.keys.clone());
         }
         self.derivations.fetch_add(1, Ordering::Relaxed);
         let keys = ScramKeys::derive(password.as_bytes(), salt, iterations);
         if cache.len() >= CLIENT_KEYS_KEPT {
             cache.pop_front();
         }
-        cache.push_back(CachedKeys { salt: salt.into(), iterations, keys });
+        cache.push_back(CachedKeys { salt: salt.into(), iterations, keys: keys.clone() });
         Some(keys)
+    }
+
+    /// A client has proved to have this ClientKey. Where a verifier is stored that it belongs to, it is kept, for
+    /// logins to a PostgreSQL that has the same verifier.
+    pub(super) fn reveal(&self, client_key: &Key) {
+        let StoredSecret::Scram(verifier) = &self.secret else { return };
+        if sha256(client_key).ct_eq(&verifier.stored_key).into() {
+            let mut revealed = self.revealed.lock().unwrap_or_else(PoisonError::into_inner);
+            revealed.get_or_insert_with(|| Zeroizing::new(*client_key));
+        }
+    }
+
+    /// Whether a login has revealed the key of the stored verifier.
+    pub(super) fn is_revealed(&self) -> bool {
+        self.revealed.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    /// The keys that a login has revealed, for a server that asks for this salt and so many rounds.
+    pub(super) fn revealed_keys(&self, salt: &[u8], iterations: u32) -> Result<ScramKeys, AnswerError> {
+        let StoredSecret::Scram(verifier) = &self.secret else { return Err(AnswerError::WrongSecretType) };
+        let revealed = self.revealed.lock().unwrap_or_else(PoisonError::into_inner);
+        let client_key = revealed.as_ref().ok_or(AnswerError::NoKeys)?;
+        if *verifier.salt != *salt || verifier.iterations != iterations {
+            return Err(AnswerError::OtherVerifier);
+        }
+        Ok(ScramKeys { client_key: **client_key, server_key: verifier.server_key })
     }
 
     /// The plain password, if that is what is stored and it is not empty.
@@ -249,5 +299,8 @@ mod tests {
         assert!(credential.holds(&StoredSecret::parse("secret"), 5));
         assert!(!credential.holds(&StoredSecret::parse("secret"), 6));
         assert!(!credential.holds(&StoredSecret::parse("Secret"), 5));
+        let StoredSecret::Scram(verifier) = scram("secret").secret().clone() else { panic!("no verifier") };
+        let kept = scram("secret").holds(&StoredSecret::Scram(verifier), 99);
+        assert!(kept, "rounds that are not used, and what a login has revealed would be lost");
     }
 }

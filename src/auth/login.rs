@@ -112,6 +112,8 @@ impl MockSecret {
 /// One client's login, from its startup packet to the end of its authentication.
 pub struct Login {
     state: State,
+    /// The user's, for the key that a SCRAM proof reveals.
+    credential: Option<Arc<Credential>>,
 }
 
 enum State {
@@ -129,10 +131,7 @@ impl Login {
     /// The first login with SCRAM of a user whose plain password is stored derives its verifier here, which takes
     /// some milliseconds of CPU at the usual 4096 rounds; all later ones find it in the credential.
     pub fn begin(method: Method, user: &str, credential: Option<Arc<Credential>>, mock: &MockSecret) -> (Self, Step) {
-        let account = match credential {
-            None => Err(Refusal::UnknownUser),
-            Some(credential) => Ok(credential),
-        };
+        let account = credential.clone().ok_or(Refusal::UnknownUser);
         let begun = match method {
             Method::Trust => Ok((State::Ended, trust(&account))),
             Method::Plain => Ok(begin_plain(user, account)),
@@ -145,7 +144,7 @@ impl Login {
             Method::ScramSha256 => begin_scram(user, &account, mock),
         };
         let (state, step) = begun.unwrap_or_else(|error| (State::Ended, Step::Refuse(error.into())));
-        (Self { state }, step)
+        (Self { state, credential }, step)
     }
 
     /// Takes the body of the client's `p` message, without tag and length. A message after the end is refused.
@@ -190,7 +189,11 @@ impl Login {
             }
             State::ExpectClientFirst(scram) => client_first(scram, body),
             State::ExpectClientFinal(scram) => {
-                let last = Challenge::SaslFinal(scram.client_final(body)?.into_bytes());
+                let (message, client_key) = scram.client_final(body)?;
+                if let Some(credential) = &self.credential {
+                    credential.reveal(&client_key);
+                }
+                let last = Challenge::SaslFinal(message.into_bytes());
                 Ok((State::Ended, Step::Admit { last: Some(last), password: None }))
             }
             State::Ended => Err(Malformed::Unexpected.into()),

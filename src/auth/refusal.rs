@@ -64,6 +64,20 @@ impl Refusal {
         }
     }
 
+    /// Whether another secret than the stored one could have admitted the client.
+    pub fn may_be_outdated(&self) -> bool {
+        match self {
+            Self::WrongPassword | Self::UnknownUser | Self::UnknownTrustedUser | Self::NoUsableSecret => true,
+            Self::EmptyPassword
+            | Self::Malformed(_)
+            | Self::UnsupportedMechanism
+            | Self::ChannelBinding
+            | Self::AuthorizationIdentity
+            | Self::MandatoryExtension
+            | Self::NoEntropy(_) => false,
+        }
+    }
+
     /// The SQLSTATE that goes with the message (PostgreSQL manual, appendix A).
     pub fn sqlstate(&self) -> &'static str {
         match self {

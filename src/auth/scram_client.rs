@@ -42,7 +42,7 @@ impl ExpectServerFirst {
     pub(super) fn server_first(
         self,
         message: &[u8],
-        keys: impl FnOnce(&[u8], u32) -> Option<ScramKeys>,
+        keys: impl FnOnce(&[u8], u32) -> Result<ScramKeys, AnswerError>,
     ) -> Result<(ExpectServerFinal, String), AnswerError> {
         let message = text(message)?;
         let mut attributes = Attributes::new(message);
@@ -65,7 +65,7 @@ impl ExpectServerFirst {
             return Err(AnswerError::IterationsOutOfRange(iterations));
         }
 
-        let keys = keys(&salt, iterations).ok_or(AnswerError::WrongSecretType)?;
+        let keys = keys(&salt, iterations)?;
         let without_proof = format!("c={},r={nonce}", encode_base64(GS2_HEADER.as_bytes()));
         let auth_message = format!("{},{message},{without_proof}", self.client_first_bare);
         let client_signature = hmac(&sha256(&keys.client_key), auth_message.as_bytes());

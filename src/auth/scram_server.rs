@@ -3,13 +3,14 @@
 //!
 //! It sees the messages of the mechanism only, not the protocol's bodies around them (`login.rs` does). There is no
 //! channel binding: its place is the GS2 header, which would be kept whole, as the final message is compared with it
-//! already; and the check of `c=`, which would take the binding data as well. Passing a login on to PostgreSQL
-//! without a password has its place in `ClientKey`, which `prove` recovers and drops.
+//! already; and the check of `c=`, which would take the binding data as well. A proof reveals the ClientKey, which is
+//! handed out with the last message: whoever has it can log in where the same verifier is stored.
 //!
 //! Invariant: a doomed exchange (unknown user, no usable secret) sends and checks all that a real one does, and is
 //! refused at the place where a wrong proof is.
 
 use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
 
 use super::crypto::{Key, decode_base64, encode_base64, hmac, sha256, xor};
 use super::refusal::Refusal;
@@ -62,8 +63,9 @@ impl ExpectClientFirst {
 }
 
 impl ExpectClientFinal {
-    /// Takes client-final-message and returns server-final-message if the proof is right.
-    pub(super) fn client_final(self, message: &[u8]) -> Result<String, Refusal> {
+    /// Takes client-final-message and returns server-final-message if the proof is right, and the ClientKey that it was
+    /// made with.
+    pub(super) fn client_final(self, message: &[u8]) -> Result<(String, Zeroizing<Key>), Refusal> {
         let message = text(message)?;
         let mut attributes = Attributes::new(message);
         let binding = decode_base64(attributes.expect('c')?).ok_or(Malformed::Base64)?;
@@ -86,11 +88,12 @@ impl ExpectClientFinal {
         let proof = key(proof)?;
 
         let auth_message = format!("{},{without_proof}", self.transcript);
-        let right = prove(&self.verifier.stored_key, &auth_message, &proof);
+        let client_key = revealed(&self.verifier.stored_key, &auth_message, &proof);
+        let right = sha256(&*client_key).ct_eq(&self.verifier.stored_key).into();
         match (right, self.doomed) {
             (true, None) => {
                 let signature = hmac(&self.verifier.server_key, auth_message.as_bytes());
-                Ok(format!("v={}", encode_base64(&signature)))
+                Ok((format!("v={}", encode_base64(&signature)), client_key))
             }
             (_, Some(refusal)) => Err(refusal),
             (false, None) => Err(Refusal::WrongPassword),
@@ -98,10 +101,9 @@ impl ExpectClientFinal {
     }
 }
 
-/// Whether the proof was made with the ClientKey that this StoredKey is the hash of (RFC 5802 section 3).
-fn prove(stored_key: &Key, auth_message: &str, proof: &Key) -> bool {
-    let client_key = xor(proof, &hmac(stored_key, auth_message.as_bytes()));
-    sha256(&client_key).ct_eq(stored_key).into()
+/// The key that the proof was made with (RFC 5802 section 3): the ClientKey, if StoredKey is its hash.
+fn revealed(stored_key: &Key, auth_message: &str, proof: &Key) -> Zeroizing<Key> {
+    Zeroizing::new(xor(proof, &hmac(stored_key, auth_message.as_bytes())))
 }
 
 /// Splits client-first-message into its GS2 header (RFC 5801 section 4), of which there are two without an

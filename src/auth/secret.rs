@@ -7,6 +7,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
 use super::crypto::{Key, decode_base64, decode_key, encode_base64, hmac, md5_hex, salted_password, sha256};
 
 const SCRAM_PREFIX: &str = "SCRAM-SHA-256";
@@ -28,6 +30,14 @@ impl Password {
     }
 }
 
+impl Drop for Password {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+impl ZeroizeOnDrop for Password {}
+
 impl fmt::Debug for Password {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Password(..)")
@@ -40,7 +50,7 @@ pub enum StoredSecret {
     /// The password itself. An empty one admits nobody, as in PostgreSQL.
     Plain(Password),
     /// 32 lower-case hexadecimal digits of `md5(password || user)`, without the prefix `md5`.
-    Md5([u8; 32]),
+    Md5(Zeroizing<[u8; 32]>),
     /// What a SCRAM-SHA-256 server keeps.
     Scram(ScramVerifier),
 }
@@ -51,12 +61,26 @@ impl StoredSecret {
     pub fn parse(text: impl AsRef<[u8]>) -> Self {
         let text = text.as_ref();
         if let Some(hash) = parse_md5(text) {
-            return Self::Md5(hash);
+            return Self::Md5(Zeroizing::new(hash));
         }
         match std::str::from_utf8(text).ok().and_then(ScramVerifier::parse) {
             Some(verifier) => Self::Scram(verifier),
             None => Self::Plain(Password::new(text)),
         }
+    }
+}
+
+impl StoredSecret {
+    /// [`StoredSecret::parse`] of a text that nobody else needs: it is wiped.
+    #[must_use]
+    pub fn take(text: Box<[u8]>) -> Self {
+        Self::parse(&*Zeroizing::new(text))
+    }
+
+    /// An empty password is no secret: it admits nobody and answers nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        matches!(self, Self::Plain(password) if password.as_bytes().is_empty())
     }
 }
 
@@ -108,10 +132,24 @@ impl ScramVerifier {
     /// Derives the verifier of a password, which costs all `iterations` (0 counts as 1).
     pub fn from_password(password: &[u8], salt: &[u8], iterations: u32) -> Self {
         let iterations = iterations.max(1);
-        let keys = ScramKeys::derive(password, salt, iterations);
+        Self::of_keys(&ScramKeys::derive(password, salt, iterations), salt, iterations)
+    }
+
+    /// What a server keeps of these keys.
+    pub(super) fn of_keys(keys: &ScramKeys, salt: &[u8], iterations: u32) -> Self {
         Self { iterations, salt: salt.into(), stored_key: sha256(&keys.client_key), server_key: keys.server_key }
     }
 }
+
+/// ServerKey lets its owner pose as the server, and StoredKey is as good for guessing as a hash.
+impl Drop for ScramVerifier {
+    fn drop(&mut self) {
+        self.stored_key.zeroize();
+        self.server_key.zeroize();
+    }
+}
+
+impl ZeroizeOnDrop for ScramVerifier {}
 
 impl fmt::Display for ScramVerifier {
     /// The text that PostgreSQL stores, and that `parse` reads.
@@ -134,16 +172,25 @@ impl fmt::Debug for ScramVerifier {
 }
 
 /// The client's half: both keys of one password, salt and iteration count. No `Debug`: these log in.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(super) struct ScramKeys {
     pub(super) client_key: Key,
     pub(super) server_key: Key,
 }
 
+impl Drop for ScramKeys {
+    fn drop(&mut self) {
+        self.client_key.zeroize();
+        self.server_key.zeroize();
+    }
+}
+
+impl ZeroizeOnDrop for ScramKeys {}
+
 impl ScramKeys {
     pub(super) fn derive(password: &[u8], salt: &[u8], iterations: u32) -> Self {
-        let salted = salted_password(&prepared(password), salt, iterations);
-        Self { client_key: hmac(&salted, b"Client Key"), server_key: hmac(&salted, b"Server Key") }
+        let salted = Zeroizing::new(salted_password(&prepared(password), salt, iterations));
+        Self { client_key: hmac(&*salted, b"Client Key"), server_key: hmac(&*salted, b"Server Key") }
     }
 }
 
@@ -214,7 +261,7 @@ mod tests {
             assert!(matches!(StoredSecret::parse(&broken), StoredSecret::Plain(_)), "{broken}");
         }
         let hash = "md5abcdef0123456789abcdef0123456789";
-        assert_eq!(StoredSecret::parse(hash), StoredSecret::Md5(*b"abcdef0123456789abcdef0123456789"));
+        assert_eq!(StoredSecret::parse(hash), StoredSecret::Md5(Zeroizing::new(*b"abcdef0123456789abcdef0123456789")));
         assert!(matches!(StoredSecret::parse(b"\xff\xfe"), StoredSecret::Plain(_)));
     }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BufMut;
+use zeroize::Zeroizing;
 
 use super::exchange::{ExchangeError, Messages};
 use super::{Backend, BackendRecord, Identity, Interner, Prepared, State};
@@ -111,7 +112,7 @@ async fn log_in(spec: &Spec, who: Identity, interner: &Interner, clock: &Clock) 
             back::AUTHENTICATION => {
                 let (code, body) = int32(body).ok_or(ExchangeError::Unexpected(tag))?;
                 if let Some(reply) = answerer.on_request(code, body)? {
-                    let mut out = Vec::new();
+                    let mut out = Zeroizing::new(Vec::with_capacity(reply.body().len() + 5));
                     write::message(&mut out, front::PASSWORD, |out| out.put_slice(reply.body()));
                     stream.write_all(&out).await?;
                 }

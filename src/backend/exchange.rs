@@ -4,6 +4,8 @@
 
 use std::io;
 
+use zeroize::Zeroize;
+
 use super::{Backend, Interner};
 use crate::net::Stream;
 use crate::wire::scan::{Grammar, Scanner, Violation};
@@ -39,6 +41,13 @@ pub(super) struct Messages {
     buf: Vec<u8>,
     at: usize,
     grammar: Grammar,
+}
+
+/// What was read may be a secret that auth_query gave.
+impl Drop for Messages {
+    fn drop(&mut self) {
+        self.buf.zeroize();
+    }
 }
 
 impl Messages {

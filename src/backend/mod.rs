@@ -6,6 +6,7 @@
 mod cancel;
 mod connect;
 mod exchange;
+mod inquiry;
 mod record;
 mod settings;
 mod statements;
@@ -22,6 +23,7 @@ use crate::wire::write::TERMINATE;
 pub use cancel::cancel;
 pub use connect::{ConnectError, Spec, connect};
 pub use exchange::ExchangeError;
+pub use inquiry::{Answered, Values};
 pub use record::{BackendRecord, BackendState, Identity};
 pub use settings::{Difference, Interner, Settings, State, assignments, difference, quote_value};
 pub use statements::{Full, Key, Origin, PREFIX, Prepared, Statement, Statements, id_of};

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use zeroize::Zeroizing;
+
 use crate::config::choice::AuthType;
 use crate::config::problem::Problem;
-use crate::config::secret::{SecretKind, SecretSource};
+use crate::config::secret::{Secret, SecretKind, SecretSource};
 use crate::config::user::User;
-use crate::config::{Config, file, userlist};
+use crate::config::{Config, Database, file, secret_file, userlist};
 
 /// Problems and warnings found so far, and where each setting stands.
 pub(super) struct Findings<'a> {
@@ -37,8 +39,48 @@ impl Findings<'_> {
 
     /// `path` as seen from the directory of the configuration file.
     pub(super) fn beside(&self, path: &Path) -> PathBuf {
-        self.file.parent().unwrap_or(Path::new("")).join(path)
+        beside(self.file, path)
     }
+}
+
+/// Reads what `password_file` settings name, into `password`.
+pub(super) fn read_secret_files(
+    users: &mut BTreeMap<String, User>,
+    databases: &mut BTreeMap<String, Database>,
+    fallback: &mut Option<Database>,
+    findings: &mut Findings<'_>,
+) {
+    for user in users.values_mut() {
+        let section = format!("users.{}", user.name);
+        if read_secret_file(user.password_file.as_deref(), &mut user.password, &section, findings) {
+            user.secret_source = SecretSource::PasswordFile;
+        }
+    }
+    for database in databases.values_mut().chain(fallback) {
+        let section = format!("databases.{}", database.name);
+        read_secret_file(database.password_file.as_deref(), &mut database.password, &section, findings);
+    }
+}
+
+fn read_secret_file(
+    file: Option<&Path>,
+    password: &mut Option<Secret>,
+    section: &str,
+    findings: &mut Findings<'_>,
+) -> bool {
+    let Some(file) = file else { return false };
+    let path = findings.beside(file);
+    let message = match secret_file::read(&path) {
+        _ if password.is_some() => format!("[{section}] has both `password` and `password_file`"),
+        Ok(secret) => {
+            *password = Some(secret);
+            return true;
+        }
+        Err(error) => format!("cannot read password_file {}: {error}", path.display()),
+    };
+    let problem = findings.about(&format!("{section}.password_file"), message);
+    findings.problems.push(problem);
+    false
 }
 
 /// Adds the users of the `auth_file`, if there is one, to `users`. A secret of the configuration goes first.
@@ -46,7 +88,7 @@ pub(super) fn add_auth_file(path: Option<&Path>, users: &mut BTreeMap<String, Us
     let Some(path) = path else { return };
     let path = findings.beside(path);
     let text = match std::fs::read(&path).and_then(|bytes| String::from_utf8(bytes).map_err(io::Error::other)) {
-        Ok(text) => text,
+        Ok(text) => Zeroizing::new(text),
         Err(error) => {
             let message = format!("cannot read auth_file {}: {error}", path.display());
             findings.problem("pgpool.auth_file", message);
@@ -63,17 +105,23 @@ pub(super) fn add_auth_file(path: Option<&Path>, users: &mut BTreeMap<String, Us
             findings.warnings.push(at(entry.line, message));
         }
         let user = users.entry(entry.user.clone()).or_insert_with(|| User { name: entry.user, ..User::default() });
-        if user.secret_source != SecretSource::Config {
+        if matches!(user.secret_source, SecretSource::None | SecretSource::AuthFile) {
             user.secret_source = if entry.secret.is_some() { SecretSource::AuthFile } else { SecretSource::None };
             user.password = entry.secret;
         }
     }
 }
 
+/// `path` as seen from the directory of the configuration file.
+pub(super) fn beside(file: &Path, path: &Path) -> PathBuf {
+    file.parent().unwrap_or(Path::new("")).join(path)
+}
+
 /// Looks for combinations that cannot work, or not as they were meant.
 pub(super) fn run(config: &Config, findings: &mut Findings<'_>) {
     listening(config, findings);
     logins(config, findings);
+    lookups(config, findings);
     pools(config, findings);
 }
 
@@ -102,12 +150,13 @@ fn logins(config: &Config, findings: &mut Findings<'_>) {
             }
         }
     }
+    let console_looks_up = file::RESERVED.iter().any(|name| config.auth_source(name).is_some());
     let groups = [("admin_users", &config.general.admin_users), ("stats_users", &config.general.stats_users)];
     for (setting, names) in groups {
         for name in names {
             let secret = config.users.get(name).and_then(|user| user.password.as_ref());
             let by_secret = matches!(auth_type, AuthType::Plain | AuthType::Md5 | AuthType::ScramSha256);
-            if secret.is_none() && by_secret {
+            if secret.is_none() && !console_looks_up && by_secret {
                 let message = format!("user \"{name}\" of {setting} has no secret and cannot log in");
                 findings.warn(&format!("pgpool.{setting}"), message);
             }
@@ -122,6 +171,26 @@ fn logins(config: &Config, findings: &mut Findings<'_>) {
         if database.password.is_some() && database.user.is_none() {
             let key = format!("databases.{}.password", database.name);
             findings.warn(&key, String::from("a database's password has no effect without its user"));
+        }
+    }
+}
+
+fn lookups(config: &Config, findings: &mut Findings<'_>) {
+    let mut named = vec![(String::from("pgpool.auth_dbname"), config.general.auth_dbname.as_ref())];
+    named.extend(
+        config
+            .databases
+            .values()
+            .chain(&config.fallback)
+            .map(|database| (format!("databases.{}.auth_dbname", database.name), database.auth_dbname.as_ref())),
+    );
+    for (key, name) in named.into_iter().filter_map(|(key, name)| Some((key, name?))) {
+        if reserved(name) {
+            let message = format!("`auth_dbname` cannot be `{name}`, which is the console");
+            let problem = findings.about(&key, message);
+            findings.problems.push(problem);
+        } else if config.database(name).is_none() {
+            findings.warn(&key, format!("there is no database \"{name}\" for auth_query to run in"));
         }
     }
 }

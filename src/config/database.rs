@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::config::choice::PoolMode;
 use crate::config::features::{Features, SessionFeatures};
-use crate::config::kinds::{Count, Hidden, Maybe, OneOf, Target, Text, Within};
+use crate::config::kinds::{Count, File, Hidden, Maybe, OneOf, Target, Text, Within};
 use crate::config::secret::Secret;
 use crate::config::span::Seconds;
 use crate::config::table::settings;
@@ -38,6 +38,14 @@ settings! {
     user: Option<String> as Maybe<Text> = None, Reload;
     /// Password of that user; unset = the secret of [users.NAME] or auth_file.
     password: Option<Secret> as Maybe<Hidden> = None, Reload;
+    /// File with that password, relative to this file, read again when it changes; instead of password.
+    password_file: Option<PathBuf> as File = None, Reload;
+    /// User who looks up clients that have no secret here; unset = auth_user of [pgpool].
+    auth_user: Option<String> as Maybe<Text> = None, Reload;
+    /// Query for name and secret of the user $1; unset = auth_query of [pgpool].
+    auth_query: Option<String> as Maybe<Text> = None, Reload;
+    /// Entry of [databases] in which auth_query runs; unset = auth_dbname of [pgpool], else this one.
+    auth_dbname: Option<String> as Maybe<Text> = None, Reload;
     /// Most connections to PostgreSQL per user; 0 = no limit; unset = default_pool_size.
     pool_size: Option<u32> as Maybe<Count> = None, Reload;
     /// Connections that are kept open per pool; unset = min_pool_size of [pgpool].

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::config::choice::{AuthType, ListenerLost, LogFormat, PoolMode, PrepareUnnamed};
 use crate::config::features::{Features, SessionFeatures};
-use crate::config::kinds::{Count, File, FileMode, Flag, INT_MAX, Mode, OneOf, Text, Within, Words};
+use crate::config::kinds::{Count, File, FileMode, Flag, INT_MAX, Maybe, Mode, OneOf, Text, Within, Words};
 use crate::config::span::{KeepaliveSeconds, Millis, Period, Seconds};
 use crate::config::suggest::nearest;
 use crate::config::table::{Row, Table, When, settings};
@@ -17,6 +17,10 @@ use crate::config::value::{Raw, ValueError};
 const LEAST_STATEMENT_BYTES: u64 = 64 << 10;
 /// One TiB, so that sums cannot overflow.
 const MOST_STATEMENT_BYTES: u64 = 1 << 40;
+
+/// PgBouncer's: expired passwords and roles that may not log in are nobody's secret.
+pub(super) const AUTH_QUERY: &str = "SELECT rolname, CASE WHEN rolvaliduntil < now() THEN NULL ELSE rolpassword END \
+                                     FROM pg_authid WHERE rolname=$1 AND rolcanlogin";
 
 const fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -102,6 +106,16 @@ settings! {
     auth_hba_file: Option<PathBuf> as File = None, Reload;
     /// Maps of user names for those rules in the format of pg_ident.conf, relative to this file; empty = none.
     auth_ident_file: Option<PathBuf> as File = None, Reload;
+    /// User who looks up, by auth_query, clients that have no secret here; empty = such clients are refused.
+    auth_user: Option<String> as Maybe<Text> = None, Reload;
+    /// Query for name and secret of the user $1. Its search_path is pg_catalog: name the schema of anything else.
+    auth_query: String as Text = String::from(AUTH_QUERY), Reload;
+    /// Entry of [databases] in which auth_query runs, also for logins to the console; empty = the client's database.
+    auth_dbname: Option<String> as Maybe<Text> = None, Reload;
+    /// How long an answer of auth_query counts; 0 = ask at each login. A refused login has it asked again.
+    auth_query_lifetime: Duration as Seconds = secs(30), Reload;
+    /// How long it counts that auth_query found no such user or no secret; 0 = ask at each login.
+    auth_query_negative_lifetime: Duration as Seconds = secs(5), Reload;
     /// Users who may do everything on the console.
     admin_users: Vec<String> as Words = Vec::new(), Reload;
     /// Users who may read statistics on the console.

@@ -3,11 +3,13 @@
 //! A file is read whole before any of it counts, and every problem in it is reported at once, with its line. What a
 //! setting is called, how it is written, its default and its documentation stand in one row of one table (`general`,
 //! `database`, `user`). This module does no more I/O than reading the file and those that it names (`auth_file`,
-//! `auth_hba_file`, `auth_ident_file`); it never logs, and secrets do not appear in what it prints.
+//! `password_file`, `auth_hba_file`, `auth_ident_file`); it never logs, and secrets do not appear in what it prints.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use zeroize::Zeroizing;
 
 mod access;
 mod changes;
@@ -22,6 +24,7 @@ mod kinds;
 mod problem;
 mod resolve;
 mod secret;
+mod secret_file;
 mod span;
 mod suggest;
 mod table;
@@ -39,7 +42,9 @@ pub use features::SessionFeatures;
 pub use general::{General, SetError, Shown};
 pub use kinds::FileMode;
 pub use problem::{Problem, Problems};
+pub use resolve::AuthSource;
 pub use secret::{Secret, SecretKind, SecretSource};
+pub use secret_file::{SecretFileError, SecretFiles};
 pub use table::{Row, Table, When};
 pub use user::User;
 pub use value::{Raw, ValueError};
@@ -78,8 +83,9 @@ impl Config {
             return Err(problem(String::from("a pgbouncer.ini cannot be read by this version, only TOML")));
         }
         let bytes = std::fs::read(path).map_err(|error| problem(format!("cannot read the file: {error}")))?;
-        let text = String::from_utf8(bytes).map_err(|error| problem(format!("the file is no text: {error}")))?;
-        Self::parse(&text, path)
+        let bytes = Zeroizing::new(bytes);
+        let text = std::str::from_utf8(&bytes).map_err(|error| problem(format!("the file is no text: {error}")))?;
+        Self::parse(text, path)
     }
 
     /// Reads `text` as the file at `path`; the files that it names are searched from the directory
@@ -87,6 +93,7 @@ impl Config {
     pub fn parse(text: &str, path: &Path) -> Result<Loaded, Problems> {
         let (mut draft, problems) = file::read(text, path);
         let mut findings = check::Findings { file: path, places: &draft.places, problems, warnings: Vec::new() };
+        check::read_secret_files(&mut draft.users, &mut draft.databases, &mut draft.fallback, &mut findings);
         let auth_file = draft.general.auth_file.clone();
         check::add_auth_file(auth_file.as_deref(), &mut draft.users, &mut findings);
         let access = access::read(&draft.general, &mut findings);

@@ -12,7 +12,31 @@ use crate::config::features::SessionFeatures;
 use crate::config::secret::Secret;
 use crate::config::user::User;
 
+/// Where a secret is looked up that the configuration does not have.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct AuthSource {
+    /// Entry of `[databases]`, or a name that only the fallback entry serves.
+    pub database: String,
+    /// Who asks.
+    pub user: String,
+    /// What is asked.
+    pub query: String,
+}
+
 impl Config {
+    /// Where users of the database `name` are looked up: the entry's settings, else the general ones. Nowhere without
+    /// an `auth_user`; for a name without an entry, as the console's, only in a database that the general settings name.
+    pub fn auth_source(&self, name: &str) -> Option<AuthSource> {
+        let entry = self.database(name);
+        let entry = entry.as_deref();
+        let general = &self.general;
+        let user = entry.and_then(|entry| entry.auth_user.as_ref()).or(general.auth_user.as_ref())?;
+        let query = entry.and_then(|entry| entry.auth_query.as_ref()).unwrap_or(&general.auth_query);
+        let said = entry.and_then(|entry| entry.auth_dbname.as_ref()).or(general.auth_dbname.as_ref());
+        let database = said.or(entry.map(|entry| &entry.name))?;
+        Some(AuthSource { database: database.clone(), user: user.clone(), query: query.clone() })
+    }
+
     /// The pool user's mode, else the database's, else the general one.
     pub fn pool_mode(&self, database: &Database, pool_user: Option<&User>) -> PoolMode {
         let user = pool_user.and_then(|user| user.pool_mode);

@@ -6,12 +6,14 @@
 use std::fmt;
 use std::sync::Arc;
 
+use zeroize::Zeroizing;
+
 /// A password or a stored verifier as the configuration gives it: plain text, `md5…` or `SCRAM-SHA-256$…`.
 ///
-/// Cheap to clone. Equality is meant for comparing two configurations, not for checking a login: it is not constant
+/// Cheap to clone, and wiped with its last clone. Equality is meant for comparing two configurations, not for checking a login: it is not constant
 /// in time.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(Arc<str>);
+pub struct Secret(Arc<Zeroizing<String>>);
 
 /// What a stored secret is, told by its spelling as PostgreSQL and PgBouncer do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +34,8 @@ pub enum SecretSource {
     None,
     /// `password` in `[users.NAME]`.
     Config,
+    /// `password_file` in `[users.NAME]`.
+    PasswordFile,
     /// A line of the `auth_file`.
     AuthFile,
 }
@@ -39,7 +43,7 @@ pub enum SecretSource {
 impl Secret {
     /// Keeps `text` as a secret.
     pub fn new(text: &str) -> Self {
-        Self(Arc::from(text))
+        Self(Arc::new(Zeroizing::new(text.to_owned())))
     }
 
     /// The text of the secret. Must not end up in a log or in an answer to a client.

@@ -8,10 +8,7 @@ use crate::config::user::User;
 /// Settings of PgBouncer's `[pgbouncer]` section that this version does not have.
 pub(super) const PGBOUNCER_GENERAL: &[&str] = &[
     "application_name_add_host",
-    "auth_dbname",
     "auth_ldap_options",
-    "auth_query",
-    "auth_user",
     "autodb_idle_timeout",
     "client_tls13_ciphers",
     "client_tls_ca_file",
@@ -57,8 +54,7 @@ pub(super) const PGBOUNCER_GENERAL: &[&str] = &[
 ];
 
 /// Settings of PgBouncer's database entries that this version does not have.
-pub(super) const PGBOUNCER_DATABASE: &[&str] =
-    &["auth_dbname", "auth_query", "auth_user", "connect_query", "load_balance_hosts"];
+pub(super) const PGBOUNCER_DATABASE: &[&str] = &["connect_query", "load_balance_hosts"];
 
 /// The sections of a file.
 pub(super) const SECTIONS: &[&str] = &["pgpool", "databases", "users"];

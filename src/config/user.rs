@@ -1,9 +1,10 @@
 //! The settings of `[users.NAME]`.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::choice::PoolMode;
-use crate::config::kinds::{Count, Hidden, Maybe, OneOf};
+use crate::config::kinds::{Count, File, Hidden, Maybe, OneOf};
 use crate::config::secret::{Secret, SecretSource};
 use crate::config::span::Seconds;
 use crate::config::table::settings;
@@ -20,6 +21,8 @@ settings! {
 
     /// Secret of the user: plain, md5... or SCRAM-SHA-256$...; unset = the one of auth_file.
     password: Option<Secret> as Maybe<Hidden> = None, Reload;
+    /// File with the secret, relative to this file, read again when it changes; instead of password.
+    password_file: Option<PathBuf> as File = None, Reload;
     /// Pool mode: session, transaction or statement; unset = the database's.
     pool_mode: Option<PoolMode> as Maybe<OneOf<PoolMode>> = None, Reload;
     /// Most connections to PostgreSQL per database; 0 = no limit; unset = the database's.

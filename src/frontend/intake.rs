@@ -1,5 +1,7 @@
 //! Reading before the login is over: few bytes, checked lengths, nothing lost of what follows.
 
+use zeroize::Zeroize;
+
 use super::Rejected;
 use crate::net::Stream;
 use crate::wire::scan::HEADER;
@@ -8,6 +10,10 @@ use crate::wire::tag::front;
 
 /// Most that is held of a client that has not logged in, bytes.
 pub const MAX_BEFORE_LOGIN: usize = 10_004;
+
+/// Longest password in the clear, bytes with its terminator and length: PostgreSQL's own limit
+/// (`PG_MAX_AUTH_TOKEN_LENGTH`). Only where one was asked for.
+const MAX_PASSWORD: usize = 65_535;
 
 /// How much is read at a time: a whole login message of any driver.
 const STEP: usize = 2_048;
@@ -18,6 +24,13 @@ pub(super) struct Intake {
     buf: Vec<u8>,
     /// What the caller has had of it.
     used: usize,
+}
+
+/// It may hold a password.
+impl Drop for Intake {
+    fn drop(&mut self) {
+        self.buf.zeroize();
+    }
 }
 
 impl Intake {
@@ -31,7 +44,7 @@ impl Intake {
     }
 
     /// The body of the next message, which must be a PasswordMessage or one of its SASL relatives.
-    pub(super) async fn password(&mut self, stream: &mut Stream) -> Result<&[u8], Rejected> {
+    pub(super) async fn password(&mut self, stream: &mut Stream, in_clear: bool) -> Result<&[u8], Rejected> {
         self.need(stream, HEADER).await?;
         let Some(&[tag, a, b, c, d]) = self.rest().first_chunk::<HEADER>() else {
             return Err(Rejected::Protocol("short message"));
@@ -40,7 +53,8 @@ impl Intake {
             return Err(Rejected::Protocol("expected password response"));
         }
         let length = u32::from_be_bytes([a, b, c, d]) as usize;
-        if !(4..MAX_BEFORE_LOGIN).contains(&length) {
+        let most = if in_clear { MAX_PASSWORD } else { MAX_BEFORE_LOGIN - 1 };
+        if !(4..=most).contains(&length) {
             return Err(Rejected::Protocol("invalid password message length"));
         }
         self.need(stream, 1 + length).await?;
@@ -76,7 +90,14 @@ impl Intake {
             // A client that says nothing costs no buffer.
             std::future::poll_fn(|cx| stream.poll_read_ready(cx)).await?;
             let held = self.buf.len();
-            let room = (held + STEP).max(count).min(MAX_BEFORE_LOGIN);
+            // Memory follows what comes, not what was announced. What a larger buffer leaves behind is wiped.
+            let room = (held + STEP).min(count.max(MAX_BEFORE_LOGIN));
+            if room > self.buf.capacity() {
+                let mut larger = Vec::with_capacity(room.next_power_of_two());
+                larger.extend_from_slice(&self.buf);
+                self.buf.zeroize();
+                self.buf = larger;
+            }
             self.buf.resize(room, 0);
             let free = self.buf.get_mut(held..).unwrap_or_default();
             let read = std::future::poll_fn(|cx| stream.poll_read(cx, free)).await?;

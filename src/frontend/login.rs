@@ -1,14 +1,18 @@
 //! The login: runs the authentication machine over the socket.
 
+use std::future::{Future, poll_fn};
+use std::task::Poll;
+
 use bytes::{Bytes, BytesMut};
 use pgwire::messages::startup::Authentication;
 
 use super::access::{Caller, Proving};
 use super::intake::Intake;
-use super::{Rejected, encode_request};
+use super::{Gate, Rejected, encode_request};
 use crate::auth::{Challenge, Login, Method, Step};
-use crate::config::{AuthType, Config};
+use crate::config::{AuthSource, AuthType, Config};
 use crate::net::Stream;
+use crate::pool::Found;
 use crate::wire::startup::Startup;
 
 /// That a client has proved who it is.
@@ -18,12 +22,19 @@ pub(super) struct Proof {
     last: Option<Challenge>,
     /// It has not, and did not have to: its name means nothing (`auth_type = "any"`).
     nobody: bool,
+    /// What was found in PostgreSQL, where the configuration has no secret of the user.
+    found: Option<Found>,
 }
 
 impl Proof {
     /// Whether its name means nothing, so that it may only get at databases that force a user.
     pub(super) fn is_nobody(&self) -> bool {
         self.nobody
+    }
+
+    /// What was found in PostgreSQL, if it was asked.
+    pub(super) fn found(&self) -> Option<&Found> {
+        self.found.as_ref()
     }
 
     /// Appends what tells the client so.
@@ -39,7 +50,7 @@ impl Proof {
 pub(super) async fn log_in(caller: Caller<'_>, stream: &mut Stream, intake: &mut Intake) -> Result<Proof, Rejected> {
     let Caller { gate, config, startup, .. } = caller;
     let method = match config.general.auth_type {
-        AuthType::Any => return Ok(Proof { last: None, nobody: true }),
+        AuthType::Any => return Ok(Proof { nobody: true, ..Proof::default() }),
         AuthType::Trust => Method::Trust,
         AuthType::Plain => Method::Plain,
         AuthType::Md5 => Method::Md5,
@@ -49,22 +60,45 @@ pub(super) async fn log_in(caller: Caller<'_>, stream: &mut Stream, intake: &mut
             Proving::Done => return Ok(Proof::default()),
         },
     };
-    let credential =
-        gate.pools.credentials.of_user(config, &startup.user).or_else(|| known_without_secret(config, startup));
+    let known = gate.pools.credentials.of_user(config, &startup.user);
+    let found = match config.auth_source(&startup.database) {
+        Some(source) if known.is_none() => Some(look_up(gate, stream, startup, &source).await?),
+        Some(_) | None => None,
+    };
+    let credential = match &found {
+        Some(found) => found.credential.clone(),
+        None => known.or_else(|| known_without_secret(config, startup)),
+    };
     let mock = gate.mock.with_iterations(config.general.scram_iterations);
     let (mut login, mut step) = Login::begin(method, &startup.user, credential, &mock);
     loop {
         match step {
             Step::Ask(challenge) => {
+                let in_clear = challenge == Challenge::Cleartext;
                 let mut out = BytesMut::new();
                 encode_request(&request(challenge), &mut out)?;
                 stream.write_all(&out).await?;
-                step = login.answer(intake.password(stream).await?);
+                step = login.answer(intake.password(stream, in_clear).await?);
             }
-            Step::Admit { last, .. } => return Ok(Proof { last, nobody: false }),
-            Step::Refuse(refusal) => return Err(Rejected::Login { user: startup.user.clone(), refusal }),
+            Step::Admit { last, .. } => return Ok(Proof { last, nobody: false, found }),
+            Step::Refuse(refusal) => {
+                if let Some(found) = found.filter(|_| refusal.may_be_outdated()) {
+                    found.doubt();
+                }
+                return Err(Rejected::Login { user: startup.user.clone(), refusal });
+            }
         }
     }
+}
+
+/// Asks PostgreSQL for a user's secret, as long as the client stays.
+async fn look_up(gate: &Gate, stream: &Stream, startup: &Startup, source: &AuthSource) -> Result<Found, Rejected> {
+    let mut find = Box::pin(gate.pools.lookups.find(&gate.pools, source, &startup.user));
+    poll_fn(|cx| match find.as_mut().poll(cx) {
+        Poll::Ready(found) => Poll::Ready(found.map_err(Rejected::Lookup)),
+        Poll::Pending => stream.poll_closed(cx).map(|()| Err(Rejected::Left)),
+    })
+    .await
 }
 
 /// A user that the configuration names without a secret may come by `trust` and by nothing else: an empty secret

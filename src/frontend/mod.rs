@@ -288,7 +288,7 @@ async fn session(
                 .hint("Give the database's entry in the pooler's configuration a user, or set another auth_type."),
         ));
     }
-    let pool = gate.pools.pool(&database, &startup.user);
+    let pool = gate.pools.pool_of_login(&database, &startup.user, proof.found());
     client.record().join(&pool);
     if pool.is_closed() {
         return Err(Rejected::Told(Report::fatal(sqlstate::ADMIN_SHUTDOWN, "database removed")));

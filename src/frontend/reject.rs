@@ -4,6 +4,7 @@ use std::io;
 
 use super::access::Denial;
 use crate::auth::Refusal;
+use crate::pool::LookupError;
 use crate::wire::sqlstate;
 use crate::wire::startup::StartupError;
 use crate::wire::write::Report;
@@ -39,6 +40,9 @@ pub enum Rejected {
         /// Why, for the log.
         reason: Box<Denial>,
     },
+    /// Nobody knows whether there is such a user: `auth_query` gave no answer.
+    #[error("{0}")]
+    Lookup(LookupError),
     /// `client_login_timeout`.
     #[error("client_login_timeout")]
     Timeout,
@@ -72,10 +76,27 @@ impl Rejected {
                 };
                 Report::fatal(refusal.sqlstate(), message)
             }
+            Rejected::Lookup(error) => lookup_report(error),
             Rejected::Timeout => Report::fatal(sqlstate::CANNOT_CONNECT_NOW, "client_login_timeout")
                 .detail("The login took longer than client_login_timeout."),
             Rejected::Internal(_) => Report::fatal(sqlstate::CONNECTION_FAILURE, "internal error of the pooler"),
             Rejected::Told(report) | Rejected::Denied { report, .. } => report.clone(),
         })
+    }
+}
+
+/// PgBouncer's words. The client has not proved who it is, so what went wrong is for the log.
+fn lookup_report(error: &LookupError) -> Report {
+    let hint = "The pooler's log has the reason.";
+    match error {
+        LookupError::Disabled(_) => Report::fatal(sqlstate::CANNOT_CONNECT_NOW, error.to_string())
+            .hint("An administrator has disabled it on the console; ENABLE lets clients in again."),
+        LookupError::NoDatabase(_) | LookupError::Misfit(_) | LookupError::Refused(_) => {
+            Report::fatal(sqlstate::PROTOCOL_VIOLATION, "bouncer config error").hint(hint)
+        }
+        LookupError::Ending => Report::fatal(sqlstate::ADMIN_SHUTDOWN, "pooler is shutting down"),
+        LookupError::Broken(_) | LookupError::Timeout | LookupError::Unreachable(_) | LookupError::Limit(_) => {
+            Report::fatal(sqlstate::CONNECTION_FAILURE, "auth_query failed: no answer from PostgreSQL").hint(hint)
+        }
     }
 }

@@ -19,6 +19,7 @@ use super::plan::{Plan, View, plan};
 use super::pools::Pools;
 use super::shelf::Held;
 use super::{Listing, Permit, Phase, Pool, Reason};
+use crate::auth::AnswerError;
 use crate::backend::{Backend, BackendState, ConnectError, Identity, connect};
 use crate::net::{Clock, Micros};
 
@@ -28,7 +29,7 @@ const PARALLEL: u32 = 8;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// Longest such pause, if `server_login_retry` is not shorter: the clients that are queued should not wait much longer
 /// than PostgreSQL is away.
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// How often the connector looks by itself: for `min_pool_size` and `reserve_pool_timeout`.
 const LOOK: Duration = Duration::from_millis(250);
 
@@ -45,6 +46,8 @@ pub struct Failure {
     pub retry_at: Micros,
     /// PostgreSQL refused the login as such.
     pub refused: bool,
+    /// Only for want of a key that a client's login reveals.
+    pub awaits_login: bool,
     /// It happened before this client came.
     pub cached: bool,
     /// SQLSTATE of PostgreSQL's refusal, else 08006.
@@ -81,6 +84,18 @@ impl Pool {
         let pausing = self.shared.clock.now() < failure.retry_at;
         let lasting = Clock::between(failure.since, failure.last) > self.settings.load().login_retry;
         (pausing && (failure.refused || lasting)).then_some(failure)
+    }
+
+    /// A client of the pool's user has logged in: what had to wait for that is opened now.
+    pub fn client_proved(&self) {
+        if self.settings.load().spec.secret.awaits_login() {
+            return;
+        }
+        let waited = |failure: &mut Failure| failure.awaits_login;
+        let healed = self.failure.lock().unwrap_or_else(PoisonError::into_inner).take_if(waited).is_some();
+        if healed || self.size.used() < self.settings.load().min {
+            self.nudge();
+        }
     }
 
     /// Opens backends until the pool is closed. `pools` are the siblings whose idle backends may be evicted.
@@ -125,7 +140,9 @@ impl Pool {
     /// end and clients that come wake the connector.
     fn next_look(&self, now: Micros) -> Option<Duration> {
         let counts = self.counts();
-        if counts.waiting == 0 && counts.total >= self.settings.load().min {
+        let settings = self.settings.load();
+        let min = if settings.spec.secret.awaits_login() { 0 } else { settings.min };
+        if counts.waiting == 0 && counts.total >= min {
             return None;
         }
         let retry = |failure: Failure| Clock::between(now, failure.retry_at).clamp(Duration::from_millis(1), LOOK);
@@ -147,7 +164,8 @@ impl Pool {
             // A free seat belongs to somebody who is just being woken.
             waiting: counts.waiting.saturating_sub(counts.idle),
             size: settings.size,
-            min: settings.min,
+            // Without a key nothing can be opened ahead of need; a client that waits is told so.
+            min: if settings.spec.secret.awaits_login() { 0 } else { settings.min },
             reserve,
             parallel,
         }
@@ -166,7 +184,9 @@ impl Pool {
             }
             // Whoever gives one back from here on wakes this loop.
             starving.push(cap.starve(&self.asked));
-            pools.evict(Some(self), same);
+            if !pools.evict(Some(self), same) {
+                pools.lookups.give_up(&self.key);
+            }
             cap.acquire(limit)
         };
         let database = permit(&self.database_cap, settings.max_db, &|pool| pool.key.database == self.key.database)?;
@@ -254,20 +274,26 @@ impl Pool {
             count: count.saturating_add(1),
             retry_at: now.saturating_add(u64::try_from(pause.as_micros()).unwrap_or(u64::MAX)),
             refused,
+            awaits_login: matches!(error, ConnectError::Authentication(AnswerError::NoKeys)),
             cached: false,
             code: "08006".to_owned(),
             message: error.to_string(),
             detail: String::new(),
             hint: String::new(),
         };
-        if let ConnectError::Refused(said) = error {
-            failure.code.clone_from(&said.code);
-            failure.message.clone_from(&said.message);
-            failure.detail.clone_from(&said.detail);
-            failure.hint.clone_from(&said.hint);
+        match error {
+            ConnectError::Refused(said) => {
+                failure.code.clone_from(&said.code);
+                failure.message.clone_from(&said.message);
+                failure.detail.clone_from(&said.detail);
+                failure.hint.clone_from(&said.hint);
+            }
+            ConnectError::Authentication(error) => error.hint().clone_into(&mut failure.hint),
+            ConnectError::Io(_) | ConnectError::Timeout | ConnectError::Protocol(_) => {}
         }
+        let hint = Some(failure.hint.as_str()).filter(|hint| !hint.is_empty());
         tracing::warn!(database = %self.key.database, user = %self.key.user, target = %self.settings.load().spec.target,
-                       %error, failures = failure.count, ?pause, "cannot connect to server");
+                       %error, hint, failures = failure.count, ?pause, "cannot connect to server");
         *slot = Some(failure);
     }
 }

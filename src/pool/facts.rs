@@ -89,8 +89,10 @@ pub fn failure_report(failure: &Failure) -> Report {
         return report;
     }
     let message = format!("server login has been failing, cached error: {} (server_login_retry)", failure.message);
-    Report::new("FATAL", failure.code.clone(), message)
-        .hint("The pooler cannot open connections to PostgreSQL; it tries again by itself.")
+    Report::new("FATAL", failure.code.clone(), message).hint(match failure.hint.as_str() {
+        "" => "The pooler cannot open connections to PostgreSQL; it tries again by itself.",
+        hint => hint,
+    })
 }
 
 /// What a client is told that was interrupted; nothing where its session goes on.

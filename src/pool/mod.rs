@@ -12,6 +12,7 @@ mod facts;
 mod interrupt;
 mod lease;
 mod listen;
+mod lookup;
 mod pins;
 mod plan;
 mod pools;
@@ -27,10 +28,12 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 
+use crate::auth::{BackendSecret, Credential};
 use crate::backend::{BackendRecord, Interner, State, Statements};
 use crate::metrics::Counters;
 use crate::net::{Clock, Micros};
 use queue::Queue;
+use settings::of_login;
 use shelf::{Held, Shelf, Taken};
 
 pub use cap::{Cap, Caps, Permit};
@@ -40,6 +43,7 @@ pub use facts::{facts, failure_report, reason_report};
 pub use interrupt::{Interrupt, Reason};
 pub use lease::Lease;
 pub use listen::{Hub, HubShown, HubState, Listeners, Mailbox, NoListener, Subscription};
+pub use lookup::{Desk, Found, LookupError, Lookups, Misfit};
 pub use pins::{Pin, feature_rejected, feature_warning, pin_refused};
 pub use pools::{PoolKey, Pools};
 pub use settings::{Credentials, PoolSettings, socket_options};
@@ -242,6 +246,23 @@ impl Pool {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).take();
         self.close_idle(|held| held.backend.record.close_needed());
         self.asked.notify_one();
+    }
+
+    /// Logs in to PostgreSQL with this from here on: what was found of the pool's user at a login. One that has the same
+    /// secret and of which more is known already stays.
+    fn log_in_with(&self, credential: &Arc<Credential>) {
+        let old = self.settings.load_full();
+        let same = match &old.spec.secret {
+            BackendSecret::Credential(known) | BackendSecret::Keys(known) => {
+                Arc::ptr_eq(known, credential) || (known.equals(credential) && !old.spec.secret.awaits_login())
+            }
+            BackendSecret::None => false,
+        };
+        if !same {
+            let mut settings = PoolSettings::clone(&old);
+            settings.spec.secret = of_login(Arc::clone(credential));
+            self.configure(settings, false);
+        }
     }
 
     /// Puts new settings in force; backends that no longer fit are closed as they come back.

@@ -9,8 +9,11 @@ use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
 
 use super::cap::{Cap, Caps};
+use super::lookup::Found;
+use super::settings::of_login;
 use super::shelf::Shelf;
-use super::{ClientRecord, Clients, Credentials, Listeners, Pool, PoolSettings, Reason, Shared};
+use super::{ClientRecord, Clients, Credentials, Listeners, Lookups, Pool, PoolSettings, Reason, Shared};
+use crate::auth::BackendSecret;
 use crate::backend::{BackendRecord, Interner, Statements};
 use crate::config::{Config, Database};
 use crate::net::{Clock, Micros};
@@ -28,6 +31,12 @@ pub struct PoolKey {
 const KEEP_EMPTY: Duration = Duration::from_secs(3600);
 /// How long a retiring pool is kept, so that a login that has just found it may join it.
 const LEAVE_TAKING: Duration = Duration::from_secs(5);
+
+/// Whether the secret of the pool's user is one that only PostgreSQL has.
+fn looks_up(config: &Config, database: &Database, user: &str) -> bool {
+    let known = config.user(user).is_some_and(|user| user.password.is_some());
+    database.user.is_none() && !known && config.auth_source(&database.name).is_some()
+}
 
 /// All pools, and what they share.
 #[derive(Debug)]
@@ -54,6 +63,8 @@ pub struct Pools {
     pub user_backends: Caps,
     /// Who listens for clients in transaction mode.
     pub listeners: Listeners,
+    /// Who asks PostgreSQL for secrets.
+    pub lookups: Lookups,
     pools: Mutex<HashMap<PoolKey, Arc<Pool>>>,
     paused: Mutex<Paused>,
     born: mpsc::UnboundedSender<Arc<Pool>>,
@@ -82,6 +93,7 @@ impl Pools {
         let shared = Arc::new(shared);
         let pools = Pools {
             listeners: Listeners::new(Arc::clone(&shared)),
+            lookups: Lookups::new(Arc::clone(&shared)),
             clients: Arc::clone(&shared.clients),
             shared,
             config: ArcSwap::from_pointee(config),
@@ -101,14 +113,30 @@ impl Pools {
 
     /// The pool of a database entry and the user that the client logged in as (a forced user replaces him).
     pub fn pool(&self, database: &Arc<Database>, login_user: &str) -> Arc<Pool> {
+        self.pool_of_login(database, login_user, None)
+    }
+
+    /// The same after a login, with what was found in PostgreSQL of a user whose secret the configuration lacks: his
+    /// pool logs in with it, unless the entry forces a user.
+    pub fn pool_of_login(&self, database: &Arc<Database>, login_user: &str, found: Option<&Found>) -> Arc<Pool> {
         let user = database.user.as_deref().unwrap_or(login_user);
         let key = PoolKey { database: database.name.as_str().into(), user: user.into() };
-        let mut pools = self.lock();
-        if let Some(pool) = pools.get(&key) {
-            return Arc::clone(pool);
-        }
         let config = self.config.load();
-        let secret = self.credentials.of_pool(&config, database, user);
+        let found = found.filter(|found| looks_up(&config, database, user) && found.is_latest());
+        let found = found.and_then(|found| found.credential.as_ref());
+        let mut pools = self.lock();
+        if let Some(pool) = pools.get(&key).cloned() {
+            drop(pools);
+            if let Some(credential) = found {
+                pool.log_in_with(credential);
+            }
+            pool.client_proved();
+            return pool;
+        }
+        let secret = match found {
+            Some(credential) => of_login(Arc::clone(credential)),
+            None => self.credentials.of_pool(&config, database, user),
+        };
         let pool = Arc::new(Pool {
             counters: crate::metrics::Counters::default(),
             settings: ArcSwap::from_pointee(PoolSettings::resolve(&config, database, user, secret)),
@@ -186,7 +214,7 @@ impl Pools {
     /// Puts a configuration in force: every pool gets its new settings; those whose database is gone end, with their
     /// clients. The caller holds `configuring`.
     pub fn put_in_force(&self, config: Config) {
-        self.config.store(Arc::new(config));
+        let before = self.config.swap(Arc::new(config));
         let config = self.config.load_full();
         for pool in self.all() {
             let Some(database) = config.database(&pool.key.database) else {
@@ -201,7 +229,17 @@ impl Pools {
                 }
                 continue;
             }
-            let secret = self.credentials.of_pool(&config, &database, &pool.key.user);
+            let secret = match self.credentials.of_pool(&config, &database, &pool.key.user) {
+                // A secret that the configuration never had, but PostgreSQL; whether it still holds is asked at the
+                // next login.
+                BackendSecret::None
+                    if looks_up(&before, &old.database, &pool.key.user)
+                        && looks_up(&config, &database, &pool.key.user) =>
+                {
+                    old.spec.secret.clone()
+                }
+                secret => secret,
+            };
             let settings = PoolSettings::resolve(&config, &database, &pool.key.user, secret);
             let moved =
                 !Database::same_target(&old.database, &database) || old.spec.parameters != settings.spec.parameters;
@@ -211,6 +249,8 @@ impl Pools {
                 self.listeners.follow(&pool, config.general.listener_lost);
             }
         }
+        self.credentials.follow(&config);
+        self.lookups.follow(&config);
         self.listeners.look();
     }
 
@@ -234,6 +274,7 @@ impl Pools {
             self.follow_pause(&pool);
         }
         self.listeners.look();
+        self.lookups.look();
         changed
     }
 
@@ -284,16 +325,21 @@ impl Pools {
         self.paused.lock().unwrap_or_else(PoisonError::into_inner).disabled.contains(database)
     }
 
-    /// Takes out a pool that nobody needs: one that retires at once when it is empty, one that the fallback entry made
-    /// when it has been empty for [`KEEP_EMPTY`].
+    /// Takes out a pool that nobody needs: one that retires at once when it is empty, one that the fallback entry or a
+    /// user that auth_query found made when it has been empty for [`KEEP_EMPTY`]. What `min_pool_size` keeps open for
+    /// such a user counts as nothing, or whoever was there once would have connections for ever.
     pub(super) fn forget_if_unused(&self, pool: &Pool, now: Micros) {
         let counts = pool.counts();
-        if counts.total > 0 || counts.waiting > 0 {
+        let config = self.config.load();
+        let settings = pool.settings.load();
+        let found = looks_up(&config, &settings.database, &pool.key.user);
+        let kept = if found && !pool.retiring.load(Relaxed) { counts.idle.min(settings.min) } else { 0 };
+        if counts.total > kept || counts.waiting > 0 {
             pool.touched.store(now, Relaxed);
             return;
         }
         let empty_for = Clock::between(pool.touched.load(Relaxed), now);
-        let made_up = !self.config.load().databases.contains_key(&*pool.key.database);
+        let made_up = found || !config.databases.contains_key(&*pool.key.database);
         if (made_up && empty_for > KEEP_EMPTY) || (pool.retiring.load(Relaxed) && empty_for > LEAVE_TAKING) {
             tracing::info!(database = %pool.key.database, user = %pool.key.user, "pool is forgotten");
             self.forget(pool);

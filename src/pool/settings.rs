@@ -108,7 +108,7 @@ impl PoolSettings {
             features: config.session_features(database),
             max_pinned: config.max_pinned(database, known),
             death_grace: general.client_death_grace,
-            spec: spec(general, database, user, secret),
+            spec: dialled(general, database, user, secret),
             database: Arc::clone(database),
         }
     }
@@ -118,14 +118,13 @@ fn micros(time: Duration) -> Micros {
     Micros::try_from(time.as_micros()).unwrap_or(Micros::MAX)
 }
 
-fn spec(general: &General, database: &Database, user: &str, secret: BackendSecret) -> Spec {
+/// How a backend of this entry is opened as this user.
+pub(super) fn dialled(general: &General, database: &Database, user: &str, secret: BackendSecret) -> Spec {
     let port = database.port;
     let target = match database.backend_host() {
         Host::Name(host) => Target::Tcp { host, port },
         Host::Socket(dir) => Target::Unix { path: dir.join(format!(".s.PGSQL.{port}")), port },
     };
-    let never = Duration::from_secs(365 * 24 * 3600);
-    let timeout = general.server_connect_timeout;
     Spec {
         target,
         dbname: database.backend_dbname().to_owned(),
@@ -133,8 +132,13 @@ fn spec(general: &General, database: &Database, user: &str, secret: BackendSecre
         secret,
         parameters: database.startup_parameters().map(|(name, value)| (name, value.to_owned())).collect(),
         socket: socket_options(general),
-        timeout: if timeout.is_zero() { never } else { timeout },
+        timeout: limited(general.server_connect_timeout),
     }
+}
+
+/// A time of which 0 means no limit, as one to wait for.
+pub(super) fn limited(time: Duration) -> Duration {
+    if time.is_zero() { Duration::from_secs(365 * 24 * 3600) } else { time }
 }
 
 /// The TCP options of the configuration.
@@ -146,6 +150,14 @@ pub fn socket_options(general: &General) -> SocketOptions {
         interval: general.tcp_keepintvl,
         count: general.tcp_keepcnt,
         user_timeout: general.tcp_user_timeout,
+    }
+}
+
+/// What the credential of a client is to a backend of the same user.
+pub(super) fn of_login(credential: Arc<Credential>) -> BackendSecret {
+    match credential.secret() {
+        StoredSecret::Scram(_) => BackendSecret::Keys(credential),
+        StoredSecret::Plain(_) | StoredSecret::Md5(_) => BackendSecret::Credential(credential),
     }
 }
 
@@ -161,8 +173,14 @@ impl Credentials {
         Some(self.of(user.to_owned(), secret.expose(), config.general.scram_iterations))
     }
 
+    /// What a backend proves itself with that logs in as a user of the configuration.
+    pub fn of_login(&self, config: &Config, user: &str) -> BackendSecret {
+        self.of_user(config, user).map_or(BackendSecret::None, of_login)
+    }
+
     /// What the pool of `database` and `user` proves itself to PostgreSQL with: the forced user's own secret, else the
-    /// one that the configuration has of the user.
+    /// one that the configuration has of the user. Only without a forced user is it the clients' own credential, with
+    /// what their logins reveal.
     pub fn of_pool(&self, config: &Config, database: &Database, user: &str) -> BackendSecret {
         let credential = match config.forced_secret(database) {
             // A name that no user can have, since it holds a NUL.
@@ -170,9 +188,20 @@ impl Credentials {
                 Some(self.of(format!("{}\0{user}", database.name), secret.expose(), config.general.scram_iterations))
             }
             None if database.user.is_some() => None,
-            None => self.of_user(config, user),
+            None => return self.of_login(config, user),
         };
         credential.map_or(BackendSecret::None, BackendSecret::Credential)
+    }
+
+    /// Forgets those whose owners the configuration does not have any more.
+    pub(super) fn follow(&self, config: &Config) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|owner, _| match owner.split_once('\0') {
+            Some((database, user)) => {
+                config.database(database).is_some_and(|database| database.user.as_deref() == Some(user))
+            }
+            None => config.user(owner).is_some_and(|user| user.password.is_some()),
+        });
     }
 
     fn of(&self, owner: String, secret: &str, iterations: u32) -> Arc<Credential> {

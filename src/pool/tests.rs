@@ -273,3 +273,28 @@ async fn first_come_first_served() {
     }
     assert_eq!(*order.lock().unwrap(), [0, 1, 2, 3, 5, 6, 7, 8, 9]);
 }
+
+/// A pool that only a login has made goes when nobody has used it for an hour, with what `min_pool_size` keeps in it;
+/// that of a user of the configuration stays.
+#[tokio::test]
+async fn pools_of_users_that_were_looked_up_are_forgotten() {
+    const HOUR: Micros = 3_600_000_000;
+    for (settings, forgotten) in [("auth_user = \"asker\"\nmin_pool_size = 2", true), ("min_pool_size = 2", false)] {
+        let stage = stage(settings);
+        let lease = stage.pool.checkout(&stage.client(), Patient).await.unwrap();
+        let look = |later: Micros| {
+            stage.pools.forget_if_unused(&stage.pool, stage.pools.shared.clock.now() + later);
+            stage.pool.is_closed()
+        };
+        assert!(!look(2 * HOUR), "a backend is lent");
+        stage.pool.touched.store(stage.pools.shared.clock.now(), Relaxed);
+        lease.release();
+        while stage.pool.counts().idle < 2 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert!(!look(HOUR - 60_000_000));
+        assert_eq!(look(HOUR + 1_000_000), forgotten, "{settings}");
+        let left = stage.pools.all().len();
+        assert_eq!(left, usize::from(!forgotten));
+    }
+}

@@ -1,12 +1,14 @@
 //! RELOAD: read, check, compare, and only then put the new configuration in force, all at once.
 
+use std::collections::BTreeMap;
 use std::future::Future;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::PoisonError;
 
 use super::Proxy;
 use crate::admin::{Control, Shutdown};
-use crate::config::{Config, changes};
+use crate::config::{Config, Secret, SecretFileError, SecretSource, changes};
 use crate::pool::Pools;
 
 impl Control for Proxy {
@@ -57,6 +59,25 @@ pub(super) async fn reload(proxy: &Proxy) -> Result<(), String> {
     Ok(())
 }
 
+/// Takes over what was read from changed `password_file`s: as a reload that changes nothing else. What cannot be read
+/// leaves the former secret in force.
+pub(super) fn take_over(pools: &Pools, found: Vec<(PathBuf, Result<Secret, SecretFileError>)>) {
+    let mut secrets = BTreeMap::new();
+    for (path, secret) in found {
+        match secret {
+            Ok(secret) => drop(secrets.insert(path, secret)),
+            Err(error) => {
+                tracing::warn!(file = %path.display(), %error, "cannot read password_file, the former secret stays");
+            }
+        }
+    }
+    let _configuring = pools.configuring.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((config, changed)) = pools.config.load().with_secrets(&secrets) {
+        tracing::info!(sections = changed.join(", "), "secrets were read again");
+        pools.put_in_force(config);
+    }
+}
+
 /// Makes the pools that `min_pool_size` keeps filled before the first client comes: those of forced users, and those of
 /// the users in `[users]` who have a secret.
 pub(super) fn warm(pools: &Pools) {
@@ -69,7 +90,8 @@ pub(super) fn warm(pools: &Pools) {
             Some(user) => drop(pools.pool(database, user)),
             None => {
                 let listed = config.users.values().filter(|user| {
-                    user.secret_source == crate::config::SecretSource::Config && user.password.is_some()
+                    matches!(user.secret_source, SecretSource::Config | SecretSource::PasswordFile)
+                        && user.password.is_some()
                 });
                 for user in listed {
                     drop(pools.pool(database, &user.name));

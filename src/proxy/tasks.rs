@@ -10,16 +10,19 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::client::serve;
-use super::reload::{reload, warm};
+use super::reload::{reload, take_over, warm};
 use super::{Proxy, SWEEP, StartError, listen};
 use crate::admin::Shutdown;
-use crate::config::Config;
+use crate::config::{Config, SecretFiles};
 use crate::frontend::Errand;
 use crate::net::Listener;
-use crate::pool::{Hub, Pool, Pools, socket_options, sweep};
+use crate::pool::{Desk, Hub, Pool, Pools, socket_options, sweep};
 
 /// How long accepting pauses when the system refuses (out of descriptors or memory).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How often the files of `password_file` are looked at.
+const SECRETS: Duration = Duration::from_secs(1);
 
 /// Runs the pooler until it is told to end.
 ///
@@ -36,8 +39,12 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     if let Some(births) = pools.listeners.births() {
         tokio::spawn(hubs(Arc::clone(&pools), births));
     }
+    if let Some(births) = pools.lookups.births() {
+        tokio::spawn(desks(Arc::clone(&pools), births));
+    }
     tokio::spawn(sweeper(Arc::clone(&proxy)));
     tokio::spawn(statistics(Arc::clone(&proxy)));
+    tokio::spawn(secrets(Arc::clone(&pools)));
     let files: Vec<_> = listeners.iter().filter_map(Listener::file).collect();
     for listener in listeners {
         tokio::spawn(accept(Arc::clone(&proxy), listener));
@@ -104,6 +111,12 @@ async fn hubs(pools: Arc<Pools>, mut births: UnboundedReceiver<Arc<Hub>>) {
     }
 }
 
+async fn desks(pools: Arc<Pools>, mut births: UnboundedReceiver<Arc<Desk>>) {
+    while let Some(desk) = births.recv().await {
+        tokio::spawn(desk.run(Arc::clone(&pools)));
+    }
+}
+
 async fn sweeper(proxy: Arc<Proxy>) {
     let mut ticks = interval(SWEEP);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -113,6 +126,27 @@ async fn sweeper(proxy: Arc<Proxy>) {
         sweep(&proxy.pools, last);
         last = proxy.pools.shared.clock.now();
         proxy.gate.sources.forget(last);
+    }
+}
+
+/// Looks after the files of `password_file`, on a thread of its own each time: a file system may take its time.
+async fn secrets(pools: Arc<Pools>) {
+    let mut files = SecretFiles::default();
+    loop {
+        sleep(SECRETS).await;
+        let config = pools.config.load_full();
+        if config.secret_files().is_empty() {
+            continue;
+        }
+        let look = tokio::task::spawn_blocking(move || {
+            let found = files.look(&config);
+            (files, found)
+        });
+        let found;
+        (files, found) = look.await.unwrap_or_default();
+        if !found.is_empty() {
+            take_over(&pools, found);
+        }
     }
 }
 

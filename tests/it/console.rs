@@ -8,7 +8,7 @@ use crate::support::{Cluster, Pooler, Raw, Table, eventually, for_each_worker_co
 const SOON: Duration = Duration::from_secs(5);
 
 /// The tables with PgBouncer's columns in PgBouncer's order.
-const TABLES: [(&str, &str); 14] = [
+pub(crate) const TABLES: [(&str, &str); 14] = [
     ("VERSION", "version"),
     ("STATE", "key value"),
     ("CONFIG", "key value default changeable"),
@@ -21,7 +21,7 @@ const TABLES: [(&str, &str); 14] = [
     (
         "USERS",
         "name pool_size reserve_pool_size pool_mode max_user_connections current_connections \
-         max_user_client_connections current_client_connections",
+         max_user_client_connections current_client_connections secret_source",
     ),
     (
         "POOLS",

@@ -14,6 +14,7 @@
 
 mod support;
 
+mod auth_query;
 mod bad_input;
 mod cancel;
 mod clocks;
@@ -31,12 +32,14 @@ mod limits_clients;
 mod listening;
 mod logins;
 mod modes;
+mod pass_through;
 mod pipelines;
 mod privileges;
 mod program;
 mod protocol;
 mod reload;
 mod replanning;
+mod secrets;
 mod settings;
 mod signals;
 mod stress;

@@ -29,7 +29,7 @@ const REFERENCE: &[(&str, &str)] = &[
     (
         "users",
         "name pool_size reserve_pool_size pool_mode max_user_connections:i current_connections:i \
-         max_user_client_connections:i current_client_connections:i",
+         max_user_client_connections:i current_client_connections:i secret_source",
     ),
     (
         "pools",

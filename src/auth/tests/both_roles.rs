@@ -216,6 +216,50 @@ fn non_ascii_passwords_are_prepared_on_both_sides() {
     assert!(matches!(end, Ok(Step::Admit { .. })));
 }
 
+/// A login with the stored verifier, by SCRAM or with the password itself, and what PostgreSQL is told afterwards.
+#[test]
+fn a_login_reveals_the_keys_for_the_same_verifier() {
+    let server = credential(&verifier("secret"));
+    for method in [Method::ScramSha256, Method::Md5, Method::Plain] {
+        let stored = credential(&verifier("secret"));
+        let keys = BackendSecret::Keys(Arc::clone(&stored));
+        assert!(keys.awaits_login());
+        assert_eq!(run(Method::ScramSha256, Some(&server), keys.clone()).1, Err(AnswerError::NoKeys));
+        let (_, end) = run(method, Some(&stored), plain("wrong"));
+        assert_eq!(end, Ok(Step::Refuse(Refusal::WrongPassword)));
+        assert!(keys.awaits_login());
+        let (_, end) = run(method, Some(&stored), plain("secret"));
+        assert!(matches!(end, Ok(Step::Admit { .. })), "{end:?}");
+        assert!(!keys.awaits_login());
+        let (codes, end) = run(Method::ScramSha256, Some(&server), keys.clone());
+        assert!(matches!(end, Ok(Step::Admit { .. })), "{end:?}");
+        assert_eq!(codes, [10, 11, 12]);
+        // Nothing but SCRAM, and nothing for another salt or other rounds.
+        for method in [Method::Plain, Method::Md5] {
+            let (_, end) = run(method, Some(&credential(MD5)), keys.clone());
+            assert_eq!(end, Err(AnswerError::WrongSecretType), "{method:?}");
+        }
+        for other in
+            [verifier("secret").replacen("$5:MDEy", "$5:MDEz", 1), verifier("secret").replacen("$5:", "$6:", 1)]
+        {
+            assert_ne!(other, verifier("secret"));
+            let (_, end) = run(Method::ScramSha256, Some(&credential(&other)), keys.clone());
+            assert_eq!(end, Err(AnswerError::OtherVerifier), "{other}");
+        }
+        // The very same credential without the keys, as a forced user has it.
+        let (_, end) = run(Method::ScramSha256, Some(&server), BackendSecret::Credential(stored));
+        assert_eq!(end, Err(AnswerError::WrongSecretType));
+    }
+}
+
+#[test]
+fn a_plain_secret_reveals_nothing() {
+    let stored = credential("secret");
+    let (_, end) = run(Method::ScramSha256, Some(&stored), plain("secret"));
+    assert!(matches!(end, Ok(Step::Admit { .. })));
+    assert!(BackendSecret::Keys(stored).awaits_login());
+}
+
 #[test]
 fn an_empty_challenge_asks_for_a_missing_initial_response() {
     let (mut login, _) = Login::begin(Method::ScramSha256, USER, Some(credential("secret")), &mock());

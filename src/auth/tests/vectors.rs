@@ -25,7 +25,9 @@ fn server(doomed: Option<Refusal>) -> ExpectClientFirst {
 fn server_role() {
     let (next, reply) = server(None).client_first(CLIENT_FIRST.as_bytes()).unwrap();
     assert_eq!(reply, SERVER_FIRST);
-    assert_eq!(next.client_final(CLIENT_FINAL.as_bytes()).unwrap(), SERVER_FINAL);
+    let (last, client_key) = next.client_final(CLIENT_FINAL.as_bytes()).unwrap();
+    assert_eq!(last, SERVER_FINAL);
+    assert_eq!(*client_key, ScramKeys::derive(PASSWORD, &salt(), 4096).client_key);
 }
 
 #[test]
@@ -39,7 +41,7 @@ fn server_role_when_doomed() {
 fn client_role() {
     let (state, first) = ExpectServerFirst::begin("user", "rOprNGfwEbeRWgbNEkqO".to_owned());
     assert_eq!(first, CLIENT_FIRST);
-    let derive = |salt: &[u8], rounds| Some(ScramKeys::derive(PASSWORD, salt, rounds));
+    let derive = |salt: &[u8], rounds| Ok(ScramKeys::derive(PASSWORD, salt, rounds));
     let (state, last) = state.server_first(SERVER_FIRST.as_bytes(), derive).unwrap();
     assert_eq!(last, CLIENT_FINAL);
     state.server_final(SERVER_FINAL.as_bytes()).unwrap();
@@ -48,7 +50,7 @@ fn client_role() {
 #[test]
 fn client_role_rejects_another_signature() {
     let (state, _) = ExpectServerFirst::begin("user", "rOprNGfwEbeRWgbNEkqO".to_owned());
-    let derive = |salt: &[u8], rounds| Some(ScramKeys::derive(b"pen", salt, rounds));
+    let derive = |salt: &[u8], rounds| Ok(ScramKeys::derive(b"pen", salt, rounds));
     let (state, _) = state.server_first(SERVER_FIRST.as_bytes(), derive).unwrap();
     assert_eq!(state.server_final(SERVER_FINAL.as_bytes()), Err(AnswerError::BadServerSignature));
 }

@@ -177,3 +177,25 @@ fn the_fallback_may_name_one_database() {
     assert_eq!(parameters, [("timezone", "UTC")]);
     assert!(matches!(database.backend_host(), crate::config::Host::Socket(_)));
 }
+
+#[test]
+fn users_are_looked_up_where_the_entry_says_or_the_general_settings() {
+    let text = "[pgpool]\nauth_user = \"asker\"\nauth_query = \"q\"\n[databases.plain]\n[databases.own]\nauth_user = \"other\"\n\
+                auth_query = \"mine\"\n[databases.away]\nauth_dbname = \"plain\"\n";
+    let with = |more: &str| config(&text.replacen("[pgpool]\n", &format!("[pgpool]\n{more}"), 1));
+    let said = |config: &crate::config::Config, name: &str| {
+        config.auth_source(name).map(|source| [source.database, source.user, source.query].join(" "))
+    };
+    let here = with("");
+    assert_eq!(said(&here, "plain").as_deref(), Some("plain asker q"));
+    assert_eq!(said(&here, "own").as_deref(), Some("own other mine"));
+    assert_eq!(said(&here, "away").as_deref(), Some("plain asker q"));
+    assert_eq!((said(&here, "pgpool"), said(&here, "unknown")), (None, None));
+    let there = with("auth_dbname = \"own\"\n");
+    assert_eq!(said(&there, "plain").as_deref(), Some("own asker q"));
+    assert_eq!(said(&there, "away").as_deref(), Some("plain asker q"));
+    assert_eq!(said(&there, "pgbouncer").as_deref(), Some("own asker q"));
+    let nobody = config(&text.replace("auth_user = \"asker\"\n", ""));
+    assert_eq!((said(&nobody, "plain"), said(&nobody, "own").as_deref()), (None, Some("own other mine")));
+    assert_eq!(config("[pgpool]\nauth_user = \"a\"\n[databases.\"*\"]\n").auth_source("any").unwrap().database, "any");
+}

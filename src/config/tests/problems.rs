@@ -11,8 +11,9 @@ fn each_problem_with_its_line() {
         ("[pgpool]\nport = 1", "2: `port` belongs into [databases.NAME]"),
         ("pool_mode = 1", "1: `pool_mode` belongs into [pgpool] or [databases.NAME] or [users.NAME]"),
         ("frobnicate = 1", "1: `frobnicate` stands in no section"),
-        ("[pgpool]\nauth_query = \"\"", "2: setting `auth_query` of PgBouncer is not supported by this version"),
         ("[pgpool]\nsyslog = \"a\"", "2: setting `syslog` of PgBouncer is not supported by this version"),
+        ("[pgpool]\nauth_dbname = \"pgbouncer\"", "2: `auth_dbname` cannot be `pgbouncer`, which is the console"),
+        ("[databases.a]\nauth_dbname = \"pgpool\"", "2: `auth_dbname` cannot be `pgpool`, which is the console"),
         (
             "[databases.a]\nconnect_query = \"\"",
             "2: setting `connect_query` of PgBouncer is not supported by this version",

@@ -105,7 +105,7 @@ fn answers_that_are_no_passwords_are_refused() {
                 (query("select 1"), "expected password response"),
                 (header(0), long),
                 (header(3), long),
-                (header(10_005), long),
+                (header(if method == "plain" { 65_536 } else { 10_005 }), long),
                 (header(0x7fff_ffff), long),
                 (header(0xffff_ffff), long),
             ] {

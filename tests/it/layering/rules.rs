@@ -43,6 +43,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("base64", &["auth"]),
     ("subtle", &["auth"]),
     ("stringprep", &["auth"]),
+    ("zeroize", &["config", "auth", "backend", "frontend"]),
     ("clap", &["main"]),
     ("tracing_subscriber", &["main"]),
 ];

@@ -1,0 +1,333 @@
+//! A desk: one task that asks `auth_query` for those who log in, one user after the other, on one connection.
+//!
+//! Like the connector it keeps those who wait in their places while PostgreSQL is away, and refuses them when its login
+//! is refused or it has been away for longer than `server_login_retry`. The connection counts for the limits over
+//! several pools, and is closed when nobody has asked for a while, by PAUSE, RECONNECT and a reload.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
+
+use super::LookupError;
+use super::book::{Book, Lifetimes};
+use super::verdict::{MOST_ROWS, Verdict, verdict};
+use crate::auth::{Credential, StoredSecret};
+use crate::backend::{
+    Answered, Backend, BackendRecord, BackendState, ConnectError, ExchangeError, Identity, Spec, connect,
+};
+use crate::config::{AuthSource, Config};
+use crate::net::{Clock, Micros};
+use crate::pool::connector::{LONGEST_PAUSE, passing_pause};
+use crate::pool::settings::{dialled, limited};
+use crate::pool::{Cap, Permit, Pool, Pools, Shared};
+use crate::wire::view::Diagnostic;
+
+/// How long a connection stays that nobody asks on, and a desk that nobody needs.
+const IDLE: Duration = Duration::from_secs(60);
+/// How often a desk looks whether PAUSE is over or a limit leaves room.
+const LOOK: Duration = Duration::from_millis(250);
+/// Most time for one question, whatever `server_connect_timeout` says.
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// Where one query is asked in one database as one user.
+#[derive(Debug)]
+pub struct Desk {
+    pub(super) source: AuthSource,
+    shared: Arc<Shared>,
+    book: Mutex<Book>,
+    /// Somebody waits.
+    asked: Notify,
+    /// What holds it up may be over, or its connection should be looked at.
+    changed: Notify,
+    backend: Mutex<Option<Arc<BackendRecord>>>,
+}
+
+/// The connection, with its place under the limits.
+struct Line {
+    backend: Backend,
+    _permits: [Permit; 2],
+}
+
+/// Why there is no connection.
+enum Trouble {
+    /// PAUSE.
+    Held,
+    /// A limit is used up.
+    Full(&'static str),
+    /// It could not be opened.
+    Failed(Arc<ConnectError>),
+    /// There is no such database any more.
+    Gone,
+}
+
+/// Attempts that failed in a row.
+#[derive(Default)]
+struct Failures {
+    count: u32,
+    since: Option<Micros>,
+}
+
+impl Desk {
+    pub(super) fn new(source: AuthSource, shared: Arc<Shared>) -> Desk {
+        let (asked, changed) = (Notify::new(), Notify::new());
+        Desk { source, shared, book: Mutex::default(), asked, changed, backend: Mutex::default() }
+    }
+
+    /// Asks until nobody has needed it for a while.
+    pub async fn run(self: Arc<Self>, pools: Arc<Pools>) {
+        let mut line = None;
+        let mut failures = Failures::default();
+        loop {
+            if line.as_ref().is_some_and(|line| self.is_displaced(line, &pools)) {
+                self.close(&mut line);
+            }
+            let next = self.book().next();
+            let Some(user) = next else {
+                if line.is_none() && pools.lookups.retire(&self) {
+                    return;
+                }
+                tokio::select! {
+                    () = self.asked.notified() => {}
+                    () = self.changed.notified() => {}
+                    () = sleep(IDLE) => self.close(&mut line),
+                }
+                continue;
+            };
+            match Box::pin(self.serve(&mut line, &user, &pools)).await {
+                Ok(()) => failures = Failures::default(),
+                Err(trouble) => {
+                    let pause = self.failed(trouble, &mut failures, &pools);
+                    tokio::select! {
+                        () = self.changed.notified() => failures = Failures::default(),
+                        () = sleep(pause) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// Asks about one user and notes the answer. A connection that has been waiting may have died unseen: then it is
+    /// asked once more on a new one.
+    async fn serve(&self, line: &mut Option<Line>, user: &str, pools: &Pools) -> Result<(), Trouble> {
+        loop {
+            let waited = line.is_some();
+            if line.as_mut().is_some_and(|line| line.backend.settle_idle(&self.shared.interner).is_err()) {
+                self.close(line);
+                continue;
+            }
+            let mut open = match line.take() {
+                Some(open) => open,
+                None => self.open(pools).await?,
+            };
+            let config = pools.config.load_full();
+            let limit = limited(config.general.server_connect_timeout).min(LONGEST);
+            let ask = open.backend.ask(&self.source.query, user, MOST_ROWS, &self.shared.interner);
+            let answered = timeout(limit, ask).await;
+            if matches!(answered, Ok(Ok(_) | Err(ExchangeError::Refused(_)))) {
+                *line = Some(open);
+            } else {
+                let mut broken = Some(open);
+                self.close(&mut broken);
+            }
+            match answered {
+                Ok(Ok(answered)) => self.answered(user, answered, &config),
+                Ok(Err(ExchangeError::Refused(said))) => self.refused(user, said, &config),
+                Ok(Err(_)) if waited => continue,
+                Ok(Err(error)) => self.gave_none(user, LookupError::Broken(Arc::new(error))),
+                Err(_) => self.gave_none(user, LookupError::Timeout),
+            }
+            return Ok(());
+        }
+    }
+
+    fn answered(&self, user: &str, answered: Answered, config: &Config) {
+        let secret = match verdict(answered, user) {
+            Ok(Verdict::Unknown) => None,
+            Ok(Verdict::NoSecret) => {
+                tracing::info!(user, database = %self.source.database,
+                               "auth_query gave no secret: the user has none, or it has expired");
+                Some(StoredSecret::parse(""))
+            }
+            Ok(Verdict::Secret(secret)) => Some(secret),
+            Err(misfit) => return self.gave_none(user, misfit.into()),
+        };
+        self.note(user, secret, config);
+    }
+
+    fn note(&self, user: &str, secret: Option<StoredSecret>, config: &Config) {
+        let general = &config.general;
+        let credential = secret.map(|secret| Credential::new(secret, general.scram_iterations));
+        let lifetimes = Lifetimes { found: general.auth_query_lifetime, nothing: general.auth_query_negative_lifetime };
+        self.book().answer(user, credential, self.shared.clock.now(), lifetimes);
+    }
+
+    fn refused(&self, user: &str, said: Box<Diagnostic>, config: &Config) {
+        match said.code.as_str() {
+            // A name that the database's encoding cannot hold is nobody's.
+            "22021" | "22P05" => self.note(user, None, config),
+            code if passes(code) => self.gave_none(user, LookupError::Broken(Arc::new(ExchangeError::Refused(said)))),
+            _ => self.gave_none(user, LookupError::Refused(Arc::new(*said))),
+        }
+    }
+
+    fn gave_none(&self, user: &str, error: LookupError) {
+        let hint = match &error {
+            LookupError::Refused(said) if matches!(said.code.as_str(), "42883" | "42P01") => {
+                Some("auth_query runs with search_path pg_catalog: name the schema of anything else")
+            }
+            LookupError::Refused(said) if said.code == "42501" => {
+                Some("auth_user may not read the secrets: grant it a SECURITY DEFINER function that does")
+            }
+            _ => None,
+        };
+        let AuthSource { database, user: auth_user, .. } = &self.source;
+        tracing::error!(user, %database, %auth_user, %error, hint, "auth_query gave no answer");
+        self.book().fail(user, &error);
+    }
+
+    async fn open(&self, pools: &Pools) -> Result<Line, Trouble> {
+        let AuthSource { database: name, user, .. } = &self.source;
+        if pools.is_paused(name) {
+            return Err(Trouble::Held);
+        }
+        let config = pools.config.load_full();
+        let database = config.database(name).ok_or(Trouble::Gone)?;
+        let permits = self.permits(pools, &config).map_err(Trouble::Full)?;
+        let secret = pools.credentials.of_login(&config, user);
+        let mut spec: Spec = dialled(&config.general, &database, user, secret);
+        spec.parameters = vec![
+            ("search_path", "pg_catalog".to_owned()),
+            ("client_encoding", "UTF8".to_owned()),
+            ("application_name", "pgpool auth_query".to_owned()),
+        ];
+        let id = self.shared.next_id();
+        let who = Identity { id, database: name.as_str().into(), user: user.as_str().into() };
+        let backend = connect(&spec, who, &self.shared.interner, &self.shared.clock).await;
+        let backend = backend.map_err(|error| Trouble::Failed(Arc::new(error)))?;
+        backend.record.set_state(BackendState::Active);
+        if config.general.log_connections {
+            tracing::info!(database = %name, %user, id, address = %backend.record.endpoint,
+                           pid = backend.record.process_id, "new connection to server, for auth_query");
+        }
+        *self.record() = Some(Arc::clone(&backend.record));
+        Ok(Line { backend, _permits: permits })
+    }
+
+    /// A place under the limits over several pools; where an idle backend can be had for it, that goes.
+    fn permits(&self, pools: &Pools, config: &Config) -> Result<[Permit; 2], &'static str> {
+        let AuthSource { database, user, .. } = &self.source;
+        let entry = config.database(database);
+        let max_db = entry.map_or(0, |entry| config.max_db_connections(&entry));
+        let max_user = config.max_user_connections(config.user(user).map(AsRef::as_ref));
+        let permit = |cap: &Arc<Cap>, limit: u32, same: &dyn Fn(&Pool) -> bool| {
+            cap.acquire(limit).or_else(|| {
+                pools.evict(None, same);
+                cap.acquire(limit)
+            })
+        };
+        let in_database = |pool: &Pool| *pool.key.database == **database;
+        let of_user = |pool: &Pool| *pool.key.user == **user;
+        let one = permit(&pools.database_backends.of(database), max_db, &in_database).ok_or("max_db_connections")?;
+        let two = permit(&pools.user_backends.of(user), max_user, &of_user).ok_or("max_user_connections")?;
+        Ok([one, two])
+    }
+
+    /// Tells those who wait, where waiting would not help, and answers how long to pause.
+    fn failed(&self, trouble: Trouble, failures: &mut Failures, pools: &Pools) -> Duration {
+        let now = self.shared.clock.now();
+        let retry = pools.config.load().general.server_login_retry;
+        let since = *failures.since.get_or_insert(now);
+        let lasting = Clock::between(since, now) > retry;
+        let (error, refused) = match trouble {
+            Trouble::Held => {
+                *failures = Failures::default();
+                return LOOK;
+            }
+            Trouble::Full(limit) => (LookupError::Limit(limit), false),
+            Trouble::Failed(error) => {
+                let refused = !error.may_pass();
+                (LookupError::Unreachable(error), refused)
+            }
+            Trouble::Gone => (LookupError::NoDatabase(self.source.database.clone()), true),
+        };
+        let pause = match &error {
+            LookupError::Limit(_) => LOOK,
+            _ if refused => retry.max(LOOK),
+            _ => passing_pause(failures.count, LONGEST_PAUSE.min(retry)),
+        };
+        // A limit is given back by somebody soon, or it is said once and not at each look.
+        if !matches!(error, LookupError::Limit(_)) || failures.count == 0 {
+            let AuthSource { database, user, .. } = &self.source;
+            let hint = match &error {
+                LookupError::Unreachable(error) => match &**error {
+                    ConnectError::Authentication(error) => Some(error.hint()).filter(|hint| !hint.is_empty()),
+                    _ => None,
+                },
+                _ => None,
+            };
+            tracing::warn!(%database, auth_user = %user, %error, hint, ?pause, "cannot connect to server for auth_query");
+        }
+        failures.count = failures.count.saturating_add(1);
+        if refused || lasting {
+            let until = now.saturating_add(u64::try_from(pause.as_micros()).unwrap_or(u64::MAX));
+            self.book().fail_all(&error, until);
+        }
+        pause
+    }
+
+    fn close(&self, line: &mut Option<Line>) {
+        if let Some(line) = line.take() {
+            *self.record() = None;
+            line.backend.terminate();
+        }
+    }
+
+    fn is_displaced(&self, line: &Line, pools: &Pools) -> bool {
+        line.backend.record.close_needed() || pools.is_paused(&self.source.database)
+    }
+
+    /// A reload: what is known is asked again, on a new connection.
+    pub(super) fn follow(&self, config: &Config) {
+        let mut book = self.book();
+        book.doubt_all();
+        book.try_again();
+        if config.database(&self.source.database).is_none() {
+            book.fail_all(&LookupError::NoDatabase(self.source.database.clone()), 0);
+        }
+        drop(book);
+        if let Some(record) = self.backend() {
+            record.need_close();
+        }
+        self.look();
+    }
+
+    /// Somebody waits.
+    pub(super) fn ask(&self) {
+        self.asked.notify_one();
+    }
+
+    /// Makes the task look at what may have changed.
+    pub(super) fn look(&self) {
+        self.changed.notify_one();
+    }
+
+    /// Its connection, while it has one.
+    pub(super) fn backend(&self) -> Option<Arc<BackendRecord>> {
+        self.record().clone()
+    }
+
+    pub(super) fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn record(&self) -> MutexGuard<'_, Option<Arc<BackendRecord>>> {
+        self.backend.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether PostgreSQL may answer the same question soon: it was interrupted, is short of something or shutting down.
+fn passes(code: &str) -> bool {
+    ["40", "53", "55", "57", "58"].iter().any(|class| code.starts_with(class))
+}
