@@ -73,8 +73,8 @@ pub(super) fn take_over(pools: &Pools, found: Vec<(PathBuf, Result<Secret, Secre
     }
     let _configuring = pools.configuring.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some((config, changed)) = pools.config.load().with_secrets(&secrets) {
-        tracing::info!(sections = changed.join(", "), "secrets were read again");
         pools.put_in_force(config);
+        tracing::info!(sections = changed.join(", "), "secrets were read again");
     }
 }
 
