@@ -213,7 +213,8 @@ impl Requests<'_> {
         }
         if !statement.script.acts.is_empty() || statement.script.sets > 0 {
             let parameter = |number| if whole { setting_name(tail, number) } else { None };
-            if let Some(report) = self.admit(&statement.script, parameter) {
+            let script = &statement.script;
+            if let Some(report) = self.admit(script, parameter).or_else(|| self.admit_executed(script)) {
                 return self.refuse_bind(&report);
             }
             self.ensure_named(&statement.script);

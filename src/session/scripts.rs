@@ -44,7 +44,7 @@ impl Requests<'_> {
             self.turn.query(VecDeque::from([ended]), None);
             return Verdict::Entered;
         }
-        if let Some(report) = self.admit(&script, |_| None) {
+        if let Some(report) = self.admit(&script, |_| None).or_else(|| self.admit_executed(&script)) {
             return self.refuse_query(&report);
         }
         if self.settings.max_prepared == 0 || !names {
