@@ -212,6 +212,14 @@ fn settings() -> Vec<Case> {
             ],
         ),
         case(
+            "a RESET that is skipped",
+            vec![
+                free(&[query("set TimeZone to 'Asia/Tokyo'")], "CZ"),
+                free(&[execute("never", 0), query("reset TimeZone"), query("reset all"), sync()], "EZ"),
+                free(&[query("show TimeZone")], "TDCZ"),
+            ],
+        ),
+        case(
             "a setting made by EXECUTE of what was prepared before",
             vec![
                 free(&[parse("s", "select set_config('app.x', 'mine', false)", &[]), sync()], "1Z"),
