@@ -70,7 +70,7 @@ pub enum Own {
     Query,
     /// Sync.
     Sync,
-    /// An empty Query that tells how many doubtful Syncs are answered: those before it.
+    /// Close of the unnamed portal, a Sync behind it, that tells how many doubtful Syncs are answered: those before it.
     Probe,
 }
 
@@ -265,7 +265,7 @@ impl Turn {
                     | Owed::Function
                     | Owed::Settle
                     | Owed::RefusedQuery
-                    | Owed::Own(Own::Query | Own::Sync | Own::Probe)
+                    | Owed::Own(Own::Query | Own::Sync)
             )
         };
         copying || !self.owed.iter().any(|entry| ready(entry.owed))
@@ -328,7 +328,7 @@ impl Turn {
                         | Owed::Function
                         | Owed::RefusedQuery
                         | Owed::Settle
-                        | Owed::Own(Own::Query | Own::Sync | Own::Probe)
+                        | Owed::Own(Own::Query | Own::Sync)
                 )
             })
     }
@@ -690,11 +690,9 @@ impl Turn {
             | (Own::Execute, back::COMMAND_COMPLETE) => self.answered(),
             (Own::Query, back::COMMAND_COMPLETE) => {}
             (Own::Probe, back::READY) if self.doubts > 0 => return self.doubt_is_answered(body),
-            (Own::Probe, back::EMPTY_QUERY) => {
+            (Own::Probe, back::CLOSE_COMPLETE) => {
                 self.doubts = 0;
-                if let Some(entry) = self.owed.front_mut() {
-                    entry.owed = Owed::Own(Own::Sync);
-                }
+                self.answered();
             }
             (Own::Query | Own::Sync, back::READY) => {
                 let Some(status) = Status::from_ready(body) else { return Back::Broken };
