@@ -13,11 +13,11 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use ahash::RandomState;
 
-use crate::sql::Script;
+use crate::sql::{First, Script};
 
-/// What the names on backends begin with; the process's [`Tag`], `_` and the id follow. A client's own name does not reach a backend that follows
-/// statements, except where it is unknown and PostgreSQL is to say so, and for what pins (texts that are too long to be
-/// looked at whole, PREPARE through the extended protocol).
+/// What the names on backends begin with; the process's [`Tag`], `_` and the id follow. A client's own name does not reach
+/// a backend that follows statements, except where it is unknown and PostgreSQL is to say so, and for what pins (texts
+/// that are too long to be looked at whole, PREPARE through the extended protocol).
 pub const PREFIX: &[u8] = b"pgpool_";
 
 /// Letters in the names on backends that nobody can guess, and which are others in each process: a text that is passed on
@@ -78,6 +78,22 @@ impl Statement {
         self.body.get(start..end).unwrap_or_default()
     }
 
+    /// How many parameters it has, if PostgreSQL takes it; nothing where its text does not tell. Those of a text that it
+    /// analyses are counted by the highest number, others are those whose types were given.
+    #[must_use]
+    pub fn parameters(&self) -> Option<u16> {
+        let end = self.body.iter().position(|&byte| byte == 0)?;
+        let given = match self.origin {
+            Origin::Protocol => u16::from_be_bytes(*self.body.get(end + 1..)?.first_chunk()?),
+            Origin::Sql => listed(self.body.get(..end)?)?,
+        };
+        match (self.script.parameters, self.script.first) {
+            (0, _) => Some(given),
+            (highest, First::Plain) => Some(highest.max(given)),
+            (_, First::Empty | First::TransactionEnd | First::Other) => None,
+        }
+    }
+
     /// Names that clients have for it.
     #[must_use]
     pub fn clients(&self) -> u64 {
@@ -130,6 +146,22 @@ impl Statement {
     fn is(&self, key: &Key<'_>) -> bool {
         self.origin == key.origin && self.setting == key.setting && *self.body == *key.body
     }
+}
+
+/// How many types are in a list of PREPARE; nothing where that takes a parser.
+fn listed(types: &[u8]) -> Option<u16> {
+    let mut depth = 0_i32;
+    let mut commas = 0;
+    for byte in types {
+        match byte {
+            b'(' | b'[' => depth += 1,
+            b')' | b']' => depth -= 1,
+            b',' if depth == 0 => commas += 1,
+            b'"' | b'\'' | b'/' | b'-' => return None,
+            _ => {}
+        }
+    }
+    Some(if types.trim_ascii().is_empty() { 0 } else { commas + 1 })
 }
 
 /// One client, in [`Statement::users`].
@@ -346,7 +378,7 @@ impl Prepared {
         }
     }
 
-    /// Takes one out of those whose plans are of no use; the backend still has it.
+    /// Takes this one out of those whose plans are of no use; the backend still has it.
     pub fn take_doomed(&mut self, id: u64) -> Option<Arc<Statement>> {
         let at = self.doomed.iter().position(|statement| statement.id == id)?;
         Some(self.doomed.swap_remove(at))
@@ -370,11 +402,13 @@ impl Prepared {
         }
     }
 
-    /// Takes out what is doomed, and then what has not been used for longest, as long as there are more than `most`.
+    /// Takes one out of those whose plans are of no use; the backend still has it.
+    pub fn pop_doomed(&mut self) -> Option<Arc<Statement>> {
+        self.doomed.pop()
+    }
+
+    /// Takes out what has not been used for longest, as long as there are more than `most`.
     pub fn evict(&mut self, most: usize) -> Option<Arc<Statement>> {
-        if let Some(doomed) = self.doomed.pop() {
-            return Some(doomed);
-        }
         if self.has.len() <= most && self.bytes <= MOST_BYTES {
             return None;
         }
@@ -478,6 +512,36 @@ mod tests {
     }
 
     #[test]
+    fn parameters_are_known_by_the_text_where_it_tells() {
+        let table = Statements::default();
+        let parameters = |origin, body: &[u8]| {
+            let text = body.split(|&byte| byte == 0).nth(usize::from(origin == Origin::Sql)).unwrap();
+            let key = Key { origin, setting: 0, body };
+            table.intern(key, 1 << 20, || sql::read(text, sql::Dialect::default())).unwrap().parameters()
+        };
+        for (body, wanted) in [
+            (&b"select $2 + $1\0\0\0"[..], Some(2)),
+            (b"select $1\0\0\x02\0\0\0\x17\0\0\0\x17", Some(2)),
+            (b"begin\0\0\0", Some(0)),
+            (b"\0\0\x01\0\0\0\x17", Some(1)),
+            (b"explain select $1\0\0\0", None),
+            (b"execute s($1)\0\0\0", None),
+            (b"select 1\0", None),
+        ] {
+            assert_eq!(parameters(Origin::Protocol, body), wanted, "{}", body.escape_ascii());
+        }
+        for (body, wanted) in [
+            (&b"\0select $1"[..], Some(1)),
+            (b" \0select 1", Some(0)),
+            (b"int, numeric(10, 2), text[]\0select 1", Some(3)),
+            (b"int\0insert into t values ($2)", Some(2)),
+            (b"\"a,b\"\0select $1", None),
+        ] {
+            assert_eq!(parameters(Origin::Sql, body), wanted, "{}", body.escape_ascii());
+        }
+    }
+
+    #[test]
     fn the_least_recently_used_goes_first() {
         let table = Statements::default();
         let all: Vec<_> = [b"a", b"b", b"c"].map(|body| intern(&table, body)).into();
@@ -495,7 +559,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_doomed_goes_first_and_is_never_forgotten() {
+    fn what_is_doomed_is_never_forgotten() {
         let table = Statements::default();
         let all: Vec<_> = [b"a", b"b", b"c"].map(|body| intern(&table, body)).into();
         let mut prepared = Prepared::default();
@@ -506,11 +570,11 @@ mod tests {
         assert!(!prepared.has(all[2].id) && prepared.find(all[1].id).is_some());
         let before = std::mem::take(&mut prepared);
         prepared.restore(before);
-        assert_eq!((prepared.len(), prepared.evict(3).unwrap().id), (2, all[2].id));
-        assert!(prepared.evict(3).is_none());
+        assert_eq!((prepared.len(), prepared.pop_doomed().unwrap().id), (2, all[2].id));
+        assert!(prepared.pop_doomed().is_none());
         prepared.doom(all[0].id);
         assert!(prepared.take_doomed(all[1].id).is_none() && prepared.take_doomed(all[0].id).is_some());
-        assert!(prepared.evict(3).is_none());
+        assert!(prepared.pop_doomed().is_none() && prepared.evict(3).is_none());
     }
 
     #[test]

@@ -57,7 +57,7 @@ pub(super) fn rename(body: &[u8], names: &Names, known: Option<&[u8]>) -> Option
             let kept = [ours, tail.get(..end - 1)?].concat();
             return Some(error(&[head, &kept, tail.get(end..)?]));
         }
-        _ => known.or_else(|| names.name_of(id_of(ours)?))?,
+        _ => known.or_else(|| names.name_for_error(id_of(ours)?))?,
     };
     Some(error(&[head, name, tail]))
 }

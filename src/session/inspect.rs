@@ -172,9 +172,10 @@ impl Session {
         });
     }
 
-    /// A RESET of what PostgreSQL reports goes back to what the client's startup packet asked for.
+    /// A RESET of what PostgreSQL reports goes back to what the client's startup packet asked for, if all that was noted
+    /// has come about.
     fn take_over_reports(&mut self, watch: &Watch) {
-        if watch.undone || (!watch.reset_all && watch.reset.is_empty()) {
+        if watch.undone || watch.expected > 0 || (!watch.reset_all && watch.reset.is_empty()) {
             return;
         }
         let interner = &self.pool.shared.interner;

@@ -74,12 +74,13 @@ impl Judge<'_> {
             }
         }
         match verdict {
-            Back::Forward if tag == back::ERROR && self.watching => {
+            Back::Blame if self.takes_blame(body) => Ok(Rest::Discard),
+            Back::Forward | Back::Blame if tag == back::ERROR && self.watching => {
                 let moved = self.instead.is_some();
                 let rest = self.error(piece, statement, taken.as_deref());
                 Ok(if moved { Rest::Discard } else { rest })
             }
-            Back::Forward => Ok(Rest::Forward),
+            Back::Forward | Back::Blame => Ok(Rest::Forward),
             Back::Swallow => Ok(Rest::Discard),
             Back::Settled => {
                 // From here on the backend runs this client's requests, and a cancel request may hit them.
@@ -99,6 +100,16 @@ impl Judge<'_> {
             Back::Ready => self.ready(),
             Back::Broken => Err(unexplained(tag)),
         }
+    }
+
+    /// A Query has failed for which a request of the pooler's own failed before: whether for that.
+    fn takes_blame(&mut self, body: &[u8]) -> bool {
+        let report = self.turn.take_report();
+        let takes = Diagnostic::read(body).code == UNKNOWN_STATEMENT;
+        if takes {
+            *self.instead = Some(report);
+        }
+        takes
     }
 
     fn ready(&mut self) -> Result<Rest, End> {

@@ -5,6 +5,7 @@
 
 mod end;
 mod errors;
+mod executed;
 mod goodbye;
 mod inspect;
 mod judge;

@@ -30,6 +30,8 @@ pub enum Step {
     Sent(u64),
     /// The backend loses this statement.
     Evicted(Arc<Statement>),
+    /// The backend loses what it has under the name of this statement, which is of no use.
+    Doomed(Arc<Statement>),
     /// The client closed all its names, and the backend loses all statements.
     Cleared(Box<(Names, Prepared)>),
     /// The statements of one Query, in order; those that were carried out are struck off.
@@ -79,6 +81,11 @@ pub(super) fn take_back(step: Step, failed: bool, names: &mut Names, prepared: &
             }
         }
         Step::Evicted(statement) => prepared.insert(statement),
+        Step::Doomed(statement) => {
+            let id = statement.id;
+            prepared.insert(statement);
+            prepared.doom(id);
+        }
         Step::Cleared(before) => {
             let (client, backend) = *before;
             names.restore(client);
@@ -90,6 +97,14 @@ pub(super) fn take_back(step: Step, failed: bool, names: &mut Names, prepared: &
             }
         }
     }
+}
+
+/// A name that was freed, with its number and the id of its statement.
+#[derive(Debug)]
+struct Freed {
+    name: Box<[u8]>,
+    number: u32,
+    id: u64,
 }
 
 /// The statements of one client.
@@ -108,6 +123,10 @@ pub struct Names {
     answered: u64,
     /// Names that were changed in batches which are not answered yet.
     changed: Vec<(Box<[u8]>, u64)>,
+    /// The same of statements that the backend gets or loses, by their ids.
+    moved: Vec<(u64, u64)>,
+    /// The same of names that were freed: what was sent before may still fail.
+    freed: Vec<(Freed, u64)>,
 }
 
 impl Names {
@@ -127,6 +146,8 @@ impl Names {
     #[inline]
     pub(super) fn all_answered(&mut self) {
         self.changed.clear();
+        self.moved.clear();
+        self.freed.clear();
     }
 
     /// A name is changed by the batch that is being sent.
@@ -137,15 +158,45 @@ impl Names {
         self.changed.push((name.into(), self.batch + 1));
     }
 
+    /// The backend gets or loses a statement by the batch that is being sent.
+    pub(super) fn note_move(&mut self, id: u64) {
+        let (answered, now) = (self.answered, self.batch + 1);
+        self.moved.retain(|(known, batch)| *known != id && *batch > answered);
+        self.moved.push((id, now));
+    }
+
+    /// Whether it is not known if the backend has a statement, before a batch is answered that went before.
+    #[inline]
+    pub(super) fn is_moving(&self, id: u64) -> bool {
+        !self.moved.is_empty() && self.is_moved_before(|moved| moved == id)
+    }
+
+    /// Whether that is so of any statement.
+    #[inline]
+    pub(super) fn any_moving(&self) -> bool {
+        !self.moved.is_empty() && self.is_moved_before(|_| true)
+    }
+
+    fn is_moved_before(&self, which: impl Fn(u64) -> bool) -> bool {
+        let (answered, now) = (self.answered, self.batch + 1);
+        self.moved.iter().any(|&(id, batch)| batch > answered && batch < now && which(id))
+    }
+
     /// Whether it is not known what the name stands for, before a batch is answered that went before.
     #[inline]
     pub(super) fn is_uncertain(&mut self, name: &[u8]) -> bool {
         !self.changed.is_empty() && self.is_changed_before(|changed| changed == name)
     }
 
-    /// Whether that is so of any name.
+    /// Whether that is so of any name, or of any statement that the backend has.
     pub(super) fn any_uncertain(&mut self) -> bool {
-        self.is_changed_before(|_| true)
+        self.any_moving() || self.is_changed_before(|_| true)
+    }
+
+    /// Whether a change of the name may still be taken back, as far as that was looked at.
+    #[inline]
+    pub(super) fn is_changing(&self, name: &[u8]) -> bool {
+        self.changed.iter().any(|(changed, _)| **changed == *name)
     }
 
     fn is_changed_before(&mut self, which: impl Fn(&[u8]) -> bool) -> bool {
@@ -172,9 +223,12 @@ impl Names {
 
     /// Frees a name.
     pub(super) fn remove(&mut self, name: &[u8]) -> Option<(Box<[u8]>, Arc<Statement>)> {
-        let (name, (statement, _)) = self.named.remove_entry(name)?;
+        let (name, (statement, number)) = self.named.remove_entry(name)?;
         self.bytes -= cost(&name, &statement).min(self.bytes);
         statement.remove_client();
+        let answered = self.answered;
+        self.freed.retain(|(_, batch)| *batch > answered);
+        self.freed.push((Freed { name: name.clone(), number, id: statement.id }, self.batch + 1));
         Some((name, statement))
     }
 
@@ -187,7 +241,8 @@ impl Names {
         self.note_change(b"");
         let bytes = std::mem::take(&mut self.bytes);
         let unnamed = self.unnamed.take();
-        Names { named, last: 0, unnamed, bytes, batch: 0, answered: 0, changed: Vec::new() }
+        let (changed, moved, freed) = (Vec::new(), Vec::new(), Vec::new());
+        Names { named, last: 0, unnamed, bytes, batch: 0, answered: 0, changed, moved, freed }
     }
 
     /// Takes these back, but for those that were given anew.
@@ -236,9 +291,19 @@ impl Names {
         self.named.iter().find(|(_, (statement, _))| statement.id == id).map(|(name, _)| name.as_ref())
     }
 
-    /// The name of this number.
+    /// A name that the client has or had for a statement, for an error about it.
+    pub(super) fn name_for_error(&self, id: u64) -> Option<&[u8]> {
+        self.name_of(id).or_else(|| self.find_freed(|freed| freed.id == id))
+    }
+
+    /// The name of this number, which may have been freed meanwhile.
     pub(super) fn name_numbered(&self, number: u32) -> Option<&[u8]> {
-        self.named.iter().find(|(_, (_, known))| *known == number).map(|(name, _)| name.as_ref())
+        let named = self.named.iter().find(|(_, (_, known))| *known == number).map(|(name, _)| name.as_ref());
+        named.or_else(|| self.find_freed(|freed| freed.number == number))
+    }
+
+    fn find_freed(&self, is: impl Fn(&Freed) -> bool) -> Option<&[u8]> {
+        self.freed.iter().find(|(freed, _)| is(freed)).map(|(freed, _)| &*freed.name)
     }
 }
 

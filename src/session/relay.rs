@@ -13,7 +13,7 @@ use super::judge::{Judge, Rest, unexplained};
 use super::names::{Names, take_back};
 use super::reader::Reader;
 use super::repeat::Repeat;
-use super::requests::{Requests, Verdict, query_message};
+use super::requests::{Requests, Verdict};
 use super::tally::Tally;
 use super::turn::{Back, Front, Own};
 use super::watch::Watch;
@@ -253,8 +253,12 @@ impl<'a> Relay<'a> {
             }
             // A full turn goes on with PostgreSQL's next answer, and so does what waits for settings.
             if self.at.workspace.turn.needs_probe() {
-                query_message(self.at.workspace.compose(), &[]);
+                // No Query: it would end the client's unnamed statement. No portal is there outside of a transaction.
+                let out = self.at.workspace.compose();
+                message(out, front::CLOSE, |out| out.extend_from_slice(b"P\0"));
+                message(out, front::SYNC, |_| {});
                 self.at.workspace.turn.own(Own::Probe, None);
+                self.at.workspace.turn.own(Own::Sync, None);
                 continue;
             }
             if self.waits && !self.at.workspace.turn.owes_anything() {

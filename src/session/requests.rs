@@ -27,6 +27,9 @@ const OFTEN: u64 = 3;
 /// A text that cannot be run and a name that no statement has, for what is sent to fail; it shows in PostgreSQL's log.
 pub(super) const REFUSED: &[u8] = b"pgpool refuses this statement";
 
+/// The OID of a type that is always there.
+const TEXT_TYPE: u32 = 25;
+
 /// What is left of a message to pass on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
@@ -76,7 +79,8 @@ impl Requests<'_> {
             Ok(statement) => statement,
             Err(Full) => return self.refuse_parse(&full()),
         };
-        if !statement.script.acts.is_empty() && self.names_are_uncertain(&statement.script) {
+        let uncertain = !statement.script.acts.is_empty() && self.names_are_uncertain(&statement.script);
+        if uncertain || self.is_moving(&statement) {
             return Verdict::Wait;
         }
         if let Some(report) = self.judge_features(&statement.script, false) {
@@ -125,7 +129,21 @@ impl Requests<'_> {
             front::BIND => cstr(body).and_then(|(_, rest)| cstr(rest)).map(|(name, _)| name),
             _ => statement_name(bytes),
         };
-        name.is_some_and(|name| self.names.is_uncertain(name))
+        let Some(name) = name else { return false };
+        self.names.is_uncertain(name)
+            || (tag != front::CLOSE && self.names.find(name).is_some_and(|statement| self.is_moving(statement)))
+    }
+
+    /// Whether it is not known if the backend has a statement, or what would go for it.
+    #[inline]
+    fn is_moving(&self, statement: &Statement) -> bool {
+        self.names.any_moving()
+            && (self.names.is_moving(statement.id)
+                || (!self.prepared.has(statement.id) && self.prepared.len() >= self.most_prepared()))
+    }
+
+    fn most_prepared(&self) -> usize {
+        usize::try_from(self.settings.max_prepared).unwrap_or(usize::MAX).max(1)
     }
 
     fn parse_unnamed(&mut self, statement: Arc<Statement>, length: usize) -> Verdict {
@@ -155,14 +173,8 @@ impl Requests<'_> {
         let id = statement.id;
         if let Some(taken) = self.names.find(name).cloned() {
             // PostgreSQL is to say so, in the order in which it finds errors.
-            if self.turn.status() == Status::Failed && !self.prepared.has(taken.id) {
-                // It has more to say against it.
-                self.write_parse(b"", rest);
-                self.prepared.unnamed = None;
-            } else {
-                self.ensure(&taken);
-                self.write_parse(&taken.name, rest);
-            }
+            self.ensure_something(&taken, 0);
+            self.write_parse(&taken.name, rest);
             self.turn.parse(None);
             self.turn.take_last(name);
             return Verdict::Replaced(length);
@@ -213,7 +225,8 @@ impl Requests<'_> {
         }
         if !statement.script.acts.is_empty() || statement.script.sets > 0 {
             let parameter = |number| if whole { setting_name(tail, number) } else { None };
-            if let Some(report) = self.admit(&statement.script, parameter) {
+            let script = &statement.script;
+            if let Some(report) = self.admit(script, parameter).or_else(|| self.admit_executed(script)) {
                 return self.refuse_bind(&report);
             }
             self.ensure_named(&statement.script);
@@ -226,11 +239,17 @@ impl Requests<'_> {
             return Verdict::Entered;
         }
         if name.is_empty() && !self.prepared.uses(statement.id) {
-            self.prepare_unnamed(&statement);
+            match wrong_number(&statement, tail) {
+                Some(parameters) => {
+                    self.prepared.unnamed = None;
+                    self.write_empty(b"", parameters);
+                }
+                None => self.prepare_unnamed(&statement),
+            }
             self.turn.bind(statement.id, number);
             return self.entered_behind(bytes);
         }
-        self.ensure(&statement);
+        self.ensure_for_bind(&statement, tail);
         let replaced = bytes.len() - tail.len();
         let length = word(bytes) - name.len() + statement.name.len();
         self.out.push(front::BIND);
@@ -290,12 +309,31 @@ impl Requests<'_> {
         Verdict::Replaced(bytes.len())
     }
 
+    /// Sees to it that the backend has a statement when a Bind arrives there. If that gives the wrong number of
+    /// parameters, PostgreSQL finds this before anything else, whatever has become of the statement's tables and of the
+    /// transaction.
+    fn ensure_for_bind(&mut self, statement: &Arc<Statement>, tail: &[u8]) {
+        if self.prepared.uses(statement.id) {
+            statement.hits.fetch_add(1, Relaxed);
+            return;
+        }
+        match wrong_number(statement, tail) {
+            Some(parameters) => self.ensure_something(statement, parameters),
+            None => self.bring(statement),
+        }
+    }
+
     /// Sees to it that the backend has a statement when what is written next arrives there.
     pub(super) fn ensure(&mut self, statement: &Arc<Statement>) {
         if self.prepared.uses(statement.id) {
             statement.hits.fetch_add(1, Relaxed);
             return;
         }
+        self.bring(statement);
+    }
+
+    /// The backend gets a statement that it does not have.
+    fn bring(&mut self, statement: &Arc<Statement>) {
         self.make_room(statement);
         let undo = Some(Box::new(Step::Sent(statement.id)));
         match statement.origin {
@@ -330,27 +368,49 @@ impl Requests<'_> {
     /// The backend gets the statement; what it has not used for longest goes for it.
     pub(super) fn make_room(&mut self, statement: &Arc<Statement>) {
         self.prepared.insert(Arc::clone(statement));
-        let most = usize::try_from(self.settings.max_prepared).unwrap_or(usize::MAX);
-        while let Some(old) = self.prepared.evict(most.max(1)) {
-            self.write_close(&old);
+        self.names.note_move(statement.id);
+        while let Some(doomed) = self.prepared.pop_doomed() {
+            self.write_close(&doomed, Step::Doomed(Arc::clone(&doomed)));
+        }
+        while let Some(old) = self.prepared.evict(self.most_prepared()) {
+            self.write_close(&old, Step::Evicted(Arc::clone(&old)));
         }
     }
 
     /// Takes a statement from the backend that has it.
     pub(super) fn close(&mut self, statement: &Statement) {
-        let id = statement.id;
-        if let Some(statement) = self.prepared.remove(id).or_else(|| self.prepared.take_doomed(id)) {
-            self.write_close(&statement);
+        if let Some(old) = self.prepared.remove(statement.id) {
+            self.write_close(statement, Step::Evicted(old));
+        } else if let Some(doomed) = self.prepared.take_doomed(statement.id) {
+            self.write_close(statement, Step::Doomed(doomed));
         }
     }
 
-    fn write_close(&mut self, statement: &Arc<Statement>) {
+    fn write_close(&mut self, statement: &Statement, step: Step) {
+        self.names.note_move(statement.id);
         message(self.out, front::CLOSE, |out| {
             out.push(b'S');
             out.extend_from_slice(&statement.name);
             out.push(0);
         });
-        self.turn.own(Own::Close, Some(Box::new(Step::Evicted(Arc::clone(statement)))));
+        self.turn.own(Own::Close, Some(Box::new(step)));
+    }
+
+    /// The backend has something under the statement's name when what is written next arrives there, which is not run:
+    /// an empty text with so many parameters, which PostgreSQL takes in any state of a transaction.
+    pub(super) fn ensure_something(&mut self, statement: &Arc<Statement>, parameters: u16) {
+        if self.prepared.uses(statement.id) {
+            return;
+        }
+        self.make_room(statement);
+        self.prepared.doom(statement.id);
+        self.write_empty(&statement.name, parameters);
+    }
+
+    fn write_empty(&mut self, name: &[u8], parameters: u16) {
+        let types = TEXT_TYPE.to_be_bytes().repeat(usize::from(parameters));
+        self.write_parse(name, &[b"\0", &parameters.to_be_bytes()[..], &types].concat());
+        self.turn.own(Own::Parse, None);
     }
 
     fn write_parse(&mut self, name: &[u8], rest: &[u8]) {
@@ -363,6 +423,7 @@ impl Requests<'_> {
 
     /// The backend gets the client's unnamed statement again, which it has on another backend or no more.
     fn prepare_unnamed(&mut self, statement: &Arc<Statement>) {
+        self.names.note_change(b"");
         self.prepared.unnamed = Some(statement.id);
         self.write_parse(b"", &statement.body);
         self.turn.own(Own::Parse, Some(Box::new(Step::Unnamed((Some(Arc::clone(statement)), None)))));
@@ -457,6 +518,16 @@ pub(super) fn prepare_text(statement: &Statement) -> Vec<u8> {
     let (types, text) = cstr(&statement.body).unwrap_or_default();
     let (open, close): (&[u8], &[u8]) = if types.is_empty() { (b"", b"") } else { (b"(", b")") };
     [b"PREPARE ", &statement.name[..], b" ", open, types, close, b" AS ", text].concat()
+}
+
+/// How many parameters a statement has, if a Bind gives another number of them or of their formats; `tail` follows the
+/// names in it.
+fn wrong_number(statement: &Statement, tail: &[u8]) -> Option<u16> {
+    let (formats, rest) = tail.split_first_chunk::<2>()?;
+    let formats = u16::from_be_bytes(*formats);
+    let given = u16::from_be_bytes(*rest.get(usize::from(formats) * 2..)?.first_chunk()?);
+    let wanted = statement.parameters()?;
+    (given != wanted || (formats > 1 && formats != given)).then_some(wanted)
 }
 
 /// The text of parameter `number` (from 1) in what follows the names in a Bind, as the name of a setting.

@@ -183,7 +183,7 @@ impl Wreck {
                 match turn.back(tag, body) {
                     Back::Broken | Back::SettleFailed => return Err("it could not be followed".to_owned()),
                     Back::OwnFailed => turn.blame_next(Vec::new()),
-                    Back::Replace => drop(turn.take_report()),
+                    Back::Replace | Back::Blame => drop(turn.take_report()),
                     Back::Forward | Back::Swallow | Back::Settled | Back::Ready => {}
                 }
             }

@@ -29,12 +29,10 @@ impl Requests<'_> {
         let text = text.split(|&byte| byte == 0).next().unwrap_or_default();
         let script = self.reader.read(text);
         let names = script.acts.iter().any(names_statement);
-        if names && self.names.any_uncertain() {
-            return Verdict::Wait;
-        }
         let clears = |act: &Act| matches!(act, Act::DeallocateAll | Act::DiscardAll);
-        if names && self.turn.owes_anything() && script.acts.iter().any(clears) {
-            // What is still to be answered may be about names.
+        // What is still to be answered may be about names, and a Sync of ours must not end what PostgreSQL reads over.
+        let unknown = self.names.any_uncertain() || self.turn.may_skip();
+        if names && (unknown || (self.turn.owes_anything() && script.acts.iter().any(clears))) {
             return Verdict::Wait;
         }
         // It ends the unnamed statement on the way (`protocol-flow.html`, "Simple Query").
@@ -44,7 +42,7 @@ impl Requests<'_> {
             self.turn.query(VecDeque::from([ended]), None);
             return Verdict::Entered;
         }
-        if let Some(report) = self.admit(&script, |_| None) {
+        if let Some(report) = self.admit(&script, |_| None).or_else(|| self.admit_executed(&script)) {
             return self.refuse_query(&report);
         }
         if self.settings.max_prepared == 0 || !names {
@@ -84,9 +82,11 @@ impl Requests<'_> {
                     if let Some((known, statement)) = self.names.remove(&name.text) {
                         self.names.note_change(&known);
                         if !steps.iter().any(|step| prepares(step, statement.id)) {
-                            self.ensure_something(&statement);
+                            self.ensure_something_for_query(&statement);
                         }
                         let had = self.prepared.remove(statement.id).is_some();
+                        self.prepared.take_doomed(statement.id);
+                        self.names.note_move(statement.id);
                         steps.push_back(Step::Deallocated(known, statement, had));
                     }
                 }
@@ -111,7 +111,8 @@ impl Requests<'_> {
     /// The unnamed statement ends with a Query; what to take back if the Query is skipped.
     fn end_unnamed(&mut self) -> Option<Step> {
         let (client, backend) = (self.names.unnamed.take(), self.prepared.unnamed.take());
-        if client.is_none() && backend.is_none() {
+        // What closed it before this Query may be taken back yet.
+        if client.is_none() && backend.is_none() && !self.names.is_changing(b"") {
             return None;
         }
         self.names.note_change(b"");
@@ -122,7 +123,7 @@ impl Requests<'_> {
     fn prepare_by_sql(&mut self, name: &Name, body: &[u8]) -> Result<(Box<[u8]>, Step), Report> {
         if let Some(taken) = self.names.find(&name.text).cloned() {
             // PostgreSQL is to say so.
-            self.ensure_for_query(&taken);
+            self.ensure_something_for_query(&taken);
             return Ok((taken.name.clone(), Step::Sent(0)));
         }
         let key = Key { origin: Origin::Sql, setting: self.reader.setting(body, true, self.record.id), body };
@@ -132,6 +133,7 @@ impl Requests<'_> {
         self.names.note_change(&name.text);
         self.names.insert(name.text.clone(), Arc::clone(&statement));
         self.prepared.insert(Arc::clone(&statement));
+        self.names.note_move(statement.id);
         Ok((statement.name.clone(), Step::Named(name.text.clone(), statement.id)))
     }
 
@@ -159,13 +161,16 @@ impl Requests<'_> {
         }
     }
 
-    /// The backend gets anything under the statement's name, since it is about to be thrown away.
-    fn ensure_something(&mut self, statement: &Statement) {
-        if !self.prepared.has(statement.id)
-            && self.prepared.take_doomed(statement.id).is_none()
-            && self.turn.status() != Status::Failed
-        {
-            self.run_own(&[b"PREPARE ", &statement.name[..], b" AS SELECT"].concat(), None);
+    /// The same where anything under the statement's name will do, since it is not run.
+    fn ensure_something_for_query(&mut self, statement: &Arc<Statement>) {
+        if self.prepared.uses(statement.id) {
+            return;
+        }
+        let within = self.turn.is_within_batch();
+        self.ensure_something(statement, 0);
+        if !within {
+            self.write_message(front::SYNC, &[]);
+            self.turn.own(Own::Sync, None);
         }
     }
 
@@ -212,6 +217,7 @@ impl Requests<'_> {
                 Act::Deallocate(name) => {
                     if let Some(statement) = self.named_on_backends(name) {
                         self.prepared.remove(statement.id);
+                        self.names.note_move(statement.id);
                         let known = self.names.name_of(statement.id).map(Box::<[u8]>::from);
                         let removed = known.and_then(|known| self.names.remove(&known));
                         steps.extend(removed.map(|(known, statement)| Step::Deallocated(known, statement, true)));

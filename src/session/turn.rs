@@ -70,7 +70,7 @@ pub enum Own {
     Query,
     /// Sync.
     Sync,
-    /// An empty Query that tells how many doubtful Syncs are answered: those before it.
+    /// Close of the unnamed portal, a Sync behind it, that tells how many doubtful Syncs are answered: those before it.
     Probe,
 }
 
@@ -136,10 +136,12 @@ pub enum Back {
     Settled,
     /// The pooler's own Query failed; settings are not in line.
     SettleFailed,
-    /// A request of the pooler's own failed, and the client's next one will: [`Turn::blame_next`].
+    /// A request of the pooler's own failed, and the client's next one may for that: [`Turn::blame_next`].
     OwnFailed,
     /// Give the client the next of [`Turn::take_report`] instead.
     Replace,
+    /// The same if it says that a statement is not there, which the pooler could not prepare.
+    Blame,
     /// A query is answered: pass it on; the transaction's status is what [`Turn::status`] says.
     Ready,
     /// It is not the answer to anything that is owed. The connection cannot be followed any further.
@@ -173,6 +175,8 @@ pub struct Turn {
     undone: Vec<(Box<Step>, bool)>,
     /// The errors for what was sent to fail, in order.
     reports: VecDeque<Vec<u8>>,
+    /// The first of the reports is about the first of the client's requests, a Query.
+    blamed: bool,
     /// An error came since the turn began.
     failed: bool,
     /// Something but a Parse was answered since the last ReadyForQuery.
@@ -194,6 +198,7 @@ impl Default for Turn {
             doubts: 0,
             undone: Vec::new(),
             reports: VecDeque::new(),
+            blamed: false,
             failed: false,
             acted: false,
             clears: 0,
@@ -214,6 +219,7 @@ impl Turn {
         self.doubts = 0;
         self.undone.clear();
         self.reports.clear();
+        self.blamed = false;
         self.failed = false;
         self.acted = false;
         self.clears = 0;
@@ -265,7 +271,7 @@ impl Turn {
                     | Owed::Function
                     | Owed::Settle
                     | Owed::RefusedQuery
-                    | Owed::Own(Own::Query | Own::Sync | Own::Probe)
+                    | Owed::Own(Own::Query | Own::Sync)
             )
         };
         copying || !self.owed.iter().any(|entry| ready(entry.owed))
@@ -335,9 +341,23 @@ impl Turn {
                         | Owed::Function
                         | Owed::RefusedQuery
                         | Owed::Settle
-                        | Owed::Own(Own::Query | Own::Sync | Own::Probe)
+                        | Owed::Own(Own::Query | Own::Sync)
                 )
             })
+    }
+
+    /// Whether PostgreSQL may come to read over what is sent next, since a request of an extended query may fail that it
+    /// has not answered yet.
+    #[must_use]
+    pub fn may_skip(&self) -> bool {
+        let fails = |owed| match owed {
+            Owed::Sync | Owed::Own(Own::Sync) => Some(false),
+            Owed::Query | Owed::Function | Owed::RefusedQuery => None,
+            Owed::CopyEnd | Owed::Settle | Owed::Made(_) | Owed::Own(Own::Query | Own::Probe) => None,
+            Owed::Parse | Owed::Bind | Owed::Describe | Owed::Execute | Owed::Close | Owed::RefusedParse => Some(true),
+            Owed::Own(Own::Parse | Own::Bind | Own::Execute | Own::Close) => Some(true),
+        };
+        self.owed.iter().rev().find_map(|entry| fails(entry.owed)).unwrap_or(false)
     }
 
     /// Whether nothing was asked of PostgreSQL since it was last idle outside of a transaction block. Only then is a
@@ -555,10 +575,12 @@ impl Turn {
         self.reports.pop_front().unwrap_or_default()
     }
 
-    /// A Query of the pooler's own failed: this is what the client's Query behind it is told.
+    /// A request of the pooler's own failed that the client's Query behind it needs: this is what the client is told where
+    /// that finds nothing.
     pub fn blame_next(&mut self, report: Vec<u8>) {
-        if let Some(next) = self.owed.iter_mut().take(4).find(|next| next.owed == Owed::Query) {
-            next.owed = Owed::RefusedQuery;
+        let next = self.owed.iter().find(|next| !matches!(next.owed, Owed::Own(_)));
+        if !self.blamed && next.is_some_and(|next| next.owed == Owed::Query) {
+            self.blamed = true;
             self.reports.push_front(report);
         }
     }
@@ -697,11 +719,9 @@ impl Turn {
             | (Own::Execute, back::COMMAND_COMPLETE) => self.answered(),
             (Own::Query, back::COMMAND_COMPLETE) => {}
             (Own::Probe, back::READY) if self.doubts > 0 => return self.doubt_is_answered(body),
-            (Own::Probe, back::EMPTY_QUERY) => {
+            (Own::Probe, back::CLOSE_COMPLETE) => {
                 self.doubts = 0;
-                if let Some(entry) = self.owed.front_mut() {
-                    entry.owed = Owed::Own(Own::Sync);
-                }
+                self.answered();
             }
             (Own::Query | Own::Sync, back::READY) => {
                 let Some(status) = Status::from_ready(body) else { return Back::Broken };
@@ -733,6 +753,9 @@ impl Turn {
         self.status = status;
         self.reading = Reading::Requests;
         self.batches.1 += 1;
+        if std::mem::take(&mut self.blamed) {
+            self.reports.pop_front();
+        }
         self.answered();
         self.acted = false;
         self.busy = !self.owed.is_empty();
@@ -821,6 +844,9 @@ impl Turn {
                     self.forget_copy_syncs(1);
                 }
                 self.take_back(0, true);
+                if std::mem::take(&mut self.blamed) {
+                    return Back::Blame;
+                }
             }
             Some(Owed::RefusedQuery) => {
                 if let Some(entry) = self.owed.front_mut() {

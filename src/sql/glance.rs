@@ -41,6 +41,7 @@ pub(super) fn glance(text: &[u8], dialect: Dialect) -> Option<Script> {
     let (first, inserts) = first(verb, length)?;
     rest = rest.get(length..)?;
     let mut words = 1_u32;
+    let mut parameters = 0;
     while let Some((&byte, tail)) = rest.split_first() {
         match class(byte) {
             Class::Letter => {
@@ -62,7 +63,12 @@ pub(super) fn glance(text: &[u8], dialect: Dialect) -> Option<Script> {
             Class::Comment if tail.first().is_some_and(|next| matches!(next, b'-' | b'*')) => return None,
             Class::Comment => {}
             Class::Dollar if tail.first().is_none_or(|next| !next.is_ascii_digit()) => return None,
-            Class::Dollar => {}
+            Class::Dollar => {
+                let (number, behind) = number(tail);
+                parameters = parameters.max(number);
+                rest = behind;
+                continue;
+            }
             Class::Quote => {
                 let end = tail.iter().position(|byte| matches!(byte, b'\'' | 0))?;
                 if tail.get(end) == Some(&0) {
@@ -74,18 +80,26 @@ pub(super) fn glance(text: &[u8], dialect: Dialect) -> Option<Script> {
             Class::Semicolon => {
                 let end = tail.iter().position(|byte| class(*byte) != Class::Space);
                 let over = end.is_none_or(|end| tail.get(end) == Some(&0));
-                return over.then(|| script(first));
+                return over.then(|| script(first, parameters));
             }
             Class::Nul => break,
             Class::Other => return None,
         }
         rest = tail;
     }
-    Some(script(first))
+    Some(script(first, parameters))
 }
 
-fn script(first: First) -> Script {
-    Script { first, statements: 1, sets: 0, acts: Vec::new() }
+fn script(first: First, parameters: u16) -> Script {
+    Script { first, statements: 1, sets: 0, parameters, acts: Vec::new() }
+}
+
+/// The number that `text` begins with, as that of a parameter, and what is behind it.
+fn number(text: &[u8]) -> (u16, &[u8]) {
+    let length = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let (digits, behind) = text.split_at_checked(length).unwrap_or_default();
+    let add = |number: u16, digit: &u8| number.checked_mul(10)?.checked_add(u16::from(digit - b'0'));
+    (digits.iter().try_fold(0, add).unwrap_or(u16::MAX), behind)
 }
 
 /// What a statement that begins with this word is, and whether INTO follows it; `None` where it takes more than a look.

@@ -29,6 +29,8 @@ pub struct Script {
     pub statements: u32,
     /// How many of them begin with SET or RESET; PostgreSQL answers no more with these tags.
     pub sets: u32,
+    /// The highest number of a parameter in it, `$1` and so on; 0 if there is none.
+    pub parameters: u16,
     /// What it may do to the session.
     pub acts: Vec<Act>,
 }

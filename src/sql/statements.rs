@@ -21,6 +21,8 @@ pub(super) struct Statements {
     count: u32,
     /// How many of them begin with SET or RESET.
     sets: u32,
+    /// The highest number of a parameter.
+    parameters: u16,
     acts: Acts,
     expects: Expects,
     /// How many parentheses are open.
@@ -81,6 +83,7 @@ impl Statements {
             first: First::Empty,
             count: 0,
             sets: 0,
+            parameters: 0,
             acts: Acts::default(),
             expects: Expects::Beginning,
             depth: 0,
@@ -95,7 +98,13 @@ impl Statements {
     /// The text is over.
     pub(super) fn finish(&mut self) -> Script {
         self.end();
-        Script { first: self.first, statements: self.count, sets: self.sets, acts: self.acts.take() }
+        Script {
+            first: self.first,
+            statements: self.count,
+            sets: self.sets,
+            parameters: self.parameters,
+            acts: self.acts.take(),
+        }
     }
 
     /// The statement is over.
@@ -173,7 +182,8 @@ impl Statements {
         }
         match token.kind {
             Kind::Mark(b'(') => self.called(self.before.0),
-            Kind::Mark(_) | Kind::Text(_) | Kind::Parameter(_) | Kind::Number => {}
+            Kind::Parameter(number) => self.parameters = self.parameters.max(number.unwrap_or(u16::MAX)),
+            Kind::Mark(_) | Kind::Text(_) | Kind::Number => {}
             Kind::Unreadable => self.acts.opaque(),
             Kind::Word(word) => match word.keyword {
                 Keyword::Unreadable => self.acts.opaque(),

@@ -7,6 +7,7 @@
 
 mod cases;
 mod lasting;
+mod lost;
 
 use std::time::Duration;
 

@@ -292,8 +292,8 @@ fn emit<S: Sink>(kind: Kind<'_>, range: std::ops::Range<usize>, sink: &mut S) {
     let matters = match kind {
         Kind::Word(word) => word.keyword != Keyword::None,
         Kind::Mark(mark) => matches!(mark, b'(' | b')' | b';'),
-        Kind::Number | Kind::Text(_) | Kind::Parameter(_) => false,
-        Kind::Unreadable => true,
+        Kind::Number | Kind::Text(_) => false,
+        Kind::Parameter(_) | Kind::Unreadable => true,
     };
     if matters || !sink.idles() {
         sink.token(&Token { kind, start: range.start, end: range.end });

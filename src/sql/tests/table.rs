@@ -433,6 +433,19 @@ fn first_is_the_first_statement() {
 }
 
 #[test]
+fn parameters_are_counted_by_the_highest() {
+    for (text, highest) in [
+        ("select 1", 0),
+        ("select $2::int + $1, '$7', \"$8\", a$9, $x$ $10 $x$", 2),
+        ("insert into t values ($1, $3) -- $4", 3),
+        ("select $1; select $65535", 65535),
+        ("select $70000", u16::MAX),
+    ] {
+        assert_eq!(read(text.as_bytes(), Dialect::default()).parameters, highest, "{text}");
+    }
+}
+
+#[test]
 fn what_clients_send() {
     check(&[
         ("SET extra_float_digits = 3", &["set extra_float_digits"]),

@@ -212,6 +212,24 @@ fn settings() -> Vec<Case> {
             ],
         ),
         case(
+            "a RESET that is skipped",
+            vec![
+                free(&[query("set TimeZone to 'Asia/Tokyo'")], "CZ"),
+                free(&[execute("never", 0), query("reset TimeZone"), query("reset all"), sync()], "EZ"),
+                free(&[query("show TimeZone")], "TDCZ"),
+            ],
+        ),
+        case(
+            "a setting made by EXECUTE of what was prepared before",
+            vec![
+                free(&[parse("s", "select set_config('app.x', 'mine', false)", &[]), sync()], "1Z"),
+                free(&[query("prepare one as select set_config('app.x', $1, false)")], "CZ"),
+                free(&[query("execute s")], "TDCZ"),
+                free(&[query("execute one('one')")], "TDCZ"),
+                free(&[extended("execute s", &[]), show()], "12TDCZTDCZ"),
+            ],
+        ),
+        case(
             "a setting made before a Sync whose transaction fails",
             vec![
                 free(&[query("set app.x = 'mine'")], "CZ"),
@@ -250,6 +268,17 @@ fn pins() -> Vec<Case> {
                 held(&[query("rollback"), query("begin")], "CZCZ"),
                 held(&[query("commit")], "CZ"),
                 freed(&[query("select pg_advisory_unlock(1)")], "TDCZ"),
+            ],
+        ),
+        case(
+            "a lock of the session that EXECUTE takes",
+            vec![
+                free(&[query("prepare lock as select pg_advisory_lock(1)")], "CZ"),
+                free(&[parse("unlock", "select pg_advisory_unlock(1)", &[]), sync()], "1Z"),
+                held(&[query("execute lock")], "TDCZ"),
+                freed(&[query("execute unlock")], "TDCZ"),
+                held(&[extended("execute lock", &[])], "12TDCZ"),
+                freed(&[extended("execute unlock", &[])], "12TDCZ"),
             ],
         ),
         case(
