@@ -21,6 +21,7 @@ mod scripts;
 mod settle;
 mod tally;
 mod turn;
+mod unanswered;
 mod watch;
 mod workspace;
 

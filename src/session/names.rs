@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use ahash::RandomState;
 
+use super::unanswered::{Progress, Unanswered};
 use crate::backend::{Prepared, Statement};
 
 /// What an entry costs beside its name and text, bytes.
@@ -117,16 +118,13 @@ pub struct Names {
     /// The unnamed one.
     pub(super) unnamed: Option<Arc<Statement>>,
     bytes: usize,
-    /// What ends with a Sync or a Query is a batch: the number of the one that is being sent, and of the last that was
-    /// answered to its end.
-    batch: u64,
-    answered: u64,
-    /// Names that were changed in batches which are not answered yet.
-    changed: Vec<(Box<[u8]>, u64)>,
+    at: Progress,
+    /// Names that were changed by requests which are not answered yet.
+    changed: Unanswered<Box<[u8]>>,
     /// The same of statements that the backend gets or loses, by their ids.
-    moved: Vec<(u64, u64)>,
-    /// The same of names that were freed: what was sent before may still fail.
-    freed: Vec<(Freed, u64)>,
+    moved: Unanswered<u64>,
+    /// The same of names that were freed, with their batches: what was sent before may still fail.
+    freed: VecDeque<(Freed, u64)>,
 }
 
 impl Names {
@@ -139,7 +137,8 @@ impl Names {
     /// So many batches were sent to their ends in this turn, and so many are over.
     #[inline]
     pub(super) fn follow(&mut self, (sent, over): (u64, u64)) {
-        (self.batch, self.answered) = (sent, over);
+        // Numbers begin with the one behind the last that was answered.
+        self.at = Progress { now: sent + 1, answered: over };
     }
 
     /// Nothing is under way.
@@ -150,59 +149,44 @@ impl Names {
         self.freed.clear();
     }
 
-    /// A name is changed by the batch that is being sent.
+    /// A name is changed by the batch that is being sent. Whatever came before: what follows in this batch is skipped if
+    /// this change is.
     pub(super) fn note_change(&mut self, name: &[u8]) {
-        // Whatever came before: what follows in this batch is skipped if this change is.
-        self.changed.retain(|(known, _)| **known != *name);
-        // Numbers begin with the one behind the last that was answered.
-        self.changed.push((name.into(), self.batch + 1));
+        self.changed.note(name.into(), self.at);
     }
 
     /// The backend gets or loses a statement by the batch that is being sent.
     pub(super) fn note_move(&mut self, id: u64) {
-        let (answered, now) = (self.answered, self.batch + 1);
-        self.moved.retain(|(known, batch)| *known != id && *batch > answered);
-        self.moved.push((id, now));
+        self.moved.note(id, self.at);
     }
 
     /// Whether it is not known if the backend has a statement, before a batch is answered that went before.
     #[inline]
     pub(super) fn is_moving(&self, id: u64) -> bool {
-        !self.moved.is_empty() && self.is_moved_before(|moved| moved == id)
+        self.moved.is_changed_before(&id, self.at)
     }
 
     /// Whether that is so of any statement.
     #[inline]
     pub(super) fn any_moving(&self) -> bool {
-        !self.moved.is_empty() && self.is_moved_before(|_| true)
-    }
-
-    fn is_moved_before(&self, which: impl Fn(u64) -> bool) -> bool {
-        let (answered, now) = (self.answered, self.batch + 1);
-        self.moved.iter().any(|&(id, batch)| batch > answered && batch < now && which(id))
+        self.moved.any_before(self.at)
     }
 
     /// Whether it is not known what the name stands for, before a batch is answered that went before.
     #[inline]
-    pub(super) fn is_uncertain(&mut self, name: &[u8]) -> bool {
-        !self.changed.is_empty() && self.is_changed_before(|changed| changed == name)
+    pub(super) fn is_uncertain(&self, name: &[u8]) -> bool {
+        self.changed.is_changed_before(name, self.at)
     }
 
     /// Whether that is so of any name, or of any statement that the backend has.
-    pub(super) fn any_uncertain(&mut self) -> bool {
-        self.any_moving() || self.is_changed_before(|_| true)
+    pub(super) fn any_uncertain(&self) -> bool {
+        self.any_moving() || self.changed.any_before(self.at)
     }
 
-    /// Whether a change of the name may still be taken back, as far as that was looked at.
+    /// Whether a change of the name may still be taken back.
     #[inline]
     pub(super) fn is_changing(&self, name: &[u8]) -> bool {
-        self.changed.iter().any(|(changed, _)| **changed == *name)
-    }
-
-    fn is_changed_before(&mut self, which: impl Fn(&[u8]) -> bool) -> bool {
-        let (answered, now) = (self.answered, self.batch + 1);
-        self.changed.retain(|(_, batch)| *batch > answered);
-        self.changed.iter().any(|(name, batch)| *batch < now && which(name))
+        self.changed.batch_of(name, self.at).is_some()
     }
 
     /// Whether another name for this many bytes of text fits under `limit`.
@@ -226,9 +210,10 @@ impl Names {
         let (name, (statement, number)) = self.named.remove_entry(name)?;
         self.bytes -= cost(&name, &statement).min(self.bytes);
         statement.remove_client();
-        let answered = self.answered;
-        self.freed.retain(|(_, batch)| *batch > answered);
-        self.freed.push((Freed { name: name.clone(), number, id: statement.id }, self.batch + 1));
+        while self.freed.front().is_some_and(|(_, batch)| *batch <= self.at.answered) {
+            self.freed.pop_front();
+        }
+        self.freed.push_back((Freed { name: name.clone(), number, id: statement.id }, self.at.now));
         Some((name, statement))
     }
 
@@ -241,8 +226,9 @@ impl Names {
         self.note_change(b"");
         let bytes = std::mem::take(&mut self.bytes);
         let unnamed = self.unnamed.take();
-        let (changed, moved, freed) = (Vec::new(), Vec::new(), Vec::new());
-        Names { named, last: 0, unnamed, bytes, batch: 0, answered: 0, changed, moved, freed }
+        let mut taken = Names::default();
+        (taken.named, taken.unnamed, taken.bytes) = (named, unnamed, bytes);
+        taken
     }
 
     /// Takes these back, but for those that were given anew.
@@ -274,7 +260,7 @@ impl Names {
     /// was given none.
     pub(super) fn is_given_in(&self, batch: u64, id: u64, unnamed: bool) -> bool {
         let is = |name: &[u8]| name.is_empty() == unnamed && self.find(name).is_some_and(|found| found.id == id);
-        self.changed.iter().any(|(name, changed)| *changed == batch && is(name))
+        self.changed.of_batch(batch).any(|name| is(name))
     }
 
     /// The statement of a name, and the name's number; 0 for the unnamed one.
