@@ -247,15 +247,16 @@ impl<'a> Relay<'a> {
             while !self.up_is_sent() {
                 ready!(self.poll_send_up(cx))?;
             }
-            if self.leaving && !self.at.workspace.turn.needs_probe() {
+            let probes = self.at.workspace.turn.needs_probe() && self.at.scanner.at_boundary();
+            if self.leaving && !probes {
                 // What it has asked for is finished for it, but not once it has gone.
                 return self.at.client.poll_closed(cx).map(|()| Err(End::ClientClosed));
             }
             // A full turn goes on with PostgreSQL's next answer, and so does what waits for settings.
-            if self.at.workspace.turn.needs_probe() {
-                // No Query: it would end the client's unnamed statement. No portal is there outside of a transaction.
+            if probes {
+                // No Query: it would end the client's unnamed statement.
                 let out = self.at.workspace.compose();
-                message(out, front::CLOSE, |out| out.extend_from_slice(b"P\0"));
+                message(out, front::CLOSE, |out| out.extend_from_slice(b"Ppgpool?\0"));
                 message(out, front::SYNC, |_| {});
                 self.at.workspace.turn.own(Own::Probe, None);
                 self.at.workspace.turn.own(Own::Sync, None);
@@ -338,7 +339,6 @@ impl<'a> Relay<'a> {
                 self.up_rest = match verdict {
                     Verdict::Forward => match self.at.workspace.turn.front(tag) {
                         Front::Forward => Rest::Forward,
-                        Front::Drop => Rest::Discard,
                         Front::Terminate => {
                             self.leaving = true;
                             self.at.workspace.up.discard(usize::MAX / 2);
@@ -427,6 +427,7 @@ impl<'a> Relay<'a> {
                 Verdict::Forward
             }
             front::EXECUTE => pending.map_or(Verdict::Forward, |statement| requests.execute(&statement.script)),
+            _ if requests.turn.is_ambiguous() => Verdict::Wait,
             _ if follows && requests.turn.is_clearing() => Verdict::Wait,
             _ if follows && tag != front::QUERY && requests.must_wait(tag, bytes) => Verdict::Wait,
             front::QUERY => requests.query(bytes),

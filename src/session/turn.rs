@@ -70,7 +70,8 @@ pub enum Own {
     Query,
     /// Sync.
     Sync,
-    /// Close of the unnamed portal, a Sync behind it, that tells how many doubtful Syncs are answered: those before it.
+    /// Close of a portal that is not there, a Sync behind it, that tells how many doubtful Syncs are answered: those
+    /// before it.
     Probe,
 }
 
@@ -119,8 +120,6 @@ pub type Shifts = Option<Box<[(i64, i64)]>>;
 pub enum Front {
     /// Pass it on.
     Forward,
-    /// Do not pass it on; PostgreSQL would ignore it.
-    Drop,
     /// The client says goodbye.
     Terminate,
 }
@@ -169,8 +168,10 @@ pub struct Turn {
     reading: Reading,
     /// A request was sent before PostgreSQL told of a COPY that then failed: it was either read over or will be answered.
     doubtful: bool,
-    /// So many Syncs were sent like that.
+    /// So many Syncs were sent within a COPY that failed, and nothing has been answered since that was sent behind them.
     doubts: u32,
+    /// A Sync was sent that may stand within a COPY.
+    syncs_in_copy: bool,
     /// What was not carried out since [`Turn::take_undone`], the last request first; whether it failed by itself.
     undone: Vec<(Box<Step>, bool)>,
     /// The errors for what was sent to fail, in order.
@@ -196,6 +197,7 @@ impl Default for Turn {
             reading: Reading::Requests,
             doubtful: false,
             doubts: 0,
+            syncs_in_copy: false,
             undone: Vec::new(),
             reports: VecDeque::new(),
             blamed: false,
@@ -217,6 +219,7 @@ impl Turn {
         self.reading = Reading::Requests;
         self.doubtful = false;
         self.doubts = 0;
+        self.syncs_in_copy = false;
         self.undone.clear();
         self.reports.clear();
         self.blamed = false;
@@ -243,7 +246,16 @@ impl Turn {
     /// sent when all else is answered.
     #[must_use]
     pub fn needs_probe(&self) -> bool {
-        self.doubts > 0 && self.finished()
+        self.doubts > 0 && !self.busy && self.owed.is_empty() && self.reading == Reading::Requests
+    }
+
+    /// Whether a Sync within a COPY may come to be answered, or not, so that nothing should be asked that PostgreSQL does
+    /// not answer by itself, or that has to be done before another request.
+    #[inline]
+    #[must_use]
+    pub fn is_ambiguous(&mut self) -> bool {
+        self.syncs_in_copy &= !self.owed.is_empty();
+        self.doubts > 0 || (self.syncs_in_copy && !self.is_copying())
     }
 
     /// Whether an error has come in this turn.
@@ -605,6 +617,8 @@ impl Turn {
             return Front::Terminate;
         }
         if self.reading == Reading::NothingToSync {
+            let ignored = matches!(tag, front::FLUSH | front::COPY_DATA | front::COPY_DONE | front::COPY_FAIL);
+            self.doubtful |= self.doubts > 0 && tag != front::SYNC && !ignored;
             if tag == front::SYNC {
                 self.reading = Reading::Requests;
                 self.batches.0 += 1;
@@ -626,12 +640,17 @@ impl Turn {
             front::DESCRIBE => Owed::Describe,
             front::EXECUTE => Owed::Execute,
             front::CLOSE => Owed::Close,
-            // In the middle of COPY FROM STDIN PostgreSQL ignores them. Once it has failed it does not, and it may have
-            // failed without our having heard of it; so they never leave.
-            front::SYNC | front::FLUSH if self.is_copying() => return Front::Drop,
-            front::SYNC => Owed::Sync,
+            // In the middle of COPY FROM STDIN PostgreSQL ignores it. Once that has failed it does not, and it may have
+            // failed without our having heard of it.
+            front::SYNC => {
+                self.syncs_in_copy |= self.is_copying();
+                Owed::Sync
+            }
             // With nothing owed there is no COPY that it could end; PostgreSQL ignores it then.
-            front::COPY_DONE | front::COPY_FAIL if !self.owed.is_empty() => Owed::CopyEnd,
+            front::COPY_DONE | front::COPY_FAIL if !self.owed.is_empty() => {
+                self.syncs_in_copy |= self.owes(Owed::Sync);
+                Owed::CopyEnd
+            }
             // Flush and CopyData are answered by nothing.
             _ => return Front::Forward,
         };
@@ -643,13 +662,20 @@ impl Turn {
     #[inline]
     pub fn back(&mut self, tag: u8, body: &[u8]) -> Back {
         let head = self.head();
+        let asynchronous = matches!(tag, back::NOTICE | back::NOTIFICATION | back::PARAMETER_STATUS);
+        if self.doubts > 0 && tag != back::READY && !asynchronous {
+            // What was sent behind them is being answered.
+            self.doubts = 0;
+        }
         match head {
             Some(Owed::Settle) => return self.settling(tag, body),
             Some(Owed::Own(own)) => return self.own_answer(own, tag, body),
             _ => {}
         }
         match (tag, head) {
-            (back::READY, Some(Owed::Query | Owed::Sync | Owed::Function)) => return self.ready(body),
+            (back::READY, Some(Owed::Sync)) => return self.ready(body),
+            // Something else comes before theirs.
+            (back::READY, Some(Owed::Query | Owed::Function)) if self.doubts == 0 => return self.ready(body),
             (back::NOTICE | back::NOTIFICATION | back::PARAMETER_STATUS, _) => {}
             (back::DATA_ROW | back::COPY_DATA | back::COPY_DONE, Some(Owed::Query | Owed::Execute)) => {}
             (back::PARSE_COMPLETE, Some(Owed::Parse))
@@ -675,6 +701,10 @@ impl Turn {
         let Some(status) = Status::from_ready(body) else { return Back::Broken };
         self.doubts -= 1;
         self.status = status;
+        if self.reading == Reading::NothingToSync {
+            self.reading = Reading::Requests;
+            self.busy = !self.owed.is_empty();
+        }
         Back::Ready
     }
 
@@ -718,11 +748,8 @@ impl Turn {
             | (Own::Close, back::CLOSE_COMPLETE)
             | (Own::Execute, back::COMMAND_COMPLETE) => self.answered(),
             (Own::Query, back::COMMAND_COMPLETE) => {}
-            (Own::Probe, back::READY) if self.doubts > 0 => return self.doubt_is_answered(body),
-            (Own::Probe, back::CLOSE_COMPLETE) => {
-                self.doubts = 0;
-                self.answered();
-            }
+            (_, back::READY) if self.doubts > 0 => return self.doubt_is_answered(body),
+            (Own::Probe, back::CLOSE_COMPLETE) => self.answered(),
             (Own::Query | Own::Sync, back::READY) => {
                 let Some(status) = Status::from_ready(body) else { return Back::Broken };
                 self.status = status;
@@ -844,6 +871,10 @@ impl Turn {
                     self.forget_copy_syncs(1);
                 }
                 self.take_back(0, true);
+                if let (1.., Some(entry)) = (self.doubts, self.owed.front_mut()) {
+                    // No more than ReadyForQuery is to come of it.
+                    entry.owed = Owed::Sync;
+                }
                 if std::mem::take(&mut self.blamed) {
                     return Back::Blame;
                 }
@@ -869,6 +900,8 @@ impl Turn {
                 let next = self.owed.iter().position(|entry| matches!(entry.owed, Owed::Sync | Owed::Own(Own::Sync)));
                 // What was to be refused behind it is skipped as well, and so are the errors for it.
                 let skipped = next.unwrap_or(self.owed.len());
+                // It is not skipped if a Sync before it counts.
+                self.doubtful |= self.doubts > 0 && skipped > 1;
                 let refused = self.owed.iter().take(skipped).skip(1);
                 let refused = refused.filter(|entry| matches!(entry.owed, Owed::RefusedQuery | Owed::RefusedParse));
                 let first = usize::from(owed == Owed::RefusedParse);

@@ -25,8 +25,7 @@ pub(super) enum Group {
     Copies,
     /// A Sync or Flush inside of the data of a COPY that PostgreSQL finds nothing wrong with.
     SyncInCopy,
-    /// The same where the data are wrong. What PostgreSQL had read when it refused them cannot be seen from outside, so a
-    /// pooler has to guess whether there is an answer to the Sync.
+    /// The same where the data are wrong. PostgreSQL answers those that it had not read before it refused the data.
     SyncInBadCopy,
     Functions,
     /// SET LOCAL, and `set_config` to the same effect.

@@ -11,10 +11,11 @@ pub(super) const TABLES: &str = "\
     create table mine_0 (id int, note text); \
     create table mine_1 (id int, note text); \
     create table mine_2 (id int, note text); \
+    create table place as select 'nowhere' as name; \
     create schema here; create table here.place as select 'here' as name; \
     create schema there; create table there.place as select 'there' as name; \
     grant usage on schema here, there to public; \
-    grant all on plenty, mine_0, mine_1, mine_2, here.place, there.place to public; \
+    grant all on place, plenty, mine_0, mine_1, mine_2, here.place, there.place to public; \
     create role hat; grant hat to trusty";
 
 pub(super) const EMPTY_TABLES: &str = "truncate mine_0, mine_1, mine_2";
@@ -55,7 +56,6 @@ pub(super) const PREPARED: &[Text] = &[
     text(OtherSettings, "select nullif(current_setting('app.x', true), '')", 0),
     text(OtherSettings, "select name from place", 0),
     text(Roles, "select current_user", 0),
-    text(SqlPrepare, "execute one(3)", 0),
 ];
 
 /// Never `current_setting('app.x', true)` as it is: once a backend has seen the setting, NULL is the empty string.
@@ -118,7 +118,7 @@ pub(super) const QUERIES: &[(Group, &str)] = &[
     (OtherSettings, "reset work_mem"),
     (OtherSettings, "reset all"),
     (OtherSettings, "select set_config('app.x', 'config {n}', false)"),
-    (OtherSettings, "set search_path to here"),
+    (OtherSettings, "set search_path to here, public"),
     (OtherSettings, "set search_path to there, public"),
     (OtherSettings, "reset search_path"),
     (OtherSettings, "select name from place"),
