@@ -10,6 +10,7 @@ use super::link::{Link, Pause};
 use super::show::Answer;
 use super::{ConsoleEnd, Context, Shutdown, is_console};
 use crate::config::Config;
+use crate::net::tls::Tls;
 use crate::pool::{Pool, Pools, Reason};
 use crate::wire::sqlstate;
 use crate::wire::write::Report;
@@ -233,8 +234,9 @@ pub(super) fn set(context: &Context, name: &str, value: &str) -> Result<Answer, 
     let _configuring = pools.configuring.lock().unwrap_or_else(PoisonError::into_inner);
     let mut config = Config::clone(&pools.config.load());
     config.general.set(name, value).map_err(|error| refusal(error.to_string()).hint("SHOW CONFIG lists all."))?;
+    let tls = Tls::load(&config, Some(&pools.tls.load())).map_err(|error| refusal(error.to_string()))?;
     tracing::info!(setting = name, "console command SET issued");
-    pools.put_in_force(config);
+    pools.put_in_force(config, tls);
     let mut tag = format!("SET {name}={value}");
     // A tag that is too long for its message would be none.
     tag.truncate(tag.floor_char_boundary(200));

@@ -201,7 +201,7 @@ fn client_row(client: &Arc<ClientRecord>, state: ClientState, clock: &Clock, now
         pointer(client.id),
         pointer(client.link()),
         0u32,
-        "",
+        who.tls,
         client.application_name(),
         0u32,
         client.id,

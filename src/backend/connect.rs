@@ -11,6 +11,8 @@ use bytes::BufMut;
 use super::exchange::{ExchangeError, Messages};
 use super::{Backend, BackendRecord, Identity, Interner, Prepared, State};
 use crate::auth::{AnswerError, Answerer, BackendSecret};
+use crate::config::ChannelBinding;
+use crate::net::tls::Connector;
 use crate::net::{Clock, SocketOptions, Target, connect as open};
 use crate::wire::tag::{back, back_limit, front};
 use crate::wire::view::{Diagnostic, Status, int32, parameter_status};
@@ -35,8 +37,20 @@ pub struct Spec {
     pub parameters: Vec<(&'static str, String)>,
     /// TCP options.
     pub socket: SocketOptions,
+    /// TLS, which Unix sockets do without.
+    pub tls: Arc<Connector>,
+    /// Whether a SCRAM login is bound to the TLS connection.
+    pub channel_binding: ChannelBinding,
     /// Limit for all of it.
     pub timeout: Duration,
+}
+
+impl Spec {
+    /// Whether backends that were opened by the other are what this one would open, as far as its settings tell.
+    #[must_use]
+    pub fn same_way(&self, other: &Spec) -> bool {
+        self.parameters == other.parameters && self.tls.same_settings(&other.tls)
+    }
 }
 
 /// Why a backend could not be opened.
@@ -191,6 +205,8 @@ mod tests {
             secret: BackendSecret::None,
             parameters: Vec::new(),
             socket,
+            tls: Arc::new(Connector::none()),
+            channel_binding: ChannelBinding::Prefer,
             timeout: Duration::from_secs(10),
         };
         let who = Identity { id: 1, database: "app".into(), user: "alice".into() };

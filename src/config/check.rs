@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::config::choice::AuthType;
+use crate::config::choice::{AuthType, ChannelBinding, SslMode, SslNegotiation};
 use crate::config::problem::Problem;
 use crate::config::secret::{SecretKind, SecretSource};
 use crate::config::user::User;
@@ -23,6 +23,11 @@ impl Findings<'_> {
     fn about(&self, key: &str, message: String) -> Problem {
         let line = self.places.get(key).copied();
         Problem { file: self.file.to_path_buf(), line, key: Some(key.to_owned()), message }
+    }
+
+    fn fail(&mut self, key: &str, message: String) {
+        let problem = self.about(key, message);
+        self.problems.push(problem);
     }
 
     fn warn(&mut self, key: &str, message: String) {
@@ -70,7 +75,59 @@ fn beside(file: &Path, path: &Path) -> PathBuf {
 pub(super) fn run(config: &Config, findings: &mut Findings<'_>) {
     listening(config, findings);
     logins(config, findings);
+    client_tls(config, findings);
+    server_tls(config, findings);
     pools(config, findings);
+}
+
+fn client_tls(config: &Config, findings: &mut Findings<'_>) {
+    let general = &config.general;
+    let mode = general.client_tls_sslmode;
+    let mode_key = "pgpool.client_tls_sslmode";
+    if mode != SslMode::Disable && (general.client_tls_key_file.is_none() || general.client_tls_cert_file.is_none()) {
+        findings
+            .fail(mode_key, format!("client_tls_sslmode = {mode} needs client_tls_key_file and client_tls_cert_file"));
+    }
+    if mode >= SslMode::VerifyCa && general.client_tls_ca_file.is_none() {
+        findings.fail(mode_key, format!("client_tls_sslmode = {mode} needs client_tls_ca_file"));
+    }
+    if mode < SslMode::VerifyCa && general.client_tls_crl_file.is_some() {
+        let message = format!("client_tls_crl_file has no effect with client_tls_sslmode = {mode}");
+        findings.warn("pgpool.client_tls_crl_file", message);
+    }
+    if general.auth_type == AuthType::Cert && mode != SslMode::VerifyFull {
+        let message = String::from("auth_type = cert needs client_tls_sslmode = verify-full");
+        findings.fail("pgpool.auth_type", message);
+    }
+}
+
+fn server_tls(config: &Config, findings: &mut Findings<'_>) {
+    let general = &config.general;
+    let mode = general.server_tls_sslmode;
+    if mode >= SslMode::VerifyCa && general.server_tls_ca_file.is_none() {
+        let message = format!(
+            "server_tls_sslmode = {mode} needs server_tls_ca_file; Debian has the public CAs in \
+             /etc/ssl/certs/ca-certificates.crt"
+        );
+        findings.fail("pgpool.server_tls_sslmode", message);
+    }
+    if mode < SslMode::VerifyCa && general.server_tls_crl_file.is_some() {
+        let message = format!("server_tls_crl_file has no effect with server_tls_sslmode = {mode}");
+        findings.warn("pgpool.server_tls_crl_file", message);
+    }
+    if general.server_tls_key_file.is_some() != general.server_tls_cert_file.is_some() {
+        let one = if general.server_tls_key_file.is_some() { "key" } else { "cert" };
+        let message = String::from("server_tls_key_file and server_tls_cert_file go together");
+        findings.fail(&format!("pgpool.server_tls_{one}_file"), message);
+    }
+    if general.server_tls_sslnegotiation == SslNegotiation::Direct && mode < SslMode::Require {
+        let message = format!("sslnegotiation direct needs server_tls_sslmode = require or more, not {mode}");
+        findings.fail("pgpool.server_tls_sslnegotiation", message);
+    }
+    if general.server_channel_binding == ChannelBinding::Require && mode == SslMode::Disable {
+        let message = String::from("server_channel_binding = require needs TLS, and server_tls_sslmode = disable");
+        findings.fail("pgpool.server_channel_binding", message);
+    }
 }
 
 fn listening(config: &Config, findings: &mut Findings<'_>) {
@@ -103,7 +160,7 @@ fn logins(config: &Config, findings: &mut Findings<'_>) {
     for (setting, names) in groups {
         for name in names {
             let secret = config.users.get(name).and_then(|user| user.password.as_ref());
-            if secret.is_none() && auth_type != AuthType::Trust {
+            if secret.is_none() && !matches!(auth_type, AuthType::Trust | AuthType::Cert) {
                 let message = format!("user \"{name}\" of {setting} has no secret and cannot log in");
                 findings.warn(&format!("pgpool.{setting}"), message);
             }

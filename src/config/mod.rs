@@ -26,12 +26,16 @@ mod suggest;
 mod table;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod user;
 pub mod userlist;
 mod value;
 
 pub use changes::{Changes, EntryChanges, SettingChange, changes};
-pub use choice::{AuthType, ListenerLost, LogFormat, Policy, PoolMode, PrepareUnnamed};
+pub use choice::{
+    AuthType, ChannelBinding, DheParams, ListenerLost, LogFormat, Policy, PoolMode, PrepareUnnamed, SslMode,
+    SslNegotiation,
+};
 pub use database::{Database, Host};
 pub use features::SessionFeatures;
 pub use general::{General, SetError, Shown};
@@ -39,6 +43,7 @@ pub use kinds::FileMode;
 pub use problem::{Problem, Problems};
 pub use secret::{Secret, SecretKind, SecretSource};
 pub use table::{Row, Table, When};
+pub use tls::{Chosen, GROUPS, SUITES_12, SUITES_13, TlsProtocols};
 pub use user::User;
 pub use value::{Raw, ValueError};
 

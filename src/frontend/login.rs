@@ -8,6 +8,7 @@ use super::{Gate, Rejected, encode_request};
 use crate::auth::{Challenge, Login, Method, Step};
 use crate::config::{AuthType, Config};
 use crate::net::Stream;
+use crate::net::tls::Certificate;
 use crate::wire::startup::Startup;
 
 /// That a client has proved who it is.
@@ -36,6 +37,11 @@ pub(super) async fn log_in(
     startup: &Startup,
 ) -> Result<Proof, Rejected> {
     let method = match config.general.auth_type {
+        AuthType::Cert if !has_certificate(stream, &startup.user) => {
+            return Err(Rejected::Certificate { user: startup.user.clone() });
+        }
+        // The certificate is the proof.
+        AuthType::Cert => Method::Trust,
         AuthType::Trust => Method::Trust,
         AuthType::Plain => Method::Plain,
         AuthType::Md5 => Method::Md5,
@@ -57,6 +63,12 @@ pub(super) async fn log_in(
             Step::Refuse(refusal) => return Err(Rejected::Login { user: startup.user.clone(), refusal }),
         }
     }
+}
+
+/// Whether the client has shown a certificate of this user; it was verified in the handshake.
+fn has_certificate(stream: &Stream, user: &str) -> bool {
+    let shown = stream.session().and_then(|session| session.client_certificate.as_deref());
+    shown.and_then(Certificate::parse).and_then(|certificate| certificate.common_name()).as_deref() == Some(user)
 }
 
 /// A user that the configuration names without a secret may come by `trust` and by nothing else: an empty secret

@@ -13,6 +13,7 @@ use super::shelf::Shelf;
 use super::{ClientRecord, Clients, Credentials, Listeners, Pool, PoolSettings, Reason, Shared};
 use crate::backend::{BackendRecord, Interner, Statements};
 use crate::config::{Config, Database};
+use crate::net::tls::{Counts, Tls};
 use crate::net::{Clock, Micros};
 
 /// Database entry and user of a pool.
@@ -36,6 +37,10 @@ pub struct Pools {
     pub shared: Arc<Shared>,
     /// The configuration in force.
     pub config: ArcSwap<Config>,
+    /// TLS as the configuration has it.
+    pub tls: ArcSwap<Tls>,
+    /// TLS handshakes with clients.
+    pub tls_counts: Counts,
     /// Held while the configuration is replaced by one that was made from it.
     pub configuring: Mutex<()>,
     /// All clients.
@@ -71,6 +76,12 @@ impl Pools {
     /// No pools yet. New ones are sent to the receiver, whose owner runs their connectors.
     #[must_use]
     pub fn new(config: Config) -> (Arc<Pools>, mpsc::UnboundedReceiver<Arc<Pool>>) {
+        Pools::with_tls(config, Tls::none())
+    }
+
+    /// The same with TLS, as the configuration has it.
+    #[must_use]
+    pub fn with_tls(config: Config, tls: Tls) -> (Arc<Pools>, mpsc::UnboundedReceiver<Arc<Pool>>) {
         let (born, births) = mpsc::unbounded_channel();
         let shared = Shared {
             clock: Clock::start(),
@@ -85,6 +96,8 @@ impl Pools {
             clients: Arc::clone(&shared.clients),
             shared,
             config: ArcSwap::from_pointee(config),
+            tls: ArcSwap::from_pointee(tls),
+            tls_counts: Counts::default(),
             configuring: Mutex::default(),
             credentials: Credentials::default(),
             client_cap: Arc::default(),
@@ -108,10 +121,9 @@ impl Pools {
             return Arc::clone(pool);
         }
         let config = self.config.load();
-        let secret = self.credentials.of_pool(&config, database, user);
         let pool = Arc::new(Pool {
             counters: crate::metrics::Counters::default(),
-            settings: ArcSwap::from_pointee(PoolSettings::resolve(&config, database, user, secret)),
+            settings: ArcSwap::from_pointee(self.settings(&config, database, user)),
             shared: Arc::clone(&self.shared),
             shelf: Shelf::new(),
             queue: super::Queue::default(),
@@ -185,7 +197,8 @@ impl Pools {
 
     /// Puts a configuration in force: every pool gets its new settings; those whose database is gone end, with their
     /// clients. The caller holds `configuring`.
-    pub fn put_in_force(&self, config: Config) {
+    pub fn put_in_force(&self, config: Config, tls: Tls) {
+        self.tls.store(Arc::new(tls));
         self.config.store(Arc::new(config));
         let config = self.config.load_full();
         for pool in self.all() {
@@ -201,10 +214,8 @@ impl Pools {
                 }
                 continue;
             }
-            let secret = self.credentials.of_pool(&config, &database, &pool.key.user);
-            let settings = PoolSettings::resolve(&config, &database, &pool.key.user, secret);
-            let moved =
-                !Database::same_target(&old.database, &database) || old.spec.parameters != settings.spec.parameters;
+            let settings = self.settings(&config, &database, &pool.key.user);
+            let moved = !Database::same_target(&old.database, &database) || !old.spec.same_way(&settings.spec);
             pool.retiring.store(false, Relaxed);
             pool.configure(settings, moved);
             if moved {
@@ -212,6 +223,13 @@ impl Pools {
             }
         }
         self.listeners.look();
+    }
+
+    fn settings(&self, config: &Config, database: &Arc<Database>, user: &str) -> PoolSettings {
+        let secret = self.credentials.of_pool(config, database, user);
+        let mut settings = PoolSettings::resolve(config, database, user, secret);
+        settings.spec.tls = Arc::clone(&self.tls.load().connector);
+        settings
     }
 
     fn remove(&self, pool: &Arc<Pool>) {

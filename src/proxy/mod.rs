@@ -20,6 +20,7 @@ use crate::admin::{Shutdown, StatsBook};
 use crate::auth::{MockSecret, NoEntropy};
 use crate::config::Config;
 use crate::frontend::Gate;
+use crate::net::tls::{TlsError, Turnstile};
 use crate::net::{Listener, Mode, bind_tcp, bind_unix};
 use crate::pool::{Pools, Reason};
 use crate::session::Workspaces;
@@ -50,6 +51,9 @@ pub enum StartError {
         /// The resolver's error.
         source: std::io::Error,
     },
+    /// The files of TLS cannot be used.
+    #[error("{0}")]
+    Tls(#[from] TlsError),
     /// The system has no randomness.
     #[error("{0}")]
     Entropy(NoEntropy),
@@ -79,7 +83,7 @@ impl Proxy {
     fn new(config: Config, pools: Arc<Pools>) -> Result<Proxy, NoEntropy> {
         let mock = MockSecret::new(config.general.scram_iterations)?;
         Ok(Proxy {
-            gate: Gate { pools: Arc::clone(&pools), mock },
+            gate: Gate { pools: Arc::clone(&pools), mock, turns: Turnstile::new(config.general.workers()) },
             pools,
             workspaces: Arc::new(Workspaces::new(WORKSPACES)),
             stats: Arc::default(),

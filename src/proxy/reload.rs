@@ -7,6 +7,7 @@ use std::sync::PoisonError;
 use super::Proxy;
 use crate::admin::{Control, Shutdown};
 use crate::config::{Config, changes};
+use crate::net::tls::Tls;
 use crate::pool::Pools;
 
 impl Control for Proxy {
@@ -34,6 +35,13 @@ pub(super) async fn reload(proxy: &Proxy) -> Result<(), String> {
             return Err(problems.to_string());
         }
     };
+    let tls = match Tls::load(&loaded.config, Some(&proxy.pools.tls.load())) {
+        Ok(tls) => tls,
+        Err(error) => {
+            tracing::error!("reload failed, nothing was changed: {error}");
+            return Err(error.to_string());
+        }
+    };
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
@@ -50,7 +58,7 @@ pub(super) async fn reload(proxy: &Proxy) -> Result<(), String> {
     new.general.keep_boot_settings(&old.general);
     {
         let _configuring = proxy.pools.configuring.lock().unwrap_or_else(PoisonError::into_inner);
-        proxy.pools.put_in_force(new);
+        proxy.pools.put_in_force(new, tls);
     }
     warm(&proxy.pools);
     tracing::info!("configuration reloaded");

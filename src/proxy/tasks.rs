@@ -15,6 +15,7 @@ use super::{Proxy, SWEEP, StartError, listen};
 use crate::admin::Shutdown;
 use crate::config::Config;
 use crate::net::Listener;
+use crate::net::tls::Tls;
 use crate::pool::{Hub, Pool, Pools, socket_options, sweep};
 
 /// How long accepting pauses when the system refuses (out of descriptors or memory).
@@ -25,8 +26,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// # Errors
 /// [`StartError`]; afterwards nothing fails that would end the process.
 pub async fn run(config: Config) -> Result<(), StartError> {
+    let tls = Tls::load(&config, None)?;
     let listeners = listen(&config).await?;
-    let (pools, births) = Pools::new(config.clone());
+    let (pools, births) = Pools::with_tls(config.clone(), tls);
     let proxy = Arc::new(Proxy::new(config, Arc::clone(&pools)).map_err(StartError::Entropy)?);
     signals(&proxy)?;
     tokio::spawn(connectors(Arc::clone(&pools), births));

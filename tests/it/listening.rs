@@ -234,7 +234,7 @@ async fn clients_follow_their_pool_to_another_database() {
     let stage = Stage::new(&cluster, "");
     let client = stage.client("trusty");
     client.listen("news").await.unwrap();
-    stage.pools.put_in_force(config(&cluster, "[databases.app]\ndbname = \"postgres\""));
+    stage.pools.put_in_force(config(&cluster, "[databases.app]\ndbname = \"postgres\""), pgpool::net::tls::Tls::none());
     assert!(is_gap(&client.mail().await[0]));
     cluster.sql("app", "notify news, 'old'");
     cluster.sql("postgres", "notify news, 'new'");

@@ -18,7 +18,7 @@ async fn connect(pooler: &Pooler, role: Role) -> Client {
         let length = theirs.read_u32().await.unwrap();
         theirs.read_exact(&mut vec![0; length as usize - 4]).await.unwrap();
         theirs.write_all(&[b'R', 0, 0, 0, 8, 0, 0, 0, 0]).await.unwrap();
-        serve(Stream::Unix(theirs), listed.record(), role, context).await
+        serve(Stream::from(theirs), listed.record(), role, context).await
     });
     let (client, connection) = tokio_postgres::Config::new().user("operator").connect_raw(ours, NoTls).await.unwrap();
     tokio::spawn(connection);
