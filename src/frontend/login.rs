@@ -5,7 +5,7 @@ use pgwire::messages::startup::Authentication;
 
 use super::intake::Intake;
 use super::{Gate, Rejected, encode_request};
-use crate::auth::{Challenge, Login, Method, Step};
+use crate::auth::{Challenge, Login, Method, Step, end_point};
 use crate::config::{AuthType, Config};
 use crate::net::Stream;
 use crate::net::tls::Certificate;
@@ -50,7 +50,9 @@ pub(super) async fn log_in(
     let credential =
         gate.pools.credentials.of_user(config, &startup.user).or_else(|| known_without_secret(config, startup));
     let mock = gate.mock.with_iterations(config.general.scram_iterations);
-    let (mut login, mut step) = Login::begin(method, &startup.user, credential, &mock);
+    let ours = stream.session().and_then(|session| session.server_certificate.as_deref());
+    let (mut login, mut step) =
+        Login::begin_bindable(method, &startup.user, credential, &mock, ours.and_then(end_point));
     loop {
         match step {
             Step::Ask(challenge) => {
@@ -84,6 +86,7 @@ fn request(challenge: Challenge) -> Authentication {
         Challenge::Cleartext => Authentication::CleartextPassword,
         Challenge::Md5 { salt } => Authentication::MD5Password(salt.to_vec()),
         Challenge::Sasl => Authentication::SASL(Challenge::MECHANISMS.map(str::to_owned).to_vec()),
+        Challenge::SaslPlus => Authentication::SASL(Challenge::MECHANISMS_PLUS.map(str::to_owned).to_vec()),
         Challenge::SaslContinue(data) => Authentication::SASLContinue(Bytes::from(data)),
         Challenge::SaslFinal(data) => Authentication::SASLFinal(Bytes::from(data)),
     }
