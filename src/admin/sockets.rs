@@ -240,7 +240,7 @@ fn server_row(record: &BackendRecord, state: &'static str, clock: &Clock) -> Row
         pointer(record.id),
         pointer(record.link()),
         record.process_id,
-        "",
+        record.tls,
         "",
         0u32,
         record.id,

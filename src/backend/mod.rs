@@ -5,6 +5,7 @@
 
 mod cancel;
 mod connect;
+mod encrypt;
 mod exchange;
 mod record;
 mod settings;

@@ -244,7 +244,7 @@ mod tests {
         let error = suites("ECDHE-RSA-AES128-GCM-SHA256:DHE-RSA-AES256-SHA").unwrap_err();
         assert!(error.contains("`DHE-RSA-AES256-SHA` is not possible with rustls: there are ECDHE-ECDSA"), "{error}");
         for none in ["", "MEDIUM", "HIGH:!ECDHE", "!aNULL"] {
-            assert!(suites(none).unwrap_err().contains("expected at least one cipher suite"), "{none}");
+            assert!(suites(none).unwrap_err().contains("at least one cipher suite"), "{none}: {:?}", suites(none));
         }
     }
 

@@ -100,10 +100,17 @@ impl Socket {
         }
     }
 
-    /// Takes back the runtime's note that there is something to read, which is out of date.
-    pub(super) fn forget_readiness(&self) {
-        let block = || -> io::Result<()> { Err(io::ErrorKind::WouldBlock.into()) };
-        let _ = each!(self, stream => stream.try_io(Interest::READABLE, block));
+    /// Takes a look where the runtime knows of something to read. One that finds nothing takes that back, unless something
+    /// has come since.
+    pub(super) fn look(&self, look: impl FnOnce() -> Peek) -> Peek {
+        let mut seen = Peek::Quiet;
+        let take = || {
+            seen = look();
+            if seen == Peek::Quiet { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+        };
+        // What it found is in `seen`.
+        let _ = each!(self, stream => stream.try_io(Interest::READABLE, take));
+        seen
     }
 
     /// Reads into the room that `buf` has; zero is the end of the stream.

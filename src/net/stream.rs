@@ -45,6 +45,18 @@ impl Stream {
         self.tls.as_ref().and_then(|tls| tls.session())
     }
 
+    /// What is below TLS, for tests that are no TLS.
+    #[cfg(test)]
+    pub(super) fn without_tls(&self) -> &Socket {
+        &self.socket
+    }
+
+    /// The room of all buffers of TLS.
+    #[cfg(test)]
+    pub(super) fn tls_buffers(&self) -> usize {
+        self.tls.as_ref().map_or(0, |tls| tls.buffers())
+    }
+
     /// Begins TLS as the server. `received` is what was read already and belongs to the handshake.
     ///
     /// Cancel safety: none; the stream can only be closed then.
@@ -155,7 +167,7 @@ impl Stream {
     pub fn peek(&mut self) -> Peek {
         match &mut self.tls {
             None => self.socket.peek(),
-            Some(tls) => tls.peek(&mut self.socket),
+            Some(tls) => tls.peek(&self.socket),
         }
     }
 
@@ -166,11 +178,16 @@ impl Stream {
             if ready!(self.poll_read_ready(cx)).is_err() {
                 return Poll::Ready(());
             }
-            match self.peek() {
+            let Stream { socket, tls } = self;
+            let seen = match tls {
+                None => socket.look(|| socket.peek()),
+                Some(tls) if tls.readable() => tls.peek(socket),
+                Some(tls) => socket.look(|| tls.peek(socket)),
+            };
+            match seen {
                 Peek::Closed => return Poll::Ready(()),
                 Peek::Readable => return Poll::Pending,
-                // The runtime's note of readiness is out of date; a read that would block takes it back.
-                Peek::Quiet => self.socket.forget_readiness(),
+                Peek::Quiet => {}
             }
         }
     }

@@ -225,7 +225,8 @@ impl Pool {
         let Backend { record, state, .. } = &held.backend;
         if self.settings.load().log_connections {
             tracing::info!(database = %record.database, user = %record.user, id = record.id,
-                           address = %record.endpoint, pid = record.process_id, "new connection to server");
+                           address = %record.endpoint, pid = record.process_id,
+                           tls = Some(record.tls).filter(|tls| !tls.is_empty()), "new connection to server");
         }
         record.set_state(BackendState::Idle);
         self.welcome.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| state.clone());

@@ -40,6 +40,6 @@ async fn tokio_postgres_can_use_the_console() {
     assert_eq!(error.as_db_error().unwrap().hint(), Some("Did you mean SHOW POOLS?"));
     let answers = client.simple_query("SHOW VERSION; SHOW STATE").await.unwrap();
     let rows = answers.iter().filter(|answer| matches!(answer, SimpleQueryMessage::Row(_))).count();
-    assert_eq!(rows, 9);
+    assert_eq!(rows, 12);
     assert!(pooler.pools.database_paused("one"));
 }

@@ -10,6 +10,8 @@ mod handshake;
 mod load;
 mod records;
 mod session;
+#[cfg(test)]
+mod tests;
 mod verify;
 mod x509;
 

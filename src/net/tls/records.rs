@@ -155,6 +155,11 @@ impl Records {
         self.session.as_ref()
     }
 
+    #[cfg(test)]
+    pub(in crate::net) fn buffers(&self) -> usize {
+        self.incoming.capacity() + self.plain.capacity() + self.outgoing.capacity()
+    }
+
     /// Whether a read has something to give without the socket.
     #[inline]
     pub(in crate::net) fn readable(&self) -> bool {
@@ -208,6 +213,10 @@ impl Records {
 
     /// Reads what is there.
     pub(in crate::net) fn try_read(&mut self, socket: &mut Socket, buf: &mut [u8]) -> io::Result<usize> {
+        if !self.readable() && !socket.readable() {
+            // No buffer is needed to say so.
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
         match self.read(socket, buf, |socket, incoming| now(socket.try_fill(incoming))) {
             Poll::Ready(read) => read,
             Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
@@ -215,7 +224,7 @@ impl Records {
     }
 
     /// Looks at what is there, whatever the runtime knows.
-    pub(in crate::net) fn peek(&mut self, socket: &mut Socket) -> Peek {
+    pub(in crate::net) fn peek(&mut self, socket: &Socket) -> Peek {
         loop {
             if self.unread && self.process(&mut [], Wanted::Nothing).is_err() {
                 return Peek::Closed;

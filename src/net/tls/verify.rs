@@ -84,7 +84,11 @@ impl ServerCertVerifier for OfOurCa {
             // The name is looked at when the chain has turned out to be right.
             Err(error @ Error::InvalidCertificate(NotValidForName | NotValidForNameContext { .. })) => error,
             Err(Error::InvalidCertificate(CertificateError::Other(_))) if self.knows(certificate, now) => {
-                Error::InvalidCertificate(NotValidForName)
+                let presented = Certificate::parse(certificate).and_then(|parsed| parsed.subject());
+                Error::InvalidCertificate(NotValidForNameContext {
+                    expected: name.to_owned(),
+                    presented: presented.into_iter().collect(),
+                })
             }
             Err(error) => return Err(error),
         };
