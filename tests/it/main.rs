@@ -39,3 +39,4 @@ mod settings;
 mod signals;
 mod stress;
 mod stress_state;
+mod tls;
