@@ -128,7 +128,7 @@ async fn session(client: UnixStream, answers: Arc<Answers>) -> House {
     let house = House::open(Postgres::start(answers), 1).await;
     let shared = Shared { pools: Arc::clone(&house.pools), workspaces: Arc::new(Workspaces::new(4)) };
     let state = house.pool.welcome().unwrap();
-    let session = Session::new(Stream::Unix(client), house.client(), state, shared, &[]).unwrap();
+    let session = Session::new(Stream::from(client), house.client(), state, shared, &[]).unwrap();
     tokio::spawn(session.run());
     house
 }

@@ -9,11 +9,13 @@ pub mod metrics;
 
 pub mod sql;
 
+pub mod hba;
+
+pub mod config;
+
 pub mod net;
 
 pub mod auth;
-
-pub mod config;
 
 pub mod backend;
 

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use clap::{ArgAction, Parser, Subcommand};
 use pgpool::config::{Config, Loaded, LogFormat};
+use pgpool::net::tls::Tls;
 use tracing::level_filters::LevelFilter;
 
 /// A PostgreSQL connection pooler.
@@ -56,7 +57,10 @@ fn main() -> ExitCode {
 
 fn check(path: &Path) -> ExitCode {
     match Config::load(path) {
-        Ok(Loaded { warnings, .. }) => {
+        Ok(Loaded { warnings, config }) => {
+            if let Err(error) = Tls::load(&config, None) {
+                return fail(&format!("{}: {error}", path.display()));
+            }
             let mut text: String = warnings.iter().map(|warning| format!("warning: {warning}\n")).collect();
             text.push_str(&format!("{}: no problem found\n", path.display()));
             print(&text)

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Idle clients: `idle.py PORT COUNT USER PASSWORD DATABASE` logs that many in (SCRAM or trust), has each ask `select 1`
+"""Idle clients: `idle.py PORT COUNT USER PASSWORD DATABASE [SSLMODE]` logs that many in (SCRAM or trust; with TLS
+where the last is `require`), has each ask `select 1`
 once, prints `ready`, and holds them until its standard input ends."""
 
 import asyncio
@@ -7,6 +8,7 @@ import base64
 import hashlib
 import hmac
 import os
+import ssl
 import struct
 import sys
 
@@ -19,14 +21,19 @@ def message(tag: bytes, body: bytes) -> bytes:
 
 
 class Client:
-    def __init__(self, port: int, user: str, password: str, database: str):
-        self.port, self.user, self.password, self.database = port, user, password, database
+    def __init__(self, port: int, user: str, password: str, database: str, tls: ssl.SSLContext | None):
+        self.port, self.user, self.password, self.database, self.tls = port, user, password, database, tls
         self.reader: asyncio.StreamReader
         self.writer: asyncio.StreamWriter
 
     async def login(self) -> None:
         # A small buffer: thousands of these live in one process.
         self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self.port, limit=4096)
+        if self.tls:
+            self.writer.write(struct.pack("!ii", 8, 80877103))
+            if await self.reader.readexactly(1) != b"S":
+                raise RuntimeError("no TLS")
+            await self.writer.start_tls(self.tls)
         startup = struct.pack("!i", 3 << 16) + b"".join(
             part.encode() + b"\0" for part in ("user", self.user, "database", self.database)) + b"\0"
         self.writer.write(struct.pack("!i", len(startup) + 4) + startup)
@@ -81,8 +88,12 @@ class Client:
 
 
 async def main() -> None:
-    port, count, user, password, database = sys.argv[1:]
-    clients = [Client(int(port), user, password, database) for _ in range(int(count))]
+    port, count, user, password, database, *sslmode = sys.argv[1:]
+    tls = None
+    if sslmode == ["require"]:
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
+    clients = [Client(int(port), user, password, database, tls) for _ in range(int(count))]
     places = asyncio.Semaphore(CONCURRENT_LOGINS)
 
     async def enter(client: Client) -> None:

@@ -63,7 +63,7 @@ def load(pooler: Pooler, workload: Workload, seconds: int, folder: Path) -> Load
         script = folder / "script.sql"
         script.write_text(workload.script)
         command += ["-f", str(script)]
-    samples = run_pgbench(command + [DATABASE], pooler.process.pid, seconds + 1)
+    samples = run_pgbench(command + [DATABASE], pooler, seconds + 1)
     (start, cpu_start, _), *rest = samples
     end, cpu_end, _ = rest[-1]
     tps = statistics.fmean(rate for _, _, rate in rest)
@@ -76,14 +76,14 @@ def load(pooler: Pooler, workload: Workload, seconds: int, folder: Path) -> Load
     )
 
 
-def run_pgbench(command: list[str], pooler_pid: int, count: int) -> list[tuple[float, float, float]]:
+def run_pgbench(command: list[str], pooler: Pooler, count: int) -> list[tuple[float, float, float]]:
     """Runs pgbench for `count` of its progress lines, one a second; gives for each (when, the pooler's CPU seconds,
     transactions per second since the line before)."""
     deadline = time.monotonic() + count + PATIENCE
     samples, other = [], []
     pgbench = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *command], stdin=subprocess.DEVNULL,
                                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-                               env=os.environ | {"PGPASSWORD": PASSWORD})
+                               env=os.environ | {"PGPASSWORD": PASSWORD, "PGSSLMODE": sslmode(pooler)})
     try:
         while len(samples) < count:
             if not select.select([pgbench.stderr], [], [], max(0, deadline - time.monotonic()))[0]:
@@ -94,7 +94,7 @@ def run_pgbench(command: list[str], pooler_pid: int, count: int) -> list[tuple[f
                 raise RuntimeError(f"pgbench ended early: {''.join(other)[-1500:]}")
             progress = PROGRESS.search(lines)
             if progress:
-                samples.append((time.monotonic(), cpu_seconds(pooler_pid), float(progress[1])))
+                samples.append((time.monotonic(), cpu_seconds(pooler.process.pid), float(progress[1])))
             if not progress or int(progress[2] or 0):
                 other.append(lines)
             if "aborted" in lines or progress and int(progress[2] or 0):
@@ -104,6 +104,11 @@ def run_pgbench(command: list[str], pooler_pid: int, count: int) -> list[tuple[f
         pgbench.wait()
         pgbench.stderr.close()
     return samples
+
+
+def sslmode(pooler: Pooler) -> str:
+    """libpq's default where there is no TLS: it asks, and is told so."""
+    return "require" if pooler.tls else "prefer"
 
 
 def logged_latencies(folder: Path) -> list[int]:
@@ -141,7 +146,7 @@ def idle_memory(pooler: Pooler, workload: Workload) -> Memory:
 class IdleClients:
     def __init__(self, pooler: Pooler, count: int):
         self.command = ["setpriv", "--pdeathsig", "KILL", sys.executable, str(Path(__file__).with_name("idle.py")),
-                        str(pooler.port), str(count), USER, PASSWORD, DATABASE]
+                        str(pooler.port), str(count), USER, PASSWORD, DATABASE, sslmode(pooler)]
 
     def __enter__(self):
         self.process = subprocess.Popen(self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,

@@ -17,7 +17,8 @@ from pathlib import Path
 
 import measure
 from report import BASE, OURS, Result, machine_facts, markdown
-from servers import PgBouncer, PgPool, Postgres, follows_statements, give_to_postgres, needed_program, version
+from servers import (PgBouncer, PgPool, Postgres, follows_statements, give_to_postgres, make_certificate,
+                     needed_program, version)
 from workloads import Workload, chosen
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,6 +40,8 @@ def main() -> int:
         folder = Path(name)
         folder.chmod(0o711)
         give_to_postgres(folder)
+        if any(workload.tls for workload in workloads):
+            make_certificate(folder)
         with Postgres(folder / "postgres") as postgres:
             bench = Bench(arguments, commands, postgres, folder)
             results = [bench.run(workload) for workload in workloads]
@@ -101,7 +104,7 @@ class Bench:
                 print(f"{result.workload.name} {name}: {figures.rss_each:.0f} B per client", file=sys.stderr, flush=True)
 
     def pooler(self, name: str, result: Result):
-        return self.kinds[name](self.new_folder(), self.commands[name], self.postgres.port, result.workload.pool_mode)
+        return self.kinds[name](self.new_folder(), self.commands[name], self.postgres.port, result.workload)
 
     def versions(self) -> dict[str, str]:
         return {

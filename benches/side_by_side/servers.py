@@ -11,7 +11,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from workloads import POOL_SIZE
+from workloads import POOL_SIZE, Workload
 
 DATABASE = "bench"
 USER = "bench"
@@ -166,11 +166,29 @@ class Pooler(Server):
     # A pooler has nothing to save, and which of the other signals end one depends on its version.
     stop_signal = signal.SIGKILL
 
-    def __init__(self, folder: Path, command: list[str], backend_port: int, pool_mode: str):
+    def __init__(self, folder: Path, command: list[str], backend_port: int, workload: Workload):
         super().__init__(folder)
         self.command = command
         self.backend_port = backend_port
-        self.pool_mode = pool_mode
+        self.pool_mode = workload.pool_mode
+        self.tls = workload.tls
+
+    def certificate(self) -> dict[str, str]:
+        """The settings of TLS with clients; both poolers have the same names for them."""
+        if not self.tls:
+            return {}
+        return {"client_tls_sslmode": "require", "client_tls_key_file": str(self.folder.parent / "server.key"),
+                "client_tls_cert_file": str(self.folder.parent / "server.crt")}
+
+
+def make_certificate(folder: Path) -> None:
+    """`server.key` and `server.crt`, as most have them: RSA with 2048 bits."""
+    subprocess.run(
+        [needed_program("openssl", "openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
+         "-subj", "/CN=localhost", "-keyout", str(folder / "server.key"), "-out", str(folder / "server.crt")],
+        check=True, capture_output=True, timeout=60)
+    for name in ("server.key", "server.crt"):
+        give_to_postgres(folder / name)
 
 
 def version(command: list[str]) -> str:
@@ -204,6 +222,7 @@ class PgBouncer(Pooler):
             f"default_pool_size = {POOL_SIZE}\n"
             f"max_client_conn = {MAX_CLIENTS}\n"
             "log_connections = 0\nlog_disconnections = 0\nlog_stats = 0\n"
+            + "".join(f"{name} = {value}\n" for name, value in self.certificate().items())
             # pgpool's default, and PgBouncer's since 1.24.
             + ("max_prepared_statements = 200\n" if follows_statements(self.command) else ""))
         self.spawn(unprivileged("KILL") + [*self.command, str(config)])
@@ -229,6 +248,7 @@ class PgPool(Pooler):
             f"max_client_conn = {MAX_CLIENTS}\n"
             "log_connections = false\nlog_disconnections = false\nlog_stats = false\n"
             "worker_threads = 1\n"
+            + "".join(f'{name} = "{value}"\n' for name, value in self.certificate().items()) +
             f"[databases.{DATABASE}]\n"
             f'host = "127.0.0.1"\nport = {self.backend_port}\ndbname = "{DATABASE}"\n'
             f"[users.{USER}]\n"

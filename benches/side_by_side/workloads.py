@@ -31,6 +31,8 @@ class Workload:
     idle: bool = False
     # Names statements that are to outlive a transaction.
     named: bool = False
+    # Clients come with TLS, to the same certificate of RSA with 2048 bits.
+    tls: bool = False
 
     def in_session_mode(self, reason: str) -> "Workload":
         """The same load where each client can have a backend to itself."""
@@ -57,6 +59,13 @@ WORKLOADS = [
     Workload("latency1", "`select 1`, one client", 1, sampling=1.0),
     Workload("reconnect", "a SCRAM login for each `select 1` (`-C`)", 4, arguments=["-C"], sampling=1.0,
              target=Target("cpu", 1.0)),
+    Workload("select1-tls", "`select 1` through TLS, 32 clients on 20 backends", 32, tls=True, target=Target("cpu", 1.0)),
+    Workload("rows1000-tls", "1000 rows of 100 bytes through TLS", 8, sampling=1.0, tls=True,
+             script="select repeat('x', 100) from generate_series(1, 1000);\n"),
+    Workload("reconnect-tls", "a TLS handshake and a SCRAM login for each `select 1` (`-C`)", 4, arguments=["-C"],
+             sampling=1.0, tls=True, target=Target("cpu", 0.7)),
+    Workload("idle2000-tls", "memory of idle clients with TLS that have logged in and asked once", 2000, idle=True,
+             tls=True),
     Workload("idle5000", "memory of idle clients that have logged in and asked once", 5000, idle=True,
              target=Target("memory", 4096)),
 ]

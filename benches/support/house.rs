@@ -49,6 +49,7 @@ impl House {
             database: Arc::clone(&self.pool.key.database),
             peer: Endpoint::Unix { path: PathBuf::new(), port: 6432 },
             local: None,
+            tls: "",
             connected: now,
         };
         let record = ClientRecord::new(self.pool.shared.next_id(), Box::new([0; 4]), identity, Vec::new());

@@ -10,6 +10,7 @@ use super::link::{Link, Pause};
 use super::show::Answer;
 use super::{ConsoleEnd, Context, Shutdown, is_console};
 use crate::config::Config;
+use crate::net::tls::Tls;
 use crate::pool::{Pool, Pools, Reason};
 use crate::wire::sqlstate;
 use crate::wire::write::Report;
@@ -237,7 +238,9 @@ pub(super) fn set(context: &Context, name: &str, value: &str) -> Result<Answer, 
     if matches!(name, "auth_type" | "auth_hba_file" | "auth_ident_file") {
         config.read_access().map_err(|problems| refusal(format!("`{name}`: {problems}")))?;
     }
+    let tls = Tls::load(&config, Some(&pools.tls.load())).map_err(|error| refusal(error.to_string()))?;
     tracing::info!(setting = name, "console command SET issued");
+    pools.tls.store(Arc::new(tls));
     pools.put_in_force(config);
     let mut tag = format!("SET {name}={value}");
     // A tag that is too long for its message would be none.

@@ -1,5 +1,7 @@
 //! SHOW: which rows each table has, and the small tables.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use super::columns::{Row, Show, row};
 use super::{Context, databases, fakes, pins, sockets, statements, users};
 use crate::wire::write::Report;
@@ -89,6 +91,14 @@ fn state(context: &Context) -> Vec<Row> {
     let paused = context.pools.all_paused();
     let mut rows = vec![row!["active", yes_no(!paused)], row!["paused", yes_no(paused)], row!["suspended", "no"]];
     rows.extend(statements::totals(&context.pools));
+    let tls = &context.pools.tls_counts;
+    for (name, count) in [
+        ("tls_handshakes", &tls.handshakes),
+        ("tls_handshakes_resumed", &tls.resumed),
+        ("tls_handshakes_failed", &tls.failed),
+    ] {
+        rows.push(row![name, count.load(Relaxed).to_string()]);
+    }
     rows
 }
 

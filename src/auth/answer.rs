@@ -10,11 +10,13 @@ use std::sync::Arc;
 
 use zeroize::Zeroize;
 
+use super::binding::{Binding, Channel};
 use super::credential::Credential;
 use super::crypto::{NoEntropy, md5_answer, nonce};
-use super::sasl::{Malformed, SCRAM_SHA_256, offers_scram, write_initial_response};
-use super::scram_client::{ExpectServerFinal, ExpectServerFirst};
+use super::sasl::{Malformed, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, offered, write_initial_response};
+use super::scram_client::{ExpectServerFinal, ExpectServerFirst, Flag};
 use super::secret::ScramKeys;
+use crate::config::ChannelBinding;
 
 /// AuthenticationOk and its kin, by the code that opens their bodies (PostgreSQL manual, "Message Formats").
 mod code {
@@ -105,6 +107,15 @@ pub enum AnswerError {
     /// The server requires an extension that is not known.
     #[error("server requires an unsupported SCRAM extension")]
     MandatoryExtension,
+    /// The login has to be bound to the TLS connection, and the server does not offer that.
+    #[error("channel binding is required, but the server did not offer an authentication method with it")]
+    NotBound,
+    /// The login should be bound, and there is nothing to bind it to.
+    #[error(
+        "channel binding is not possible: the signature of the server's certificate has no hash function; \
+         set server_channel_binding = disable"
+    )]
+    NoEndPoint,
     /// The server offers SASL mechanisms without SCRAM-SHA-256.
     #[error("server offers no SASL mechanism that is supported")]
     UnsupportedMechanism,
@@ -142,6 +153,7 @@ impl AnswerError {
 pub struct Answerer {
     user: String,
     secret: BackendSecret,
+    binding: Binding,
     state: State,
 }
 
@@ -158,7 +170,13 @@ enum State {
 impl Answerer {
     /// `user` is the one of the startup packet; it takes part in md5 answers.
     pub fn new(user: &str, secret: BackendSecret) -> Self {
-        Self { user: user.to_owned(), secret, state: State::ExpectRequest }
+        Self { user: user.to_owned(), secret, binding: Binding::NONE, state: State::ExpectRequest }
+    }
+
+    /// The same with a connection that the login may, or has to, be bound to.
+    #[must_use]
+    pub fn bound(self, binding: Binding) -> Self {
+        Self { binding, ..self }
     }
 
     /// Whether AuthenticationOk has come, in its place.
@@ -182,6 +200,11 @@ impl Answerer {
     }
 
     fn advance(&self, state: State, code: u32, body: &[u8]) -> Result<(State, Option<Vec<u8>>), AnswerError> {
+        // Any other method, and none at all, would do without the proof that is wanted.
+        if self.binding.policy == ChannelBinding::Require && matches!(state, State::ExpectRequest) && code != code::SASL
+        {
+            return Err(AnswerError::NotBound);
+        }
         match (code, state) {
             (code::OK, State::ExpectRequest | State::ExpectOk) => empty(body).map(|()| (State::Ended, None)),
             (code::OK, State::ExpectContinue(_) | State::ExpectFinal(_)) => Err(AnswerError::Incomplete),
@@ -241,9 +264,7 @@ impl Answerer {
     }
 
     fn begin_scram(&self, mechanisms: &[u8]) -> Result<(ExpectServerFirst, Vec<u8>), AnswerError> {
-        if !offers_scram(mechanisms)? {
-            return Err(AnswerError::UnsupportedMechanism);
-        }
+        let (mechanism, flag) = self.mechanism(mechanisms)?;
         // Said before anything is sent: a secret that cannot finish the exchange should not begin it.
         match &self.secret {
             BackendSecret::Keys(credential) if !credential.is_revealed() => return Err(AnswerError::NoKeys),
@@ -252,8 +273,28 @@ impl Answerer {
                 self.credential()?.password().ok_or(AnswerError::WrongSecretType)?;
             }
         }
-        let (state, message) = ExpectServerFirst::begin("", nonce()?);
-        Ok((state, write_initial_response(SCRAM_SHA_256, &message).ok_or(Malformed::Long)?))
+        let (state, message) = ExpectServerFirst::begin("", nonce()?, flag);
+        Ok((state, write_initial_response(mechanism, &message).ok_or(Malformed::Long)?))
+    }
+}
+
+impl Answerer {
+    /// Which of the mechanisms to take, and what to say about binding. A server that offers to bind is held to it: that
+    /// it seems not to is what somebody in between would have to make us believe, and what it would then be told.
+    fn mechanism(&self, offer: &[u8]) -> Result<(&'static str, Flag), AnswerError> {
+        let offer = offered(offer)?;
+        let required = self.binding.policy == ChannelBinding::Require;
+        let flag = match &self.binding {
+            Binding { policy: ChannelBinding::Disable, .. } => Flag::No,
+            Binding { channel: Channel::Tls(Some(data)), .. } if offer.plus => {
+                return Ok((SCRAM_SHA_256_PLUS, Flag::Bound(data.clone())));
+            }
+            Binding { channel: Channel::Tls(None), .. } if offer.plus => return Err(AnswerError::NoEndPoint),
+            Binding { channel: Channel::Tls(_) | Channel::Plain, .. } if required => return Err(AnswerError::NotBound),
+            Binding { channel: Channel::Tls(_), .. } => Flag::NotOffered,
+            Binding { channel: Channel::Plain, .. } => Flag::No,
+        };
+        if offer.scram { Ok((SCRAM_SHA_256, flag)) } else { Err(AnswerError::UnsupportedMechanism) }
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::credential::{Credential, SALT_LEN};
 use super::crypto::{Key, NoEntropy, hmac, md5_answer, md5_hex, nonce, random, same, sha256};
 use super::refusal::Refusal;
-use super::sasl::{Malformed, SCRAM_SHA_256, initial_response, whole_cstring};
+use super::sasl::{Malformed, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, initial_response, whole_cstring};
 use super::scram_server::{ExpectClientFinal, ExpectClientFirst};
 use super::secret::{Password, ScramVerifier, StoredSecret};
 
@@ -44,6 +44,8 @@ pub enum Challenge {
     },
     /// AuthenticationSASL, code 10, with [`Challenge::MECHANISMS`].
     Sasl,
+    /// The same with [`Challenge::MECHANISMS_PLUS`].
+    SaslPlus,
     /// AuthenticationSASLContinue, code 11, with this data, which may be empty.
     SaslContinue(Vec<u8>),
     /// AuthenticationSASLFinal, code 12, with this data.
@@ -53,6 +55,8 @@ pub enum Challenge {
 impl Challenge {
     /// The mechanisms to list in AuthenticationSASL.
     pub const MECHANISMS: [&'static str; 1] = [SCRAM_SHA_256];
+    /// The same where the exchange can be bound to the TLS connection, the better one first.
+    pub const MECHANISMS_PLUS: [&'static str; 2] = [SCRAM_SHA_256_PLUS, SCRAM_SHA_256];
 }
 
 /// What to do next.
@@ -131,17 +135,31 @@ impl Login {
     /// The first login with SCRAM of a user whose plain password is stored derives its verifier here, which takes
     /// some milliseconds of CPU at the usual 4096 rounds; all later ones find it in the credential.
     pub fn begin(method: Method, user: &str, credential: Option<Arc<Credential>>, mock: &MockSecret) -> (Self, Step) {
+        Self::begin_bindable(method, user, credential, mock, None)
+    }
+
+    /// The same where a SCRAM exchange can be bound to the client's TLS connection, by what [`end_point`] makes of our
+    /// certificate.
+    ///
+    /// [`end_point`]: super::end_point
+    pub fn begin_bindable(
+        method: Method,
+        user: &str,
+        credential: Option<Arc<Credential>>,
+        mock: &MockSecret,
+        end_point: Option<Vec<u8>>,
+    ) -> (Self, Step) {
         let account = credential.clone().ok_or(Refusal::UnknownUser);
         let begun = match method {
             Method::Trust => Ok((State::Ended, trust(&account))),
             Method::Plain => Ok(begin_plain(user, account)),
             Method::Md5 => match &account {
                 Ok(credential) if matches!(credential.secret(), StoredSecret::Scram(_)) => {
-                    begin_scram(user, &account, mock)
+                    begin_scram(user, &account, mock, end_point)
                 }
                 Ok(_) | Err(_) => begin_md5(user, &account, mock),
             },
-            Method::ScramSha256 => begin_scram(user, &account, mock),
+            Method::ScramSha256 => begin_scram(user, &account, mock, end_point),
         };
         let (state, step) = begun.unwrap_or_else(|error| (State::Ended, Step::Refuse(error.into())));
         (Self { state, credential }, step)
@@ -178,9 +196,7 @@ impl Login {
             }
             State::ExpectInitialResponse(scram) => {
                 let (mechanism, message) = initial_response(body)?;
-                if mechanism != SCRAM_SHA_256.as_bytes() {
-                    return Err(Refusal::UnsupportedMechanism);
-                }
+                let scram = scram.choose(mechanism)?;
                 match message {
                     Some(message) => client_first(scram, message),
                     // RFC 4422 section 3.3: an empty challenge asks for what the client could have sent at once.
@@ -236,6 +252,7 @@ fn begin_scram(
     user: &str,
     account: &Result<Arc<Credential>, Refusal>,
     mock: &MockSecret,
+    end_point: Option<Vec<u8>>,
 ) -> Result<(State, Step), NoEntropy> {
     let stored = match account {
         Ok(credential) if credential.is_empty() => Err(Refusal::NoUsableSecret),
@@ -246,8 +263,9 @@ fn begin_scram(
         Ok(verifier) => (verifier, None),
         Err(refusal) => (mock.verifier(user), Some(refusal)),
     };
-    let scram = ExpectClientFirst::new(verifier, nonce()?, doomed);
-    Ok((State::ExpectInitialResponse(scram), Step::Ask(Challenge::Sasl)))
+    let challenge = if end_point.is_some() { Challenge::SaslPlus } else { Challenge::Sasl };
+    let scram = ExpectClientFirst::new(verifier, nonce()?, doomed).bindable(end_point);
+    Ok((State::ExpectInitialResponse(scram), Step::Ask(challenge)))
 }
 
 fn client_first(scram: ExpectClientFirst, message: &[u8]) -> Result<(State, Step), Refusal> {

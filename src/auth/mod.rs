@@ -2,7 +2,7 @@
 //!
 //! Both are pure machines that are fed with message bodies and say what to send; sockets, frames and deadlines are
 //! the callers'. [`Login`] is the server's role (trust, plain, md5, SCRAM-SHA-256), [`Answerer`] the client's
-//! (cleartext, md5, SCRAM-SHA-256); a [`Credential`] holds one user's secret and what both derive from it once.
+//! (cleartext, md5, SCRAM-SHA-256); both bind SCRAM to a TLS connection, whose data they are given; a [`Credential`] holds one user's secret and what both derive from it once.
 //! Looking up a user is not done here.
 //!
 //! Invariant: nobody is admitted who did not prove to know the stored secret (`trust` aside), and an unknown user is
@@ -10,9 +10,9 @@
 //! them apart: `md5` turns into SCRAM for a stored verifier only, and checking a plain password against one takes time.
 
 mod answer;
+mod binding;
 mod credential;
 mod crypto;
-pub mod hba;
 mod login;
 mod refusal;
 mod sasl;
@@ -23,9 +23,10 @@ mod secret;
 mod tests;
 
 pub use answer::{AnswerError, Answerer, BackendSecret, Reply};
+pub use binding::{Binding, Channel, end_point};
 pub use credential::Credential;
 pub use crypto::NoEntropy;
 pub use login::{Challenge, Login, Method, MockSecret, Step};
 pub use refusal::Refusal;
-pub use sasl::{Malformed, SCRAM_SHA_256};
+pub use sasl::{Malformed, SCRAM_SHA_256, SCRAM_SHA_256_PLUS};
 pub use secret::{Password, ScramVerifier, StoredSecret};

@@ -35,6 +35,9 @@ pub enum Refusal {
     /// The client wants to bind the channel, or its binding data is not that of its first message.
     #[error("SCRAM channel binding is not supported or does not match")]
     ChannelBinding,
+    /// The client could bind the channel and was told that we cannot, which we did not say.
+    #[error("client believes that channel binding was not offered: somebody may have changed what it was sent")]
+    Downgraded,
     /// The client wants to act for another user.
     #[error("client uses a SASL authorization identity, which is not supported")]
     AuthorizationIdentity,
@@ -58,6 +61,7 @@ impl Refusal {
             Self::Malformed(_)
             | Self::UnsupportedMechanism
             | Self::ChannelBinding
+            | Self::Downgraded
             | Self::AuthorizationIdentity
             | Self::MandatoryExtension => "SASL authentication failed",
             Self::NoEntropy(_) => "internal error",
@@ -72,6 +76,7 @@ impl Refusal {
             | Self::Malformed(_)
             | Self::UnsupportedMechanism
             | Self::ChannelBinding
+            | Self::Downgraded
             | Self::AuthorizationIdentity
             | Self::MandatoryExtension
             | Self::NoEntropy(_) => false,
@@ -86,6 +91,7 @@ impl Refusal {
             Self::Malformed(_)
             | Self::UnsupportedMechanism
             | Self::ChannelBinding
+            | Self::Downgraded
             | Self::AuthorizationIdentity
             | Self::MandatoryExtension => "08P01",
             Self::NoEntropy(_) => "XX000",

@@ -5,8 +5,11 @@
 
 use super::crypto::{Key, decode_key};
 
-/// The one mechanism that is offered and accepted (RFC 7677).
+/// The mechanism that is offered and accepted (RFC 7677).
 pub const SCRAM_SHA_256: &str = "SCRAM-SHA-256";
+
+/// The same bound to a TLS connection.
+pub const SCRAM_SHA_256_PLUS: &str = "SCRAM-SHA-256-PLUS";
 
 /// The longest SASL message taken from a peer, in bytes, as PostgreSQL's `PG_MAX_SASL_MESSAGE_LENGTH`.
 const MAX_SASL_MESSAGE: usize = 1024;
@@ -105,15 +108,25 @@ pub(super) fn write_initial_response(mechanism: &str, data: &str) -> Option<Vec<
     Some(body)
 }
 
-/// Whether the body of an AuthenticationSASL, a list of strings that an empty one ends, names SCRAM-SHA-256.
-pub(super) fn offers_scram(mut body: &[u8]) -> Result<bool, Malformed> {
-    let mut found = false;
+/// Which mechanisms a server offers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Offer {
+    /// SCRAM-SHA-256.
+    pub(super) scram: bool,
+    /// SCRAM-SHA-256-PLUS.
+    pub(super) plus: bool,
+}
+
+/// What the body of an AuthenticationSASL, a list of strings that an empty one ends, offers.
+pub(super) fn offered(mut body: &[u8]) -> Result<Offer, Malformed> {
+    let mut found = Offer::default();
     loop {
         let (name, rest) = cstring(body)?;
         if name.is_empty() {
             return if rest.is_empty() { Ok(found) } else { Err(Malformed::Trailing) };
         }
-        found |= name == SCRAM_SHA_256.as_bytes();
+        found.scram |= name == SCRAM_SHA_256.as_bytes();
+        found.plus |= name == SCRAM_SHA_256_PLUS.as_bytes();
         body = rest;
     }
 }
@@ -216,16 +229,16 @@ mod tests {
     #[test]
     fn mechanism_lists_are_bounded() {
         let table: [(&[u8], _); 7] = [
-            (b"SCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0", Ok(true)),
-            (b"SCRAM-SHA-256-PLUS\0\0", Ok(false)),
-            (b"\0", Ok(false)),
+            (b"SCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0", Ok(Offer { scram: true, plus: true })),
+            (b"SCRAM-SHA-256-PLUS\0\0", Ok(Offer { scram: false, plus: true })),
+            (b"\0", Ok(Offer::default())),
             (b"", Err(Malformed::Terminator)),
             (b"SCRAM-SHA-256\0", Err(Malformed::Terminator)),
             (b"SCRAM-SHA-256", Err(Malformed::Terminator)),
             (b"SCRAM-SHA-256\0\0x", Err(Malformed::Trailing)),
         ];
         for (body, expected) in table {
-            assert_eq!(offers_scram(body), expected, "{body:?}");
+            assert_eq!(offered(body), expected, "{body:?}");
         }
     }
 

@@ -1,18 +1,37 @@
 //! The client's role in SCRAM-SHA-256, towards PostgreSQL (RFC 5802, RFC 7677).
 //!
-//! It sees the messages of the mechanism only (`answer.rs` frames them), binds no channel, and leaves the derivation
-//! of the keys to its caller, who remembers them. Invariant: it ends well only if the server has proven to know the
+//! It sees the messages of the mechanism only (`answer.rs` frames them), and leaves the derivation of the keys to its
+//! caller, who remembers them, and the choice of what the exchange is bound to. Invariant: it ends well only if the server has proven to know the
 //! secret as well.
 
 use subtle::ConstantTimeEq;
 
 use super::answer::AnswerError;
+use super::binding::BOUND;
 use super::crypto::{Key, decode_base64, encode_base64, hmac, sha256, xor};
 use super::sasl::{Attributes, Malformed, checked_nonce, key, text};
 use super::secret::ScramKeys;
 
-/// The header that says: no channel binding, no authorization identity.
-const GS2_HEADER: &str = "n,,";
+/// What a client says about channel binding (RFC 5801 section 4, RFC 5802 section 6).
+#[derive(Clone, Debug)]
+pub(super) enum Flag {
+    /// It does not bind.
+    No,
+    /// It would, but the server does not offer it.
+    NotOffered,
+    /// It binds to this.
+    Bound(Vec<u8>),
+}
+
+impl Flag {
+    fn header(&self) -> &'static str {
+        match self {
+            Flag::No => "n,,",
+            Flag::NotOffered => "y,,",
+            Flag::Bound(_) => BOUND,
+        }
+    }
+}
 
 /// The rounds that a server may ask for. PostgreSQL's default is 4096; each million costs about a second.
 const ITERATIONS: std::ops::RangeInclusive<u32> = 1..=1_000_000;
@@ -21,6 +40,7 @@ const ITERATIONS: std::ops::RangeInclusive<u32> = 1..=1_000_000;
 pub(super) struct ExpectServerFirst {
     client_nonce: String,
     client_first_bare: String,
+    flag: Flag,
 }
 
 /// Waits for server-final-message.
@@ -31,10 +51,10 @@ pub(super) struct ExpectServerFinal {
 impl ExpectServerFirst {
     /// Returns client-first-message with it. `user` is empty towards PostgreSQL, which knows the user from the startup
     /// packet. `client_nonce` is printable ASCII without a comma.
-    pub(super) fn begin(user: &str, client_nonce: String) -> (Self, String) {
+    pub(super) fn begin(user: &str, client_nonce: String, flag: Flag) -> (Self, String) {
         let client_first_bare = format!("n={user},r={client_nonce}");
-        let message = format!("{GS2_HEADER}{client_first_bare}");
-        (Self { client_nonce, client_first_bare }, message)
+        let message = format!("{}{client_first_bare}", flag.header());
+        (Self { client_nonce, client_first_bare, flag }, message)
     }
 
     /// Takes server-first-message and returns client-final-message. `keys` gives the keys for a salt and an iteration
@@ -66,7 +86,11 @@ impl ExpectServerFirst {
         }
 
         let keys = keys(&salt, iterations)?;
-        let without_proof = format!("c={},r={nonce}", encode_base64(GS2_HEADER.as_bytes()));
+        let mut binding = self.flag.header().as_bytes().to_vec();
+        if let Flag::Bound(data) = &self.flag {
+            binding.extend_from_slice(data);
+        }
+        let without_proof = format!("c={},r={nonce}", encode_base64(&binding));
         let auth_message = format!("{},{message},{without_proof}", self.client_first_bare);
         let client_signature = hmac(&sha256(&keys.client_key), auth_message.as_bytes());
         let proof = encode_base64(&xor(&keys.client_key, &client_signature));

@@ -1,12 +1,14 @@
 //! Cancel requests: a connection of its own to the very address that the backend is connected to.
 //!
 //! Source: `protocol-flow.html`, "Canceling Requests in Progress". PostgreSQL gives no answer; it closes the connection
-//! when it has passed the signal on, and that is what is waited for.
+//! when it has passed the signal on, and that is what is waited for. Where the backend's own connection is encrypted, so
+//! is this one, by the same settings.
 
 use std::io;
 use std::time::Duration;
 
-use super::BackendRecord;
+use super::encrypt::encrypt;
+use super::{BackendRecord, ConnectError};
 use crate::net::{SocketOptions, connect_to};
 use crate::wire::write;
 
@@ -20,6 +22,13 @@ use crate::wire::write;
 pub async fn cancel(record: &BackendRecord, options: &SocketOptions, limit: Duration) -> io::Result<()> {
     let attempt = async {
         let mut stream = connect_to(&record.endpoint, options).await?;
+        if let Some(secured) = &record.secured {
+            encrypt(&mut stream, &secured.connector, &secured.host).await.map_err(io::Error::other)?;
+            if stream.session().is_none() {
+                // Its secret is not told in the clear if the connection was not.
+                return Err(io::Error::other(ConnectError::NoTls));
+            }
+        }
         let mut out = Vec::with_capacity(16);
         write::cancel_request(&mut out, record.process_id, &record.secret);
         // From here on only PostgreSQL's orderly end of the connection tells that the signal was sent.

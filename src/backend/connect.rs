@@ -9,10 +9,13 @@ use std::time::Duration;
 use bytes::BufMut;
 use zeroize::Zeroizing;
 
+use super::encrypt::encrypt;
 use super::exchange::{ExchangeError, Messages};
 use super::{Backend, BackendRecord, Identity, Interner, Prepared, State};
-use crate::auth::{AnswerError, Answerer, BackendSecret};
-use crate::net::{Clock, SocketOptions, Target, connect as open};
+use crate::auth::{AnswerError, Answerer, BackendSecret, Binding, Channel, end_point};
+use crate::config::ChannelBinding;
+use crate::net::tls::{Connector, HandshakeError};
+use crate::net::{Clock, SocketOptions, Stream, Target, connect as open};
 use crate::wire::tag::{back, back_limit, front};
 use crate::wire::view::{Diagnostic, Status, int32, parameter_status};
 use crate::wire::write;
@@ -36,8 +39,20 @@ pub struct Spec {
     pub parameters: Vec<(&'static str, String)>,
     /// TCP options.
     pub socket: SocketOptions,
+    /// TLS, which Unix sockets do without.
+    pub tls: Arc<Connector>,
+    /// Whether a SCRAM login is bound to the TLS connection.
+    pub channel_binding: ChannelBinding,
     /// Limit for all of it.
     pub timeout: Duration,
+}
+
+impl Spec {
+    /// Whether backends that were opened by the other are what this one would open, as far as its settings tell.
+    #[must_use]
+    pub fn same_way(&self, other: &Spec) -> bool {
+        self.parameters == other.parameters && self.tls.same_settings(&other.tls)
+    }
 }
 
 /// Why a backend could not be opened.
@@ -52,6 +67,15 @@ pub enum ConnectError {
     /// PostgreSQL refused, in its own words.
     #[error("{} {}: {}", .0.severity, .0.code, .0.message)]
     Refused(Box<Diagnostic>),
+    /// It has no TLS, and there has to be.
+    #[error("server does not support SSL, but SSL was required")]
+    NoTls,
+    /// It answered the question for TLS with something else than yes or no.
+    #[error("server did not understand the request for SSL")]
+    TlsAnswer,
+    /// The TLS handshake failed.
+    #[error("TLS with the server failed: {0}")]
+    Tls(HandshakeError),
     /// We cannot or will not answer its request for authentication.
     #[error("{0}")]
     Authentication(#[from] AnswerError),
@@ -76,9 +100,13 @@ impl ConnectError {
     #[must_use]
     pub fn may_pass(&self) -> bool {
         match self {
-            ConnectError::Io(_) | ConnectError::Timeout => true,
+            ConnectError::Io(_) | ConnectError::Timeout | ConnectError::TlsAnswer => true,
+            ConnectError::Tls(HandshakeError::Io(_) | HandshakeError::Left) => true,
             ConnectError::Refused(said) => matches!(said.code.as_str(), "57P01" | "57P02" | "57P03" | "53300"),
-            ConnectError::Authentication(_) | ConnectError::Protocol(_) => false,
+            ConnectError::NoTls
+            | ConnectError::Tls(HandshakeError::Tls(_) | HandshakeError::NoProtocol)
+            | ConnectError::Authentication(_)
+            | ConnectError::Protocol(_) => false,
         }
     }
 }
@@ -98,11 +126,17 @@ pub async fn connect(spec: &Spec, who: Identity, interner: &Interner, clock: &Cl
 
 async fn log_in(spec: &Spec, who: Identity, interner: &Interner, clock: &Clock) -> Result<Backend, ConnectError> {
     let (mut stream, endpoint) = open(&spec.target, &spec.socket, spec.timeout).await?;
-    stream.write_all(&startup(spec)).await?;
-    let mut messages = Messages::with(login_limit);
-    let mut answerer = Answerer::new(&spec.user, spec.secret.clone());
     let local = stream.local_addr();
     let mut record = BackendRecord::new(who, endpoint, local, clock.now());
+    if let Target::Tcp { host, .. } = &spec.target {
+        encrypt(&mut stream, &spec.tls, host).await?;
+        if let Some(session) = stream.session() {
+            record = record.with_tls(session.description, Arc::clone(&spec.tls), host);
+        }
+    }
+    stream.write_all(&startup(spec)).await?;
+    let mut messages = Messages::with(login_limit);
+    let mut answerer = Answerer::new(&spec.user, spec.secret.clone()).bound(binding(spec, &stream));
     let mut reported: Vec<(String, Vec<u8>)> = Vec::new();
     let mut ready = false;
     // What stands behind ReadyForQuery already is read as well: most likely it says why PostgreSQL ends the connection.
@@ -136,6 +170,13 @@ async fn log_in(spec: &Spec, who: Identity, interner: &Interner, clock: &Clock) 
     let reported = interner.collect(reported.iter().map(|(name, value)| (name.as_str(), value.as_slice())));
     let state = State { reported, extra: interner.collect([]) };
     Ok(Backend { stream, state, prepared: Prepared::default(), idle_since: clock.now(), record: Arc::new(record) })
+}
+
+/// What the login may be bound to.
+fn binding(spec: &Spec, stream: &Stream) -> Binding {
+    let certificate = stream.session().map(|session| session.server_certificate.as_deref());
+    let channel = certificate.map_or(Channel::Plain, |der| Channel::Tls(der.and_then(end_point)));
+    Binding { policy: spec.channel_binding, channel }
 }
 
 fn startup(spec: &Spec) -> Vec<u8> {
@@ -192,6 +233,8 @@ mod tests {
             secret: BackendSecret::None,
             parameters: Vec::new(),
             socket,
+            tls: Arc::new(Connector::none()),
+            channel_binding: ChannelBinding::Prefer,
             timeout: Duration::from_secs(10),
         };
         let who = Identity { id: 1, database: "app".into(), user: "alice".into() };

@@ -5,6 +5,7 @@
 
 mod cancel;
 mod connect;
+mod encrypt;
 mod exchange;
 mod inquiry;
 mod record;
@@ -139,7 +140,7 @@ impl Backend {
     }
 
     /// Says goodbye where the socket takes it; the connection closes with the value.
-    pub fn terminate(self) {
+    pub fn terminate(mut self) {
         // PostgreSQL logs an unexpected end of file without it; nothing else depends on it.
         let _ = self.stream.try_write(&TERMINATE);
     }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 
+use crate::net::tls::Connector;
 use crate::net::{Endpoint, Micros};
 
 /// What a backend is doing, in the words of `SHOW SERVERS`.
@@ -34,6 +35,10 @@ pub struct BackendRecord {
     pub endpoint: Endpoint,
     /// Our end of the connection.
     pub local: Option<SocketAddr>,
+    /// Version and cipher suite of its TLS connection; empty without.
+    pub tls: &'static str,
+    /// How its TLS connection was made, for cancel requests.
+    pub(super) secured: Option<Secured>,
     /// PostgreSQL's process id, from BackendKeyData.
     pub process_id: u32,
     /// Secret for cancel requests.
@@ -46,6 +51,14 @@ pub struct BackendRecord {
     close_needed: AtomicBool,
     link: AtomicU64,
     cancels: AtomicU32,
+}
+
+/// How a TLS connection was made.
+#[derive(Debug)]
+pub(super) struct Secured {
+    pub(super) connector: Arc<Connector>,
+    /// The host as the configuration names it, for which the certificate has to be.
+    pub(super) host: Box<str>,
 }
 
 /// Facts of a new [`BackendRecord`].
@@ -67,6 +80,8 @@ impl BackendRecord {
             user: identity.user,
             endpoint,
             local,
+            tls: "",
+            secured: None,
             process_id: 0,
             secret: Box::default(),
             connected,
@@ -129,6 +144,12 @@ impl BackendRecord {
     #[must_use]
     pub fn being_canceled(&self) -> bool {
         self.cancels.load(SeqCst) > 0
+    }
+
+    pub(super) fn with_tls(mut self, description: &'static str, connector: Arc<Connector>, host: &str) -> Self {
+        self.tls = description;
+        self.secured = Some(Secured { connector, host: host.into() });
+        self
     }
 
     pub(super) fn with_key(mut self, process_id: u32, secret: &[u8]) -> Self {

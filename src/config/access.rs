@@ -1,17 +1,17 @@
 //! `auth_hba_file` and `auth_ident_file`: who may log in from where, and how.
 //!
-//! Reads the files and hands them to `auth::hba`, which knows their format. Both are read with the configuration and
+//! Reads the files and hands them to `hba`, which knows their format. Both are read with the configuration and
 //! count with it, as a whole or not at all.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::auth::hba::{Fault, Files, IdentMaps, Kind, Mistake, Rules, read_maps, read_rules};
 use crate::config::check::Findings;
 use crate::config::choice::AuthType;
 use crate::config::general::General;
 use crate::config::problem::Problem;
+use crate::hba::{Fault, Files, IdentMaps, Kind, Mistake, Rules, read_maps, read_rules};
 
 /// What both files say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use crate::config::choice::AuthType;
+use crate::config::choice::{AuthType, ChannelBinding, SslMode, SslNegotiation};
 use crate::config::problem::Problem;
 use crate::config::secret::{Secret, SecretKind, SecretSource};
 use crate::config::user::User;
@@ -122,7 +122,61 @@ pub(super) fn run(config: &Config, findings: &mut Findings<'_>) {
     listening(config, findings);
     logins(config, findings);
     lookups(config, findings);
+    client_tls(config, findings);
+    server_tls(config, findings);
     pools(config, findings);
+}
+
+fn client_tls(config: &Config, findings: &mut Findings<'_>) {
+    let general = &config.general;
+    let mode = general.client_tls_sslmode;
+    let mode_key = "pgpool.client_tls_sslmode";
+    if mode != SslMode::Disable && (general.client_tls_key_file.is_none() || general.client_tls_cert_file.is_none()) {
+        findings.problem(
+            mode_key,
+            format!("client_tls_sslmode = {mode} needs client_tls_key_file and client_tls_cert_file"),
+        );
+    }
+    if mode >= SslMode::VerifyCa && general.client_tls_ca_file.is_none() {
+        findings.problem(mode_key, format!("client_tls_sslmode = {mode} needs client_tls_ca_file"));
+    }
+    if mode < SslMode::VerifyCa && general.client_tls_crl_file.is_some() {
+        let message = format!("client_tls_crl_file has no effect with client_tls_sslmode = {mode}");
+        findings.warn("pgpool.client_tls_crl_file", message);
+    }
+    if general.auth_type == AuthType::Cert && mode != SslMode::VerifyFull {
+        let message = String::from("auth_type = cert needs client_tls_sslmode = verify-full");
+        findings.problem("pgpool.auth_type", message);
+    }
+}
+
+fn server_tls(config: &Config, findings: &mut Findings<'_>) {
+    let general = &config.general;
+    let mode = general.server_tls_sslmode;
+    if mode >= SslMode::VerifyCa && general.server_tls_ca_file.is_none() {
+        let message = format!(
+            "server_tls_sslmode = {mode} needs server_tls_ca_file; Debian has the public CAs in \
+             /etc/ssl/certs/ca-certificates.crt"
+        );
+        findings.problem("pgpool.server_tls_sslmode", message);
+    }
+    if mode < SslMode::VerifyCa && general.server_tls_crl_file.is_some() {
+        let message = format!("server_tls_crl_file has no effect with server_tls_sslmode = {mode}");
+        findings.warn("pgpool.server_tls_crl_file", message);
+    }
+    if general.server_tls_key_file.is_some() != general.server_tls_cert_file.is_some() {
+        let one = if general.server_tls_key_file.is_some() { "key" } else { "cert" };
+        let message = String::from("server_tls_key_file and server_tls_cert_file go together");
+        findings.problem(&format!("pgpool.server_tls_{one}_file"), message);
+    }
+    if general.server_tls_sslnegotiation == SslNegotiation::Direct && mode < SslMode::Require {
+        let message = format!("sslnegotiation direct needs server_tls_sslmode = require or more, not {mode}");
+        findings.problem("pgpool.server_tls_sslnegotiation", message);
+    }
+    if general.server_channel_binding == ChannelBinding::Require && mode == SslMode::Disable {
+        let message = String::from("server_channel_binding = require needs TLS, and server_tls_sslmode = disable");
+        findings.problem("pgpool.server_channel_binding", message);
+    }
 }
 
 fn listening(config: &Config, findings: &mut Findings<'_>) {

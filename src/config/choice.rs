@@ -84,10 +84,67 @@ choice! {
         Md5 = "md5",
         /// SCRAM-SHA-256.
         ScramSha256 = "scram-sha-256",
+        /// The certificate of the client's TLS connection has the user's name.
+        Cert = "cert",
         /// What the rules of `auth_hba_file` say.
         Hba = "hba",
     }
-    known to PgBouncer only: ["cert", "ldap", "pam"]
+    known to PgBouncer only: ["ldap", "pam"]
+}
+
+choice! {
+    /// How far TLS is asked for, as libpq's `sslmode`.
+    #[derive(PartialOrd, Ord)]
+    pub enum SslMode("an sslmode") {
+        /// Never.
+        Disable = "disable",
+        /// Where the other side asks for it; towards PostgreSQL the same as prefer.
+        Allow = "allow",
+        /// Where the other side can.
+        Prefer = "prefer",
+        /// Always, whoever the other side is.
+        Require = "require",
+        /// Always, and the other side's certificate is one of the CA's.
+        VerifyCa = "verify-ca",
+        /// The same, and towards PostgreSQL the certificate has the host's name.
+        VerifyFull = "verify-full",
+    }
+    known to PgBouncer only: []
+}
+
+choice! {
+    /// How TLS with PostgreSQL begins.
+    pub enum SslNegotiation("an sslnegotiation") {
+        /// PostgreSQL is asked first.
+        Postgres = "postgres",
+        /// With the first byte, which PostgreSQL knows since version 17.
+        Direct = "direct",
+    }
+    known to PgBouncer only: []
+}
+
+choice! {
+    /// Whether SCRAM towards PostgreSQL is bound to the TLS connection.
+    pub enum ChannelBinding("a channel binding") {
+        /// Never.
+        Disable = "disable",
+        /// Where PostgreSQL offers it.
+        Prefer = "prefer",
+        /// Always; another login is given up.
+        Require = "require",
+    }
+    known to PgBouncer only: []
+}
+
+choice! {
+    /// Parameters for the key exchange of Diffie and Hellman without curves, which rustls does not have.
+    pub enum DheParams("Diffie-Hellman parameters") {
+        /// The same as none.
+        Auto = "auto",
+        /// No such key exchange.
+        None = "none",
+    }
+    known to PgBouncer only: ["legacy"]
 }
 
 choice! {
@@ -159,9 +216,9 @@ mod tests {
     fn wrong_words_say_what_would_do() {
         for word in ["password", "scram", "sha256", ""] {
             let error = word.parse::<AuthType>().unwrap_err().to_string();
-            assert_eq!(error, format!("`{word}` is none of any, trust, plain, md5, scram-sha-256, hba"));
+            assert_eq!(error, format!("`{word}` is none of any, trust, plain, md5, scram-sha-256, cert, hba"));
         }
-        let error = "cert".parse::<AuthType>().unwrap_err().to_string();
-        assert_eq!(error, "`cert` of PgBouncer is not supported by this version");
+        let error = "pam".parse::<AuthType>().unwrap_err().to_string();
+        assert_eq!(error, "`pam` of PgBouncer is not supported by this version");
     }
 }

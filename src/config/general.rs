@@ -5,12 +5,15 @@ use std::path::PathBuf;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
-use crate::config::choice::{AuthType, ListenerLost, LogFormat, PoolMode, PrepareUnnamed};
+use crate::config::choice::{
+    AuthType, ChannelBinding, DheParams, ListenerLost, LogFormat, PoolMode, PrepareUnnamed, SslMode, SslNegotiation,
+};
 use crate::config::features::{Features, SessionFeatures};
 use crate::config::kinds::{Count, File, FileMode, Flag, INT_MAX, Maybe, Mode, OneOf, Text, Within, Words};
 use crate::config::span::{KeepaliveSeconds, Millis, Period, Seconds};
 use crate::config::suggest::nearest;
 use crate::config::table::{Row, Table, When, settings};
+use crate::config::tls::{Chosen, GROUPS, Groups, Protocols, SUITES_12, SUITES_13, Suites12, Suites13, TlsProtocols};
 use crate::config::value::{Raw, ValueError};
 
 /// Below that a single long statement would not fit.
@@ -98,7 +101,7 @@ settings! {
     /// What happens to listening clients when the connection that listens for them was lost: continue or disconnect.
     listener_lost: ListenerLost as OneOf<ListenerLost> = ListenerLost::Continue, Reload;
 
-    /// How clients prove who they are: any, trust, plain, md5, scram-sha-256 or hba.
+    /// How clients prove who they are: any, trust, plain, md5, scram-sha-256, cert or hba.
     auth_type: AuthType as OneOf<AuthType> = AuthType::ScramSha256, Reload;
     /// File of users and secrets in PgBouncer's format, relative to this file; empty = none.
     auth_file: Option<PathBuf> as File = None, Reload;
@@ -122,6 +125,48 @@ settings! {
     stats_users: Vec<String> as Words = Vec::new(), Reload;
     /// Iterations of a SCRAM verifier that is made from a plain password.
     scram_iterations: u32 as Within<u32, 1, INT_MAX> = 4096, Reload;
+
+    /// TLS with clients: disable, allow, prefer, require, or verify-ca and verify-full, which check certificates.
+    client_tls_sslmode: SslMode as OneOf<SslMode> = SslMode::Disable, Reload;
+    /// Key of the pooler's own certificate, in PEM.
+    client_tls_key_file: Option<PathBuf> as File = None, Reload;
+    /// Certificate that clients see, with its chain, in PEM.
+    client_tls_cert_file: Option<PathBuf> as File = None, Reload;
+    /// Certificates of the CAs that client certificates must come from, in PEM.
+    client_tls_ca_file: Option<PathBuf> as File = None, Reload;
+    /// Lists of client certificates that were revoked, in PEM.
+    client_tls_crl_file: Option<PathBuf> as File = None, Reload;
+    /// Versions of TLS with clients: tlsv1.2, tlsv1.3, or secure for both.
+    client_tls_protocols: TlsProtocols as Protocols = TlsProtocols::SECURE, Reload;
+    /// Cipher suites of TLS 1.2 with clients, in OpenSSL's language; default = all that rustls has.
+    client_tls_ciphers: Chosen as Suites12 = Chosen::all("default", &SUITES_12), Reload;
+    /// Cipher suites of TLS 1.3 with clients; empty = all.
+    client_tls13_ciphers: Chosen as Suites13 = Chosen::all("", &SUITES_13), Reload;
+    /// Groups of the key exchange with clients: auto, or names like X25519 and prime256v1.
+    client_tls_ecdhcurve: Chosen as Groups = Chosen::all("auto", &GROUPS), Reload;
+    /// No effect, as rustls has no such key exchange: auto or none.
+    client_tls_dheparams: DheParams as OneOf<DheParams> = DheParams::Auto, Reload;
+
+    /// TLS with PostgreSQL: disable, allow, prefer, require, verify-ca (its CA), verify-full (its host name as well).
+    server_tls_sslmode: SslMode as OneOf<SslMode> = SslMode::Prefer, Reload;
+    /// How TLS with PostgreSQL begins: postgres (it is asked first) or direct (PostgreSQL 17 and newer).
+    server_tls_sslnegotiation: SslNegotiation as OneOf<SslNegotiation> = SslNegotiation::Postgres, Reload;
+    /// Certificates of the CAs that PostgreSQL's certificate must come from, in PEM.
+    server_tls_ca_file: Option<PathBuf> as File = None, Reload;
+    /// Lists of certificates of PostgreSQL servers that were revoked, in PEM.
+    server_tls_crl_file: Option<PathBuf> as File = None, Reload;
+    /// Key of the certificate that PostgreSQL is shown, in PEM.
+    server_tls_key_file: Option<PathBuf> as File = None, Reload;
+    /// Certificate that PostgreSQL is shown where it asks, in PEM.
+    server_tls_cert_file: Option<PathBuf> as File = None, Reload;
+    /// Versions of TLS with PostgreSQL: tlsv1.2, tlsv1.3, or secure for both.
+    server_tls_protocols: TlsProtocols as Protocols = TlsProtocols::SECURE, Reload;
+    /// Cipher suites of TLS 1.2 with PostgreSQL, in OpenSSL's language; default = all that rustls has.
+    server_tls_ciphers: Chosen as Suites12 = Chosen::all("default", &SUITES_12), Reload;
+    /// Cipher suites of TLS 1.3 with PostgreSQL; empty = all.
+    server_tls13_ciphers: Chosen as Suites13 = Chosen::all("", &SUITES_13), Reload;
+    /// Bind SCRAM logins to the TLS connection with PostgreSQL: disable, prefer or require.
+    server_channel_binding: ChannelBinding as OneOf<ChannelBinding> = ChannelBinding::Prefer, Reload;
 
     /// Query that clears a connection before another client gets it, in session mode; empty = none.
     server_reset_query: String as Text = String::from("DISCARD ALL"), Reload;

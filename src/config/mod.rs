@@ -30,13 +30,17 @@ mod suggest;
 mod table;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod user;
 pub mod userlist;
 mod value;
 
 pub use access::Access;
 pub use changes::{Changes, EntryChanges, SettingChange, changes};
-pub use choice::{AuthType, ListenerLost, LogFormat, Policy, PoolMode, PrepareUnnamed};
+pub use choice::{
+    AuthType, ChannelBinding, DheParams, ListenerLost, LogFormat, Policy, PoolMode, PrepareUnnamed, SslMode,
+    SslNegotiation,
+};
 pub use database::{Database, Host};
 pub use features::SessionFeatures;
 pub use general::{General, SetError, Shown};
@@ -46,6 +50,7 @@ pub use resolve::AuthSource;
 pub use secret::{Secret, SecretKind, SecretSource};
 pub use secret_file::{SecretFileError, SecretFiles};
 pub use table::{Row, Table, When};
+pub use tls::{Chosen, GROUPS, SUITES_12, SUITES_13, TlsProtocols};
 pub use user::User;
 pub use value::{Raw, ValueError};
 

@@ -96,6 +96,14 @@ pub enum ValueError {
     /// PgBouncer knows this value, this version does not.
     #[error("`{0}` of PgBouncer is not supported by this version")]
     Unsupported(&'static str),
+    /// Something that the TLS library does not do.
+    #[error("`{found}` is not possible with rustls: {instead}")]
+    Impossible {
+        /// What was asked for.
+        found: String,
+        /// What there is.
+        instead: String,
+    },
     /// A zero byte, which no PostgreSQL message can carry inside a string.
     #[error("a zero byte is not allowed")]
     ZeroByte,

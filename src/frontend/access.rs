@@ -1,12 +1,14 @@
 //! `auth_type = "hba"`: which rule counts for a client, and what does not take a password.
 //!
-//! The rules themselves are `auth::hba`'s, which knows no socket. Here are the facts that they ask for, the words in which
+//! The rules themselves are `hba`'s, which knows no socket. Here are the facts that they ask for, the words in which
 //! a client is refused (PostgreSQL's own), and the methods `peer` and `cert`.
 
-use crate::auth::hba::{
-    CertificateError, Channel, Decision, Facts, HostName, Interfaces, Method, Place, Rule, Surroundings,
-};
 use crate::config::Config;
+use crate::hba::{
+    CertificateError, Channel, ClientCertificate, Decision, Facts, HostName, Interfaces, Method, Place, Rule,
+    Surroundings,
+};
+use crate::net::tls::{Certificate, Session};
 use crate::net::{Endpoint, Stream, lookup};
 use crate::wire::sqlstate;
 use crate::wire::startup::Startup;
@@ -190,11 +192,16 @@ impl Caller<'_> {
     }
 }
 
-/// How a client is connected. The one place to learn of TLS: a connection that has it is `Channel::Tls`, with the names of
-/// the certificate that was verified.
+/// How a client is connected.
 fn channel(stream: &Stream, peer: &Endpoint) -> Channel {
     match peer {
-        Endpoint::Tcp(address) => Channel::Plain { peer: address.ip().to_canonical() },
+        Endpoint::Tcp(address) => {
+            let peer = address.ip().to_canonical();
+            match stream.session() {
+                Some(session) => Channel::Tls { peer, certificate: certificate(session) },
+                None => Channel::Plain { peer },
+            }
+        }
         Endpoint::Unix { .. } => Channel::Local { peer_uid: stream.peer_uid() },
     }
 }
@@ -202,4 +209,10 @@ fn channel(stream: &Stream, peer: &Endpoint) -> Channel {
 fn denied(message: String, reason: Denial) -> Rejected {
     let report = Report::fatal(sqlstate::INVALID_AUTHORIZATION, message).hint(HINT);
     Rejected::Denied { report, reason: Box::new(reason) }
+}
+
+/// The names in the client's certificate, which was verified in the handshake.
+fn certificate(session: &Session) -> Option<ClientCertificate> {
+    let shown = Certificate::parse(session.client_certificate.as_deref()?)?;
+    Some(ClientCertificate { common_name: shown.common_name(), distinguished_name: shown.subject()? })
 }

@@ -18,6 +18,9 @@ const MAX_PASSWORD: usize = 65_535;
 /// How much is read at a time: a whole login message of any driver.
 const STEP: usize = 2_048;
 
+/// The type of a TLS record of the handshake (RFC 8446 section 5.1); as a packet it would be far too long.
+const TLS_HANDSHAKE: u8 = 0x16;
+
 /// Bytes of a client that has not logged in.
 #[derive(Default)]
 pub(super) struct Intake {
@@ -34,6 +37,20 @@ impl Drop for Intake {
 }
 
 impl Intake {
+    /// Whether the first byte is that of a TLS handshake instead of a packet.
+    pub(super) async fn begins_tls(&mut self, stream: &mut Stream) -> Result<bool, Rejected> {
+        self.need(stream, 1).await?;
+        Ok(self.rest().first() == Some(&TLS_HANDSHAKE))
+    }
+
+    /// Hands over everything that was read and not taken.
+    pub(super) fn take_rest(&mut self) -> Vec<u8> {
+        let used = std::mem::take(&mut self.used);
+        let mut all = std::mem::take(&mut self.buf);
+        all.drain(..used);
+        all
+    }
+
     /// The next opening packet, without its length word.
     pub(super) async fn opening(&mut self, stream: &mut Stream) -> Result<&[u8], Rejected> {
         self.need(stream, 4).await?;

@@ -9,9 +9,10 @@ use pgwire::messages::startup::Authentication;
 use super::access::{Caller, Proving};
 use super::intake::Intake;
 use super::{Gate, Rejected, encode_request};
-use crate::auth::{Challenge, Login, Method, Step};
+use crate::auth::{Challenge, Login, Method, Step, end_point};
 use crate::config::{AuthSource, AuthType, Config};
 use crate::net::Stream;
+use crate::net::tls::Certificate;
 use crate::pool::Found;
 use crate::wire::startup::Startup;
 
@@ -51,6 +52,11 @@ pub(super) async fn log_in(caller: Caller<'_>, stream: &mut Stream, intake: &mut
     let Caller { gate, config, startup, .. } = caller;
     let method = match config.general.auth_type {
         AuthType::Any => return Ok(Proof { nobody: true, ..Proof::default() }),
+        AuthType::Cert if !has_certificate(stream, &startup.user) => {
+            return Err(Rejected::Certificate { user: startup.user.clone() });
+        }
+        // The certificate is the proof.
+        AuthType::Cert => Method::Trust,
         AuthType::Trust => Method::Trust,
         AuthType::Plain => Method::Plain,
         AuthType::Md5 => Method::Md5,
@@ -70,7 +76,9 @@ pub(super) async fn log_in(caller: Caller<'_>, stream: &mut Stream, intake: &mut
         None => known.or_else(|| known_without_secret(config, startup)),
     };
     let mock = gate.mock.with_iterations(config.general.scram_iterations);
-    let (mut login, mut step) = Login::begin(method, &startup.user, credential, &mock);
+    let ours = stream.session().and_then(|session| session.server_certificate.as_deref());
+    let (mut login, mut step) =
+        Login::begin_bindable(method, &startup.user, credential, &mock, ours.and_then(end_point));
     loop {
         match step {
             Step::Ask(challenge) => {
@@ -92,13 +100,19 @@ pub(super) async fn log_in(caller: Caller<'_>, stream: &mut Stream, intake: &mut
 }
 
 /// Asks PostgreSQL for a user's secret, as long as the client stays.
-async fn look_up(gate: &Gate, stream: &Stream, startup: &Startup, source: &AuthSource) -> Result<Found, Rejected> {
+async fn look_up(gate: &Gate, stream: &mut Stream, startup: &Startup, source: &AuthSource) -> Result<Found, Rejected> {
     let mut find = Box::pin(gate.pools.lookups.find(&gate.pools, source, &startup.user));
     poll_fn(|cx| match find.as_mut().poll(cx) {
         Poll::Ready(found) => Poll::Ready(found.map_err(Rejected::Lookup)),
         Poll::Pending => stream.poll_closed(cx).map(|()| Err(Rejected::Left)),
     })
     .await
+}
+
+/// Whether the client has shown a certificate of this user; it was verified in the handshake.
+fn has_certificate(stream: &Stream, user: &str) -> bool {
+    let shown = stream.session().and_then(|session| session.client_certificate.as_deref());
+    shown.and_then(Certificate::parse).and_then(|certificate| certificate.common_name()).as_deref() == Some(user)
 }
 
 /// A user that the configuration names without a secret may come by `trust` and by nothing else: an empty secret
@@ -114,6 +128,7 @@ fn request(challenge: Challenge) -> Authentication {
         Challenge::Cleartext => Authentication::CleartextPassword,
         Challenge::Md5 { salt } => Authentication::MD5Password(salt.to_vec()),
         Challenge::Sasl => Authentication::SASL(Challenge::MECHANISMS.map(str::to_owned).to_vec()),
+        Challenge::SaslPlus => Authentication::SASL(Challenge::MECHANISMS_PLUS.map(str::to_owned).to_vec()),
         Challenge::SaslContinue(data) => Authentication::SASLContinue(Bytes::from(data)),
         Challenge::SaslFinal(data) => Authentication::SASLFinal(Bytes::from(data)),
     }

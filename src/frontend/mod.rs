@@ -21,6 +21,7 @@ use pgwire::messages::startup::{Authentication, BackendKeyData, NegotiateProtoco
 use crate::auth::MockSecret;
 use crate::backend::State;
 use crate::config::Config;
+use crate::net::tls::{Acceptor, HandshakeError, Tls, Turnstile};
 use crate::net::{Endpoint, Stream};
 use crate::pool::{ClientIdentity, ClientRecord, Listed, Permit, Pools};
 use crate::wire::sqlstate;
@@ -58,6 +59,8 @@ pub struct Gate {
     pub sources: Arc<Sources>,
     /// Asks the system about clients.
     pub lookups: Errands,
+    /// Whose turn it is to compute a TLS handshake.
+    pub turns: Turnstile,
 }
 
 /// A client that passed.
@@ -108,11 +111,18 @@ pub async fn admit(
     };
     let mut intake = Intake::default();
     let known = async {
-        let startup = match open(stream, &mut intake).await? {
+        let startup = match open(gate, stream, &mut intake).await? {
             Opening::Start(startup) => startup,
             Opening::Cancel { process_id, secret } => return Ok(Err(Admitted::Cancel { process_id, secret })),
             Opening::Ssl | Opening::GssEnc => return Err(Rejected::Protocol("unexpected request")),
         };
+        if Tls::is_required(&config) && !stream.is_local() && stream.session().is_none() {
+            return Err(Rejected::Told(
+                Report::fatal(sqlstate::INVALID_AUTHORIZATION, "SSL required")
+                    .detail("client_tls_sslmode lets clients in with TLS only, except by the Unix socket.")
+                    .hint("Connect with sslmode=require or stronger."),
+            ));
+        }
         let permits = permits(gate, &config, &startup)?;
         if process_ends && !is_console(&startup) {
             return Err(Rejected::Told(Report::fatal(sqlstate::ADMIN_SHUTDOWN, "pooler is shutting down")));
@@ -131,6 +141,7 @@ pub async fn admit(
         database: startup.database.as_str().into(),
         peer: peer.clone(),
         local: stream.local_addr(),
+        tls: stream.session().map_or("", |session| session.description),
         connected,
     };
     let secret = random_secret(startup.minor)?;
@@ -155,9 +166,20 @@ fn is_console(startup: &Startup) -> bool {
     CONSOLE.contains(&startup.database.as_str())
 }
 
-/// Reads opening packets up to the one that counts. TLS and GSS are declined; each may be asked for once.
-async fn open(stream: &mut Stream, intake: &mut Intake) -> Result<Opening, Rejected> {
+/// Reads opening packets up to the one that counts, and begins TLS where it is asked for and there is any. TLS and GSS
+/// may be asked for once each, and within TLS not at all.
+async fn open(gate: &Gate, stream: &mut Stream, intake: &mut Intake) -> Result<Opening, Rejected> {
     let (mut ssl, mut gss) = (false, false);
+    let acceptor = gate.pools.tls.load().acceptor.clone().filter(|_| !stream.is_local());
+    if let Some(acceptor) = &acceptor
+        && intake.begins_tls(stream).await?
+    {
+        secure(gate, stream, intake, acceptor).await?;
+        if stream.session().is_none_or(|session| !session.named_protocol) {
+            return Err(Rejected::Protocol("direct TLS connection without ALPN, which has to name \"postgresql\""));
+        }
+        (ssl, gss) = (true, true);
+    }
     loop {
         let opening = parse(intake.opening(stream).await?).map_err(Rejected::Startup)?;
         let asked = match &opening {
@@ -175,10 +197,34 @@ async fn open(stream: &mut Stream, intake: &mut Intake) -> Result<Opening, Rejec
                 return Ok(opening);
             }
         };
-        if std::mem::replace(asked, true) || intake.has_more() {
+        if std::mem::replace(asked, true) {
+            return Err(Rejected::Protocol("unexpected request for encryption"));
+        }
+        // Somebody in between may have put in what he wants to be taken for the client's.
+        if intake.has_more() {
             return Err(Rejected::Protocol("received unencrypted data after SSL request"));
         }
-        stream.write_all(b"N").await?;
+        match acceptor.as_ref().filter(|_| opening == Opening::Ssl) {
+            Some(acceptor) => {
+                stream.write_all(b"S").await?;
+                secure(gate, stream, intake, acceptor).await?;
+                (ssl, gss) = (true, true);
+            }
+            None => stream.write_all(b"N").await?,
+        }
+    }
+}
+
+/// Begins TLS.
+async fn secure(gate: &Gate, stream: &mut Stream, intake: &mut Intake, acceptor: &Acceptor) -> Result<(), Rejected> {
+    let accepted = stream.accept_tls(acceptor, intake.take_rest(), &gate.turns).await;
+    match (accepted, stream.session()) {
+        (Ok(()), Some(session)) => {
+            gate.pools.tls_counts.note(session);
+            Ok(())
+        }
+        (Ok(()), None) => Err(Rejected::Tls(HandshakeError::Left)),
+        (Err(error), _) => Err(Rejected::Tls(error)),
     }
 }
 

@@ -4,6 +4,7 @@ use std::io;
 
 use super::access::Denial;
 use crate::auth::Refusal;
+use crate::net::tls::HandshakeError;
 use crate::pool::LookupError;
 use crate::wire::sqlstate;
 use crate::wire::startup::StartupError;
@@ -24,6 +25,9 @@ pub enum Rejected {
     /// It broke the protocol.
     #[error("{0}")]
     Protocol(&'static str),
+    /// The TLS handshake failed. Nothing can be told but by TLS itself.
+    #[error("TLS handshake failed: {0}")]
+    Tls(HandshakeError),
     /// It did not prove who it is.
     #[error("login failed for user \"{user}\": {refusal}")]
     Login {
@@ -43,6 +47,12 @@ pub enum Rejected {
     /// Nobody knows whether there is such a user: `auth_query` gave no answer.
     #[error("{0}")]
     Lookup(LookupError),
+    /// Its certificate is not the user's, or there is none.
+    #[error("certificate authentication failed for user \"{user}\"")]
+    Certificate {
+        /// Whom it said to be.
+        user: String,
+    },
     /// `client_login_timeout`.
     #[error("client_login_timeout")]
     Timeout,
@@ -59,7 +69,7 @@ impl Rejected {
     #[must_use]
     pub fn report(&self) -> Option<Report> {
         Some(match self {
-            Rejected::Left | Rejected::Io(_) => return None,
+            Rejected::Left | Rejected::Io(_) | Rejected::Tls(_) => return None,
             Rejected::Startup(StartupError::Protocol(..)) => {
                 Report::fatal(sqlstate::FEATURE_NOT_SUPPORTED, self.to_string())
             }
@@ -77,6 +87,7 @@ impl Rejected {
                 Report::fatal(refusal.sqlstate(), message)
             }
             Rejected::Lookup(error) => lookup_report(error),
+            Rejected::Certificate { .. } => Report::fatal(sqlstate::INVALID_AUTHORIZATION, self.to_string()),
             Rejected::Timeout => Report::fatal(sqlstate::CANNOT_CONNECT_NOW, "client_login_timeout")
                 .detail("The login took longer than client_login_timeout."),
             Rejected::Internal(_) => Report::fatal(sqlstate::CONNECTION_FAILURE, "internal error of the pooler"),

@@ -43,11 +43,11 @@ impl Listener {
             Listener::Tcp(listener) => {
                 let (stream, addr) = listener.accept().await?;
                 tune(&stream, options)?;
-                Ok((Stream::Tcp(stream), Endpoint::Tcp(addr)))
+                Ok((Stream::from(stream), Endpoint::Tcp(addr)))
             }
             Listener::Unix { listener, port, .. } => {
                 let (stream, _) = listener.accept().await?;
-                Ok((Stream::Unix(stream), Endpoint::Unix { path: PathBuf::new(), port: *port }))
+                Ok((Stream::from(stream), Endpoint::Unix { path: PathBuf::new(), port: *port }))
             }
         }
     }

@@ -1,11 +1,13 @@
 //! Sockets: listeners, the stream that a session or a backend owns, addresses and their resolution.
 //!
-//! Knows nothing of the protocol. TLS will be a third kind of [`Stream`]; everything above sees only its methods.
+//! Knows nothing of the protocol. TLS is a part of the [`Stream`]; everything above sees only its methods.
 
 mod clock;
 mod listen;
 pub mod lookup;
+mod socket;
 mod stream;
+pub mod tls;
 
 use std::fmt;
 use std::io;
@@ -116,7 +118,7 @@ pub async fn connect(target: &Target, options: &SocketOptions, limit: Duration) 
     match target {
         Target::Unix { path, port } => {
             let stream = UnixStream::connect(path).await?;
-            Ok((Stream::Unix(stream), Endpoint::Unix { path: path.clone(), port: *port }))
+            Ok((Stream::from(stream), Endpoint::Unix { path: path.clone(), port: *port }))
         }
         Target::Tcp { host, port } => {
             let mut failure = io::Error::new(io::ErrorKind::NotFound, "name has no address");
@@ -144,9 +146,9 @@ pub async fn connect_to(endpoint: &Endpoint, options: &SocketOptions) -> io::Res
         Endpoint::Tcp(addr) => {
             let stream = TcpStream::connect(addr).await?;
             tune(&stream, options)?;
-            Ok(Stream::Tcp(stream))
+            Ok(Stream::from(stream))
         }
-        Endpoint::Unix { path, .. } => Ok(Stream::Unix(UnixStream::connect(path).await?)),
+        Endpoint::Unix { path, .. } => Ok(Stream::from(UnixStream::connect(path).await?)),
     }
 }
 

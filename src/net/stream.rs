@@ -1,67 +1,113 @@
-//! One connected socket, polled by the one task that owns it.
+//! One connection, polled by the one task that owns it: a socket, with or without TLS.
 //!
 //! All methods take `&mut self` or do not wait: there is never a second task on the same stream, and moving a stream
-//! to another task is a plain move.
+//! to another task is a plain move. TLS begins in place, since both sides may have to talk before it does.
 
-use std::io::{self, IoSlice};
-use std::mem::MaybeUninit;
-use std::pin::Pin;
+use std::io;
 use std::task::{Context, Poll, ready};
 
-use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+
+use super::socket::Socket;
+use super::tls::{Acceptor, Connector, HandshakeError, Records, Session, Turnstile};
+
+pub use super::socket::Peek;
 
 /// A connected socket.
 #[derive(Debug)]
-pub enum Stream {
-    /// TCP.
-    Tcp(TcpStream),
-    /// Unix domain.
-    Unix(UnixStream),
+pub struct Stream {
+    socket: Socket,
+    tls: Option<Box<Records>>,
 }
 
-/// What a look at the receive queue found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Peek {
-    /// Nothing to read, and the peer is there.
-    Quiet,
-    /// Bytes are waiting.
-    Readable,
-    /// The peer closed, or the socket has an error.
-    Closed,
+impl From<TcpStream> for Stream {
+    fn from(stream: TcpStream) -> Stream {
+        Stream { socket: Socket::Tcp(stream), tls: None }
+    }
 }
 
-/// Runs a method of whichever socket it is.
-macro_rules! each {
-    ($stream:expr, $inner:ident => $body:expr) => {
-        match $stream {
-            Stream::Tcp($inner) => $body,
-            Stream::Unix($inner) => $body,
-        }
-    };
+impl From<UnixStream> for Stream {
+    fn from(stream: UnixStream) -> Stream {
+        Stream { socket: Socket::Unix(stream), tls: None }
+    }
 }
 
 impl Stream {
+    /// Whether it is a Unix socket.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        matches!(self.socket, Socket::Unix(_))
+    }
+
+    /// What TLS has agreed upon, once it has.
+    #[must_use]
+    pub fn session(&self) -> Option<&Session> {
+        self.tls.as_ref().and_then(|tls| tls.session())
+    }
+
+    /// What is below TLS, for tests that are no TLS.
+    #[cfg(test)]
+    pub(super) fn without_tls(&self) -> &Socket {
+        &self.socket
+    }
+
+    /// The room of all buffers of TLS.
+    #[cfg(test)]
+    pub(super) fn tls_buffers(&self) -> usize {
+        self.tls.as_ref().map_or(0, |tls| tls.buffers())
+    }
+
+    /// Begins TLS as the server. `received` is what was read already and belongs to the handshake.
+    ///
+    /// Cancel safety: none; the stream can only be closed then.
+    ///
+    /// # Errors
+    /// [`HandshakeError`]; nothing can be sent afterwards.
+    pub async fn accept_tls(
+        &mut self,
+        acceptor: &Acceptor,
+        received: Vec<u8>,
+        turns: &Turnstile,
+    ) -> Result<(), HandshakeError> {
+        let tls = self.tls.insert(Box::new(Records::server(acceptor, received)?));
+        tls.handshake(&mut self.socket, Some(turns)).await
+    }
+
+    /// Begins TLS as the client of `host`.
+    ///
+    /// Cancel safety: none; the stream can only be closed then.
+    ///
+    /// # Errors
+    /// [`HandshakeError`]; nothing can be sent afterwards.
+    pub async fn connect_tls(&mut self, connector: &Connector, host: &str) -> Result<(), HandshakeError> {
+        let tls = self.tls.insert(Box::new(Records::client(connector, host)?));
+        tls.handshake(&mut self.socket, None).await?;
+        connector.check(tls)
+    }
+
     /// Ready when a read is worth trying; costs no system call.
     #[inline]
     pub fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        each!(self, stream => stream.poll_read_ready(cx))
+        match &self.tls {
+            Some(tls) if tls.readable() => Poll::Ready(Ok(())),
+            Some(_) | None => self.socket.poll_read_ready(cx),
+        }
     }
 
-    /// Whether the runtime knows of something to read. Costs no system call, registers no waker.
+    /// Whether a read is worth trying, as far as is known. Costs no system call, registers no waker.
     #[inline]
     #[must_use]
     pub fn readable(&self) -> bool {
-        each!(self, stream => stream.try_io(Interest::READABLE, || Ok(())).is_ok())
+        self.socket.readable() || self.tls.as_ref().is_some_and(|tls| tls.readable())
     }
 
     /// Reads into `buf` and answers how many bytes came; zero is the end of the stream.
     #[inline]
     pub fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-        let mut buf = ReadBuf::new(buf);
-        ready!(each!(self, stream => Pin::new(stream).poll_read(cx, &mut buf)))?;
-        Poll::Ready(Ok(buf.filled().len()))
+        match &mut self.tls {
+            None => self.socket.poll_read(cx, buf),
+            Some(tls) => tls.poll_read(&mut self.socket, cx, buf),
+        }
     }
 
     /// Like [`Stream::poll_read`]; `armed` says whether the task's waker waits at the socket, and where it does and
@@ -83,65 +129,65 @@ impl Stream {
         polled
     }
 
-    /// Writes some of `bytes`.
+    /// Writes some of `bytes`. Where it is pending, the next call must begin with the same bytes: TLS may have taken
+    /// them already.
     #[inline]
     pub fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        each!(self, stream => Pin::new(stream).poll_write(cx, bytes))
-    }
-
-    /// Writes some of `slices` in one system call.
-    #[inline]
-    pub fn poll_write_vectored(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        each!(self, stream => Pin::new(stream).poll_write_vectored(cx, slices))
+        match &mut self.tls {
+            None => self.socket.poll_write(cx, bytes),
+            Some(tls) => tls.poll_write(&mut self.socket, cx, bytes),
+        }
     }
 
     /// Reads what is there; `WouldBlock` where the runtime has seen nothing arrive (no system call is made then).
     ///
     /// # Errors
     /// The system's error.
-    pub fn try_read(&self, buf: &mut [u8]) -> io::Result<usize> {
-        each!(self, stream => stream.try_read(buf))
+    #[inline]
+    pub fn try_read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        match &mut self.tls {
+            None => self.socket.try_read(buf),
+            Some(tls) => tls.try_read(&mut self.socket, buf),
+        }
     }
 
     /// Writes what fits.
     ///
     /// # Errors
     /// The system's error; `WouldBlock` when nothing fits.
-    pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        each!(self, stream => stream.try_write(bytes))
+    pub fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match &mut self.tls {
+            None => self.socket.try_write(bytes),
+            Some(tls) => tls.try_write(&mut self.socket, bytes),
+        }
     }
 
-    /// Looks at the receive queue itself with one system call, whatever the runtime knows.
+    /// Looks at the receive queue itself, whatever the runtime knows.
     #[must_use]
-    pub fn peek(&self) -> Peek {
-        let mut byte = [MaybeUninit::uninit()];
-        let seen = match self {
-            Stream::Tcp(stream) => SockRef::from(stream).peek(&mut byte),
-            Stream::Unix(stream) => SockRef::from(stream).peek(&mut byte),
-        };
-        match seen {
-            Ok(0) => Peek::Closed,
-            Ok(_) => Peek::Readable,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Peek::Quiet,
-            Err(_) => Peek::Closed,
+    pub fn peek(&mut self) -> Peek {
+        match &mut self.tls {
+            None => self.socket.peek(),
+            Some(tls) => tls.peek(&self.socket),
         }
     }
 
     /// Ready when the peer has closed. While bytes are waiting to be read this cannot be known; then it stays pending and
     /// no waker is registered.
-    pub fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<()> {
+    pub fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             if ready!(self.poll_read_ready(cx)).is_err() {
                 return Poll::Ready(());
             }
-            match self.peek() {
+            let Stream { socket, tls } = self;
+            let seen = match tls {
+                None => socket.look(|| socket.peek()),
+                Some(tls) if tls.readable() => tls.peek(socket),
+                Some(tls) => socket.look(|| tls.peek(socket)),
+            };
+            match seen {
                 Peek::Closed => return Poll::Ready(()),
                 Peek::Readable => return Poll::Pending,
-                Peek::Quiet => {
-                    // The runtime's note of readiness is out of date; a read that would block takes it back.
-                    let block = || -> io::Result<()> { Err(io::ErrorKind::WouldBlock.into()) };
-                    let _ = each!(self, stream => stream.try_io(Interest::READABLE, block));
-                }
+                Peek::Quiet => {}
             }
         }
     }
@@ -186,10 +232,11 @@ impl Stream {
     /// # Errors
     /// The system's error.
     pub async fn finish(&mut self) -> io::Result<()> {
-        match self {
-            Stream::Tcp(stream) => stream.shutdown().await?,
-            Stream::Unix(stream) => stream.shutdown().await?,
+        if let Some(tls) = &mut self.tls {
+            tls.say_goodbye();
+            std::future::poll_fn(|cx| tls.poll_flush(&mut self.socket, cx)).await?;
         }
+        self.socket.shutdown().await?;
         let mut scrap = [0; 1024];
         for _ in 0..1024 {
             if std::future::poll_fn(|cx| self.poll_read(cx, &mut scrap)).await? == 0 {
@@ -202,18 +249,15 @@ impl Stream {
     /// The user that the process at the other end of a Unix socket ran as when it connected, as the kernel tells.
     #[must_use]
     pub fn peer_uid(&self) -> Option<u32> {
-        match self {
-            Stream::Tcp(_) => None,
-            Stream::Unix(stream) => stream.peer_cred().ok().map(|peer| peer.uid()),
+        match &self.socket {
+            Socket::Tcp(_) => None,
+            Socket::Unix(stream) => stream.peer_cred().ok().map(|peer| peer.uid()),
         }
     }
 
     /// The local address and port of a TCP socket.
     #[must_use]
     pub fn local_addr(&self) -> Option<std::net::SocketAddr> {
-        match self {
-            Stream::Tcp(stream) => stream.local_addr().ok(),
-            Stream::Unix(_) => None,
-        }
+        self.socket.local_addr()
     }
 }

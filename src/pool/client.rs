@@ -38,6 +38,8 @@ pub struct ClientIdentity {
     pub peer: Endpoint,
     /// Our end of its connection.
     pub local: Option<SocketAddr>,
+    /// Version and cipher suite of its TLS connection; empty without.
+    pub tls: &'static str,
     /// When it connected.
     pub connected: Micros,
 }

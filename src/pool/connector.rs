@@ -245,7 +245,8 @@ impl Pool {
         let Backend { record, state, .. } = &held.backend;
         if self.settings.load().log_connections {
             tracing::info!(database = %record.database, user = %record.user, id = record.id,
-                           address = %record.endpoint, pid = record.process_id, "new connection to server");
+                           address = %record.endpoint, pid = record.process_id,
+                           tls = Some(record.tls).filter(|tls| !tls.is_empty()), "new connection to server");
         }
         record.set_state(BackendState::Idle);
         self.welcome.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| state.clone());
@@ -289,7 +290,12 @@ impl Pool {
                 failure.hint.clone_from(&said.hint);
             }
             ConnectError::Authentication(error) => error.hint().clone_into(&mut failure.hint),
-            ConnectError::Io(_) | ConnectError::Timeout | ConnectError::Protocol(_) => {}
+            ConnectError::Io(_)
+            | ConnectError::Timeout
+            | ConnectError::NoTls
+            | ConnectError::TlsAnswer
+            | ConnectError::Tls(_)
+            | ConnectError::Protocol(_) => {}
         }
         let hint = Some(failure.hint.as_str()).filter(|hint| !hint.is_empty());
         tracing::warn!(database = %self.key.database, user = %self.key.user, target = %self.settings.load().spec.target,

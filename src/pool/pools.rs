@@ -16,6 +16,7 @@ use super::{ClientRecord, Clients, Credentials, Listeners, Lookups, Pool, PoolSe
 use crate::auth::BackendSecret;
 use crate::backend::{BackendRecord, Interner, Statements};
 use crate::config::{Config, Database};
+use crate::net::tls::{Counts, Tls};
 use crate::net::{Clock, Micros};
 
 /// Database entry and user of a pool.
@@ -45,6 +46,10 @@ pub struct Pools {
     pub shared: Arc<Shared>,
     /// The configuration in force.
     pub config: ArcSwap<Config>,
+    /// TLS as the configuration has it.
+    pub tls: ArcSwap<Tls>,
+    /// TLS handshakes with clients.
+    pub tls_counts: Counts,
     /// Held while the configuration is replaced by one that was made from it.
     pub configuring: Mutex<()>,
     /// All clients.
@@ -82,6 +87,12 @@ impl Pools {
     /// No pools yet. New ones are sent to the receiver, whose owner runs their connectors.
     #[must_use]
     pub fn new(config: Config) -> (Arc<Pools>, mpsc::UnboundedReceiver<Arc<Pool>>) {
+        Pools::with_tls(config, Tls::none())
+    }
+
+    /// The same with TLS, as the configuration has it.
+    #[must_use]
+    pub fn with_tls(config: Config, tls: Tls) -> (Arc<Pools>, mpsc::UnboundedReceiver<Arc<Pool>>) {
         let (born, births) = mpsc::unbounded_channel();
         let shared = Shared {
             clock: Clock::start(),
@@ -97,6 +108,8 @@ impl Pools {
             clients: Arc::clone(&shared.clients),
             shared,
             config: ArcSwap::from_pointee(config),
+            tls: ArcSwap::from_pointee(tls),
+            tls_counts: Counts::default(),
             configuring: Mutex::default(),
             credentials: Credentials::default(),
             client_cap: Arc::default(),
@@ -139,7 +152,7 @@ impl Pools {
         };
         let pool = Arc::new(Pool {
             counters: crate::metrics::Counters::default(),
-            settings: ArcSwap::from_pointee(PoolSettings::resolve(&config, database, user, secret)),
+            settings: ArcSwap::from_pointee(self.settings(&config, database, user, secret)),
             shared: Arc::clone(&self.shared),
             shelf: Shelf::new(),
             queue: super::Queue::default(),
@@ -240,9 +253,8 @@ impl Pools {
                 }
                 secret => secret,
             };
-            let settings = PoolSettings::resolve(&config, &database, &pool.key.user, secret);
-            let moved =
-                !Database::same_target(&old.database, &database) || old.spec.parameters != settings.spec.parameters;
+            let settings = self.settings(&config, &database, &pool.key.user, secret);
+            let moved = !Database::same_target(&old.database, &database) || !old.spec.same_way(&settings.spec);
             pool.retiring.store(false, Relaxed);
             pool.configure(settings, moved);
             if moved {
@@ -252,6 +264,12 @@ impl Pools {
         self.credentials.follow(&config);
         self.lookups.follow(&config);
         self.listeners.look();
+    }
+
+    fn settings(&self, config: &Config, database: &Arc<Database>, user: &str, secret: BackendSecret) -> PoolSettings {
+        let mut settings = PoolSettings::resolve(config, database, user, secret);
+        settings.spec.tls = Arc::clone(&self.tls.load().connector);
+        settings
     }
 
     fn remove(&self, pool: &Arc<Pool>) {

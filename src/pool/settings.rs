@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::auth::{BackendSecret, Credential, StoredSecret};
 use crate::backend::Spec;
 use crate::config::{Config, Database, General, Host, PoolMode, PrepareUnnamed, SessionFeatures};
+use crate::net::tls::Connector;
 use crate::net::{Micros, SocketOptions, Target};
 
 /// Everything that a pool and its sessions go by. Counts of 0 mean no limit, times of 0 mean off, unless said otherwise.
@@ -132,6 +133,8 @@ pub(super) fn dialled(general: &General, database: &Database, user: &str, secret
         secret,
         parameters: database.startup_parameters().map(|(name, value)| (name, value.to_owned())).collect(),
         socket: socket_options(general),
+        tls: Arc::new(Connector::none()),
+        channel_binding: general.server_channel_binding,
         timeout: limited(general.server_connect_timeout),
     }
 }

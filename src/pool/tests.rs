@@ -86,6 +86,7 @@ impl Stage {
             database: "db".into(),
             peer: Endpoint::Unix { path: PathBuf::new(), port: 0 },
             local: None,
+            tls: "",
             connected: self.pools.shared.clock.now(),
         };
         let record = ClientRecord::new(self.pools.shared.next_id(), Box::default(), identity, Vec::new());

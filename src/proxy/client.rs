@@ -32,7 +32,7 @@ pub(super) async fn serve(proxy: Arc<Proxy>, mut stream: Stream, peer: Endpoint)
             if proxy.pools.config.load().general.log_connections {
                 let identity = &client.record().identity;
                 tracing::info!(client = client.record().id, %peer, user = %identity.user, database = %identity.database,
-                               "login succeeded");
+                               tls = Some(identity.tls).filter(|tls| !tls.is_empty()), "login succeeded");
             }
             let house = House { pools: Arc::clone(&proxy.pools), workspaces: Arc::clone(&proxy.workspaces) };
             let session = Session::new(stream, client, state, house, &early);
@@ -70,6 +70,13 @@ async fn reject(proxy: &Proxy, mut stream: Stream, peer: &Endpoint, rejected: &R
     match rejected {
         // What load balancers do to see whether the port is open is nothing to be logged.
         Rejected::Left | Rejected::Io(_) => tracing::debug!(%peer, reason = %rejected, "no login"),
+        Rejected::Tls(error) => {
+            let counts = &proxy.pools.tls_counts;
+            if let Some(unsaid) = counts.note_failure(proxy.pools.shared.clock.now()) {
+                let unsaid = Some(unsaid).filter(|count| *count > 0);
+                tracing::warn!(%peer, reason = %error, unsaid, "TLS handshake failed");
+            }
+        }
         _ if general.log_pooler_errors => tracing::warn!(%peer, reason = %rejected, "client was not admitted"),
         _ => {}
     }

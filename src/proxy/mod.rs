@@ -22,6 +22,7 @@ use crate::admin::{Shutdown, StatsBook};
 use crate::auth::{MockSecret, NoEntropy};
 use crate::config::Config;
 use crate::frontend::{Errand, Errands, Gate};
+use crate::net::tls::{TlsError, Turnstile};
 use crate::net::{Listener, Mode, bind_tcp, bind_unix};
 use crate::pool::{Pools, Reason};
 use crate::session::Workspaces;
@@ -55,6 +56,9 @@ pub enum StartError {
         /// The resolver's error.
         source: std::io::Error,
     },
+    /// The files of TLS cannot be used.
+    #[error("{0}")]
+    Tls(#[from] TlsError),
     /// The system has no randomness.
     #[error("{0}")]
     Entropy(NoEntropy),
@@ -85,8 +89,9 @@ impl Proxy {
     fn new(config: Config, pools: Arc<Pools>) -> Result<(Proxy, UnboundedReceiver<Errand>), NoEntropy> {
         let mock = MockSecret::new(config.general.scram_iterations)?;
         let (lookups, errands) = Errands::new(LOOKUPS);
+        let turns = Turnstile::new(config.general.workers());
         let proxy = Proxy {
-            gate: Gate { pools: Arc::clone(&pools), mock, sources: Arc::default(), lookups },
+            gate: Gate { pools: Arc::clone(&pools), mock, sources: Arc::default(), lookups, turns },
             pools,
             workspaces: Arc::new(Workspaces::new(WORKSPACES)),
             stats: Arc::default(),

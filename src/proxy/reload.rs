@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use super::Proxy;
 use crate::admin::{Control, Shutdown};
 use crate::config::{Config, Secret, SecretFileError, SecretSource, changes};
+use crate::net::tls::Tls;
 use crate::pool::Pools;
 
 impl Control for Proxy {
@@ -36,6 +37,13 @@ pub(super) async fn reload(proxy: &Proxy) -> Result<(), String> {
             return Err(problems.to_string());
         }
     };
+    let tls = match Tls::load(&loaded.config, Some(&proxy.pools.tls.load())) {
+        Ok(tls) => tls,
+        Err(error) => {
+            tracing::error!("reload failed, nothing was changed: {error}");
+            return Err(error.to_string());
+        }
+    };
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
@@ -52,6 +60,7 @@ pub(super) async fn reload(proxy: &Proxy) -> Result<(), String> {
     new.general.keep_boot_settings(&old.general);
     {
         let _configuring = proxy.pools.configuring.lock().unwrap_or_else(PoisonError::into_inner);
+        proxy.pools.tls.store(Arc::new(tls));
         proxy.pools.put_in_force(new);
     }
     warm(&proxy.pools);

@@ -16,6 +16,7 @@ use crate::admin::Shutdown;
 use crate::config::{Config, SecretFiles};
 use crate::frontend::Errand;
 use crate::net::Listener;
+use crate::net::tls::Tls;
 use crate::pool::{Desk, Hub, Pool, Pools, socket_options, sweep};
 
 /// How long accepting pauses when the system refuses (out of descriptors or memory).
@@ -29,8 +30,9 @@ const SECRETS: Duration = Duration::from_secs(1);
 /// # Errors
 /// [`StartError`]; afterwards nothing fails that would end the process.
 pub async fn run(config: Config) -> Result<(), StartError> {
+    let tls = Tls::load(&config, None)?;
     let listeners = listen(&config).await?;
-    let (pools, births) = Pools::new(config.clone());
+    let (pools, births) = Pools::with_tls(config.clone(), tls);
     let (proxy, errands) = Proxy::new(config, Arc::clone(&pools)).map_err(StartError::Entropy)?;
     let proxy = Arc::new(proxy);
     signals(&proxy)?;

@@ -44,3 +44,4 @@ mod settings;
 mod signals;
 mod stress;
 mod stress_state;
+mod tls;

@@ -175,7 +175,8 @@ async fn tables_show_what_there_is() {
     let statements =
         ["prepared_statements 0", "prepared_statement_bytes 0", "prepared_statement_bytes_limit 268435456"];
     assert_eq!(state[3..6], statements);
-    assert_eq!(state[6..], ["stale_plans 0", "repeated_batches 0"]);
+    assert_eq!(state[6..8], ["stale_plans 0", "repeated_batches 0"]);
+    assert_eq!(state[8..], ["tls_handshakes 0", "tls_handshakes_resumed 0", "tls_handshakes_failed 0"]);
 }
 
 fn prepared(pooler: &Pooler, body: &[u8]) -> Arc<Statement> {

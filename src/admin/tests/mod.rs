@@ -86,6 +86,7 @@ impl Pooler {
             database: database.into(),
             peer: Endpoint::Tcp("192.0.2.1:5000".parse().unwrap()),
             local: Some("[::ffff:192.0.2.2]:6432".parse().unwrap()),
+            tls: "",
             connected: self.pools.shared.clock.now(),
         };
         let record = ClientRecord::new(self.pools.shared.next_id(), Box::new([1, 2, 3, 4]), identity, Vec::new());
@@ -104,7 +105,7 @@ impl Pooler {
         };
         let task = tokio::spawn(async move {
             let listed = listed;
-            serve(Stream::Unix(theirs), listed.record(), role, context).await
+            serve(Stream::from(theirs), listed.record(), role, context).await
         });
         let mut session = Session { stream: ours, record, task, greeting: Vec::new() };
         session.greeting = session.until_ready().await;

@@ -43,7 +43,7 @@ async fn simple_queries() {
 
     assert_eq!(tags(&console.ask("").await), "IZ");
     assert_eq!(tags(&console.ask("-- ping").await), "IZ");
-    assert_eq!(tags(&console.ask("show version; BEGIN; show state").await), "TDCCTDDDDDDDDCZ");
+    assert_eq!(tags(&console.ask("show version; BEGIN; show state").await), "TDCCTDDDDDDDDDDDCZ");
     let help = console.ask("SHOW HELP").await;
     assert_eq!(tags(&help), "NCZ");
     let usage = help[0].report().detail;
@@ -142,7 +142,7 @@ async fn an_error_skips_to_sync() {
         assert_eq!(tags(&answers), format!("{before}Z"), "{code}");
         assert_eq!(answers[before.len() - 1].report().code, code);
         console.send(&[parse("", "SHOW STATE"), bind("", &[]), execute(), sync()].concat()).await;
-        assert_eq!(tags(&console.until_ready().await), "12DDDDDDDDCZ");
+        assert_eq!(tags(&console.until_ready().await), "12DDDDDDDDDDDCZ");
     }
     // asyncpg waits for the error before it sends Sync.
     console.send(&[parse("", "nope"), frame(b'D', b"S\0"), frame(b'H', b"")].concat()).await;

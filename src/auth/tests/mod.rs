@@ -2,6 +2,7 @@
 //!
 //! The two machines here differ in every function but the primitives; those are tested against published vectors.
 
+mod binding;
 mod both_roles;
 mod malformed;
 mod vectors;
@@ -32,6 +33,10 @@ pub(super) fn encoded(challenge: &Challenge) -> (u32, Vec<u8>) {
         Challenge::Md5 { salt } => (5, salt.to_vec()),
         Challenge::Sasl => {
             let names: Vec<_> = Challenge::MECHANISMS.iter().map(|name| format!("{name}\0")).collect();
+            (10, format!("{}\0", names.concat()).into_bytes())
+        }
+        Challenge::SaslPlus => {
+            let names: Vec<_> = Challenge::MECHANISMS_PLUS.iter().map(|name| format!("{name}\0")).collect();
             (10, format!("{}\0", names.concat()).into_bytes())
         }
         Challenge::SaslContinue(data) => (11, data.clone()),

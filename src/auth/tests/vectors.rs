@@ -1,6 +1,6 @@
 //! The example exchange of RFC 7677 section 3, seen from either side.
 
-use crate::auth::scram_client::ExpectServerFirst;
+use crate::auth::scram_client::{ExpectServerFirst, Flag};
 use crate::auth::scram_server::ExpectClientFirst;
 use crate::auth::secret::{ScramKeys, ScramVerifier};
 use crate::auth::{AnswerError, Refusal};
@@ -39,7 +39,7 @@ fn server_role_when_doomed() {
 
 #[test]
 fn client_role() {
-    let (state, first) = ExpectServerFirst::begin("user", "rOprNGfwEbeRWgbNEkqO".to_owned());
+    let (state, first) = ExpectServerFirst::begin("user", "rOprNGfwEbeRWgbNEkqO".to_owned(), Flag::No);
     assert_eq!(first, CLIENT_FIRST);
     let derive = |salt: &[u8], rounds| Ok(ScramKeys::derive(PASSWORD, salt, rounds));
     let (state, last) = state.server_first(SERVER_FIRST.as_bytes(), derive).unwrap();
@@ -49,7 +49,7 @@ fn client_role() {
 
 #[test]
 fn client_role_rejects_another_signature() {
-    let (state, _) = ExpectServerFirst::begin("user", "rOprNGfwEbeRWgbNEkqO".to_owned());
+    let (state, _) = ExpectServerFirst::begin("user", "rOprNGfwEbeRWgbNEkqO".to_owned(), Flag::No);
     let derive = |salt: &[u8], rounds| Ok(ScramKeys::derive(b"pen", salt, rounds));
     let (state, _) = state.server_first(SERVER_FIRST.as_bytes(), derive).unwrap();
     assert_eq!(state.server_final(SERVER_FINAL.as_bytes()), Err(AnswerError::BadServerSignature));

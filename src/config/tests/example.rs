@@ -23,7 +23,7 @@ fn text() -> String {
 /// A line of a setting, commented out or not: no space after the `#`.
 fn setting(line: &str) -> Option<(&str, &str)> {
     let (name, value) = line.strip_prefix('#').unwrap_or(line).split_once(" = ")?;
-    let plain = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    let plain = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
     (plain && !name.is_empty()).then_some((name, value))
 }
 

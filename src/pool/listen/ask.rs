@@ -54,6 +54,9 @@ impl NoListener {
                 ConnectError::Refused(said) => error(&said.code, &said.hint).detail(said.detail.clone()),
                 ConnectError::Io(_)
                 | ConnectError::Timeout
+                | ConnectError::NoTls
+                | ConnectError::TlsAnswer
+                | ConnectError::Tls(_)
                 | ConnectError::Authentication(_)
                 | ConnectError::Protocol(_) => error(sqlstate::CONNECTION_FAILURE, ""),
             },

@@ -33,6 +33,7 @@ fn client(id: u64) -> Arc<ClientRecord> {
         database: "db".into(),
         peer: Endpoint::Unix { path: PathBuf::new(), port: 0 },
         local: None,
+        tls: "",
         connected: 1,
     };
     Arc::new(ClientRecord::new(id, Box::default(), identity, Vec::new()))

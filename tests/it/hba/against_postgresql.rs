@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use pgpool::auth::hba::{Fault, Files, Mistake, read_rules};
+use pgpool::hba::{Fault, Files, Mistake, read_rules};
 
 use super::{Rules, generate, system_user};
 use crate::support::{Cluster, Pooler, Raw, eventually, random::Random};

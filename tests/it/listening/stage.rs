@@ -52,6 +52,7 @@ impl Stage {
             database: "app".into(),
             peer: Endpoint::Unix { path: "".into(), port: 6432 },
             local: None,
+            tls: "",
             connected: now,
         };
         let record = ClientRecord::new(pool.shared.next_id(), Box::new([0; 4]), identity, Vec::new());

@@ -8,6 +8,7 @@ pub(crate) mod bouncer;
 pub(crate) mod cluster;
 pub(crate) mod janitor;
 pub(crate) mod messages;
+pub(crate) mod pki;
 pub(crate) mod pooler;
 pub(crate) mod process;
 pub(crate) mod programs;
@@ -20,6 +21,7 @@ pub(crate) mod template;
 pub(crate) mod wait;
 
 pub(crate) use cluster::{Cluster, Stop};
+pub(crate) use pki::{Pki, Wanted};
 pub(crate) use pooler::{Pooler, for_each_worker_count};
 pub(crate) use raw::Raw;
 pub(crate) use table::{Table, pool_number};

@@ -122,6 +122,14 @@ impl Pooler {
         self.login("postgres", "postgrespw", "pgpool")
     }
 
+    /// The same by the Unix socket, where no TLS is asked for.
+    pub(crate) fn console_unix(&self) -> Raw {
+        let mut raw = Raw::connect_unix(self.socket());
+        raw.startup(&[("user", "postgres"), ("database", "pgpool")]);
+        raw.authenticate("postgres", "postgrespw").expect("a login on the console");
+        raw
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         self.process.signal(signal);
     }

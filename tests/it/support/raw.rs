@@ -8,6 +8,7 @@ use std::{
     net::TcpStream,
     os::unix::net::UnixStream,
     path::Path,
+    sync::Arc,
     time::Duration,
 };
 
@@ -15,6 +16,8 @@ use postgres_protocol::authentication::{
     md5_hash,
     sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256},
 };
+
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
 use super::{
     messages,
@@ -46,6 +49,29 @@ pub(crate) enum NoMessage {
 enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
+    Tls(Box<StreamOwned<ClientConnection, Chopped>>),
+}
+
+/// A TCP connection that takes only so many bytes at a time, so that records arrive in pieces.
+struct Chopped {
+    tcp: TcpStream,
+    at_most: usize,
+}
+
+impl Read for Chopped {
+    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        self.tcp.read(buf)
+    }
+}
+
+impl Write for Chopped {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.tcp.write(&bytes[..bytes.len().min(self.at_most)])
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.tcp.flush()
+    }
 }
 
 impl Raw {
@@ -79,6 +105,47 @@ impl Raw {
         raw
     }
 
+    /// Asks for TLS, and begins it as `localhost`'s client.
+    pub(crate) fn ask_tls(mut self, config: &Arc<ClientConfig>) -> Result<Self, String> {
+        self.send(&messages::ssl_request());
+        assert_eq!(self.read_byte(), b'S');
+        self.start_tls(config, usize::MAX)
+    }
+
+    /// Begins TLS at once; a write sends at most so many bytes.
+    pub(crate) fn start_tls(self, config: &Arc<ClientConfig>, at_most: usize) -> Result<Self, String> {
+        let Stream::Tcp(tcp) = self.stream else { panic!("TLS over something else than TCP") };
+        let name = "localhost".try_into().expect("a name");
+        let mut tls = ClientConnection::new(Arc::clone(config), name).expect("a client");
+        let mut tcp = Chopped { tcp, at_most };
+        while tls.is_handshaking() {
+            tls.complete_io(&mut tcp).map_err(|error| error.to_string())?;
+        }
+        Ok(Self::on(Stream::Tls(Box::new(StreamOwned::new(tls, tcp)))))
+    }
+
+    /// The TLS of this connection.
+    pub(crate) fn tls(&mut self) -> &mut ClientConnection {
+        match &mut self.stream {
+            Stream::Tls(tls) => &mut tls.conn,
+            Stream::Tcp(_) | Stream::Unix(_) => panic!("no TLS"),
+        }
+    }
+
+    /// Sends what is no TLS within a TLS connection.
+    pub(crate) fn send_below_tls(&mut self, bytes: &[u8]) {
+        let Stream::Tls(tls) = &mut self.stream else { panic!("no TLS") };
+        tls.sock.tcp.write_all(bytes).expect("send");
+    }
+
+    /// A login through TLS.
+    pub(crate) fn login_tls(port: u16, config: &Arc<ClientConfig>, user: &str, password: &str) -> Self {
+        let mut raw = Self::connect(port).ask_tls(config).expect("TLS");
+        raw.startup(&[("user", user), ("database", "app")]);
+        raw.authenticate(user, password).unwrap_or_else(|error| panic!("login of {user}: {error:?}"));
+        raw
+    }
+
     /// Connects over TCP and logs in; panics when refused.
     pub(crate) fn login(port: u16, user: &str, password: &str, database: &str) -> Self {
         Self::try_login(port, user, password, database).unwrap_or_else(|error| panic!("login of {user}: {error:?}"))
@@ -102,6 +169,7 @@ impl Raw {
         match &self.stream {
             Stream::Tcp(stream) => stream.set_read_timeout(Some(timeout)),
             Stream::Unix(stream) => stream.set_read_timeout(Some(timeout)),
+            Stream::Tls(stream) => stream.sock.tcp.set_read_timeout(Some(timeout)),
         }
         .expect("set a read timeout");
     }
@@ -165,6 +233,7 @@ impl Raw {
         match &mut self.stream {
             Stream::Tcp(stream) => stream.write_all(bytes),
             Stream::Unix(stream) => stream.write_all(bytes),
+            Stream::Tls(stream) => stream.write_all(bytes).and_then(|()| stream.flush()),
         }
     }
 
@@ -173,6 +242,7 @@ impl Raw {
         match &self.stream {
             Stream::Tcp(stream) => stream.shutdown(std::net::Shutdown::Write),
             Stream::Unix(stream) => stream.shutdown(std::net::Shutdown::Write),
+            Stream::Tls(stream) => stream.sock.tcp.shutdown(std::net::Shutdown::Write),
         }
         .expect("shut down the sending side");
     }
@@ -319,6 +389,8 @@ impl Raw {
                 Ok(read > 0)
             }
             Err(error) if error.kind() == ErrorKind::ConnectionReset => Ok(false),
+            // The end of the stream without a word before it.
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(false),
             Err(error) => Err(error),
         }
     }
@@ -328,6 +400,7 @@ impl Raw {
             let outcome = match &mut self.stream {
                 Stream::Tcp(stream) => stream.read(chunk),
                 Stream::Unix(stream) => stream.read(chunk),
+                Stream::Tls(stream) => stream.read(chunk),
             };
             match outcome {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}

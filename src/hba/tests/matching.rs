@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::{maps, rules};
-use crate::auth::hba::{
+use crate::hba::{
     CertificateError, Channel, ClientCertificate, Decision, Facts, HostName, IdentMaps, Interfaces, Surroundings,
 };
 
@@ -61,7 +61,7 @@ fn the_first_rule_that_fits_counts() {
 #[test]
 fn an_empty_list_of_names_fits_nobody() {
     let files = super::Memory::of(&[("hba", "local @none all trust\nlocal all @none trust"), ("none", "")]);
-    let rules = crate::auth::hba::read_rules(std::path::Path::new("hba"), &files).unwrap();
+    let rules = crate::hba::read_rules(std::path::Path::new("hba"), &files).unwrap();
     let facts = Facts { channel: &LOCAL, databases: &["all"], user: "all", replication: false };
     assert_eq!(rules.decide(&facts, &Surroundings::default()), Decision::NoRule);
 }

@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use super::{Memory, faults};
-use crate::auth::hba::{Rules, read_rules};
+use crate::hba::{Rules, read_rules};
 
-fn read(files: &[(&str, &str)]) -> Result<Rules, Vec<crate::auth::hba::Fault>> {
+fn read(files: &[(&str, &str)]) -> Result<Rules, Vec<crate::hba::Fault>> {
     read_rules(Path::new("d/hba"), &Memory::of(files))
 }
 

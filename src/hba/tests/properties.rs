@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::{faults, maps, rules};
-use crate::auth::hba::{Channel, Decision, Facts, Surroundings};
+use crate::hba::{Channel, Decision, Facts, Surroundings};
 
 /// Pieces of lines, so that more than the first column is reached.
 fn pieces() -> impl Strategy<Value = String> {
