@@ -25,7 +25,7 @@ mod tests;
 pub use answer::{AnswerError, Answerer, BackendSecret, Reply};
 pub use credential::Credential;
 pub use crypto::NoEntropy;
-pub use login::{Challenge, Login, Method, MockSecret, Step};
+pub use login::{Challenge, Login, Method, MockSecret, Step, password_in};
 pub use refusal::Refusal;
 pub use sasl::{Malformed, SCRAM_SHA_256};
 pub use secret::{Password, ScramVerifier, StoredSecret};

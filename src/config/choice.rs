@@ -86,8 +86,10 @@ choice! {
         ScramSha256 = "scram-sha-256",
         /// What the rules of `auth_hba_file` say.
         Hba = "hba",
+        /// The password in clear, which the directory of `auth_ldap_options` checks.
+        Ldap = "ldap",
     }
-    known to PgBouncer only: ["cert", "ldap", "pam"]
+    known to PgBouncer only: ["cert", "pam"]
 }
 
 choice! {
@@ -159,7 +161,7 @@ mod tests {
     fn wrong_words_say_what_would_do() {
         for word in ["password", "scram", "sha256", ""] {
             let error = word.parse::<AuthType>().unwrap_err().to_string();
-            assert_eq!(error, format!("`{word}` is none of any, trust, plain, md5, scram-sha-256, hba"));
+            assert_eq!(error, format!("`{word}` is none of any, trust, plain, md5, scram-sha-256, hba, ldap"));
         }
         let error = "cert".parse::<AuthType>().unwrap_err().to_string();
         assert_eq!(error, "`cert` of PgBouncer is not supported by this version");

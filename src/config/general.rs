@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use crate::config::choice::{AuthType, ListenerLost, LogFormat, PoolMode, PrepareUnnamed};
 use crate::config::features::{Features, SessionFeatures};
-use crate::config::kinds::{Count, File, FileMode, Flag, INT_MAX, Mode, OneOf, Text, Within, Words};
+use crate::config::kinds::{Count, File, FileMode, Flag, Hidden, INT_MAX, Maybe, Mode, OneOf, Text, Within, Words};
+use crate::config::secret::Secret;
 use crate::config::span::{KeepaliveSeconds, Millis, Period, Seconds};
 use crate::config::suggest::nearest;
 use crate::config::table::{Row, Table, When, settings};
@@ -87,7 +88,7 @@ settings! {
     /// What happens to listening clients when the connection that listens for them was lost: continue or disconnect.
     listener_lost: ListenerLost as OneOf<ListenerLost> = ListenerLost::Continue, Reload;
 
-    /// How clients prove who they are: any, trust, plain, md5, scram-sha-256 or hba.
+    /// How clients prove who they are: any, trust, plain, md5, scram-sha-256, hba or ldap.
     auth_type: AuthType as OneOf<AuthType> = AuthType::ScramSha256, Reload;
     /// File of users and secrets in PgBouncer's format, relative to this file; empty = none.
     auth_file: Option<PathBuf> as File = None, Reload;
@@ -95,6 +96,8 @@ settings! {
     auth_hba_file: Option<PathBuf> as File = None, Reload;
     /// Maps of user names for those rules in the format of pg_ident.conf, relative to this file; empty = none.
     auth_ident_file: Option<PathBuf> as File = None, Reload;
+    /// Directory for auth_type ldap, by the options of pg_hba.conf: "ldapserver=... ldapbasedn=..."; empty = none.
+    auth_ldap_options: Option<Secret> as Maybe<Hidden> = None, Reload;
     /// Users who may do everything on the console.
     admin_users: Vec<String> as Words = Vec::new(), Reload;
     /// Users who may read statistics on the console.

@@ -9,7 +9,6 @@ use crate::config::user::User;
 pub(super) const PGBOUNCER_GENERAL: &[&str] = &[
     "application_name_add_host",
     "auth_dbname",
-    "auth_ldap_options",
     "auth_query",
     "auth_user",
     "autodb_idle_timeout",

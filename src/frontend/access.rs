@@ -3,8 +3,9 @@
 //! The rules themselves are `auth::hba`'s, which knows no socket. Here are the facts that they ask for, the words in which
 //! a client is refused (PostgreSQL's own), and the methods `peer` and `cert`.
 
+use crate::auth::Password;
 use crate::auth::hba::{
-    CertificateError, Channel, Decision, Facts, HostName, Interfaces, Method, Place, Rule, Surroundings,
+    CertificateError, Channel, Decision, Directory, Facts, HostName, Interfaces, Method, Place, Rule, Surroundings,
 };
 use crate::config::Config;
 use crate::net::{Endpoint, Stream, lookup};
@@ -17,7 +18,7 @@ use super::{CONSOLE, Gate, Rejected, is_console};
 const HINT: &str = "The rules that count are those of the pooler's auth_hba_file, not those of PostgreSQL.";
 
 /// Why a client is not let in, for the log.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum Denial {
     /// No rule is about it.
     #[error("no line of auth_hba_file fits")]
@@ -47,16 +48,25 @@ pub enum Denial {
         /// The rule.
         place: Place,
     },
+    /// A directory does not vouch for it.
+    #[cfg(feature = "ldap")]
+    #[error("{0}")]
+    Directory(#[source] super::directory::DirectoryError),
+    /// It was built without what checks this password; the configuration was refused then.
+    #[error("this pgpool cannot check the password")]
+    NotBuilt,
     /// It has proved who it is, and the configuration does not know that user.
     #[error("no such user, and {0} admits known users only")]
     UnknownUser(Place),
 }
 
 /// How a client has to prove itself, after its rule.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Proving {
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Proving<'a> {
     /// By the machine of `auth`.
     By(crate::auth::Method),
+    /// By its password, which the directory checks.
+    Directory(&'a Directory),
     /// It has.
     Done,
 }
@@ -70,9 +80,9 @@ pub(super) struct Caller<'a> {
     pub(super) startup: &'a Startup,
 }
 
-impl Caller<'_> {
+impl<'a> Caller<'a> {
     /// Finds the rule for the client, and checks what does not take a word from it.
-    pub(super) async fn prove(self, stream: &Stream) -> Result<Proving, Rejected> {
+    pub(super) async fn prove(self, stream: &Stream) -> Result<Proving<'a>, Rejected> {
         let channel = channel(stream, self.peer);
         let mut databases = vec![self.startup.database.as_str()];
         if is_console(self.startup) {
@@ -97,6 +107,10 @@ impl Caller<'_> {
             Method::Password => Machine::Plain,
             Method::Md5 => Machine::Md5,
             Method::ScramSha256 => Machine::ScramSha256,
+            Method::Ldap => {
+                let directory = rule.options.directory.as_ref();
+                return directory.map(Proving::Directory).ok_or(Rejected::Internal("rule without its directory"));
+            }
             Method::Cert => return self.known("certificate", rule),
             Method::Peer => {
                 self.check_peer(&channel, rule).await?;
@@ -105,7 +119,7 @@ impl Caller<'_> {
         }))
     }
 
-    async fn rule(&self, facts: &Facts<'_>) -> Result<&Rule, Rejected> {
+    async fn rule(&self, facts: &Facts<'_>) -> Result<&'a Rule, Rejected> {
         let mut surroundings = Surroundings::default();
         loop {
             match self.config.access.rules.decide(facts, &surroundings) {
@@ -163,7 +177,7 @@ impl Caller<'_> {
     }
 
     /// Who has proved who he is still has to be in the configuration, as with `trust`.
-    fn known(&self, method: &str, rule: &Rule) -> Result<Proving, Rejected> {
+    fn known(&self, method: &str, rule: &Rule) -> Result<Proving<'a>, Rejected> {
         match self.config.user(&self.startup.user) {
             Some(_) => Ok(Proving::Done),
             None => Err(denied(self.failed(method), Denial::UnknownUser(rule.place.clone()))),
@@ -172,6 +186,20 @@ impl Caller<'_> {
 
     fn failed(&self, method: &str) -> String {
         format!("{method} authentication failed for user \"{}\"", self.startup.user)
+    }
+
+    /// Has the directory check a password.
+    #[cfg(feature = "ldap")]
+    pub(super) async fn ask_directory(&self, directory: &Directory, password: &Password) -> Result<(), Rejected> {
+        let asked = super::directory::check(directory, &self.startup.user, password).await;
+        asked.map_err(|error| denied(self.failed("LDAP"), Denial::Directory(error)))
+    }
+
+    /// Never reached: a configuration that needs this is refused.
+    #[cfg(not(feature = "ldap"))]
+    #[expect(clippy::unused_async, reason = "the same as with the feature")]
+    pub(super) async fn ask_directory(&self, _: &Directory, _: &Password) -> Result<(), Rejected> {
+        Err(denied(self.failed("LDAP"), Denial::NotBuilt))
     }
 
     /// PostgreSQL's words for a client that the rules do not let in.
@@ -186,7 +214,9 @@ impl Caller<'_> {
             Channel::Tls { peer, .. } => (peer.to_string(), "SSL encryption"),
         };
         let Startup { user, database, .. } = self.startup;
-        denied(format!("{begin} host \"{host}\", user \"{user}\", database \"{database}\", {encryption}"), denial)
+        let message = format!("{begin} host \"{host}\", user \"{user}\", database \"{database}\", {encryption}");
+        let report = Report::fatal(sqlstate::INVALID_AUTHORIZATION, message).hint(HINT);
+        Rejected::Denied { report, reason: Box::new(denial) }
     }
 }
 
@@ -200,6 +230,6 @@ fn channel(stream: &Stream, peer: &Endpoint) -> Channel {
 }
 
 fn denied(message: String, reason: Denial) -> Rejected {
-    let report = Report::fatal(sqlstate::INVALID_AUTHORIZATION, message).hint(HINT);
+    let report = Report::fatal(sqlstate::INVALID_AUTHORIZATION, message);
     Rejected::Denied { report, reason: Box::new(reason) }
 }

@@ -6,7 +6,8 @@ use pgwire::messages::startup::Authentication;
 use super::access::{Caller, Proving};
 use super::intake::Intake;
 use super::{Rejected, encode_request};
-use crate::auth::{Challenge, Login, Method, Step};
+use crate::auth::hba::Directory;
+use crate::auth::{Challenge, Login, Method, Password, Step, password_in};
 use crate::config::{AuthType, Config};
 use crate::net::Stream;
 use crate::wire::startup::Startup;
@@ -47,7 +48,12 @@ pub(super) async fn log_in(caller: Caller<'_>, stream: &mut Stream, intake: &mut
         AuthType::Hba => match Box::pin(caller.prove(stream)).await? {
             Proving::By(method) => method,
             Proving::Done => return Ok(Proof::default()),
+            Proving::Directory(directory) => return by_directory(caller, directory, stream, intake).await,
         },
+        AuthType::Ldap => {
+            let directory = config.access.directory.as_ref().ok_or(Rejected::Internal("no auth_ldap_options"))?;
+            return by_directory(caller, directory, stream, intake).await;
+        }
     };
     let credential =
         gate.pools.credentials.of_user(config, &startup.user).or_else(|| known_without_secret(config, startup));
@@ -65,6 +71,26 @@ pub(super) async fn log_in(caller: Caller<'_>, stream: &mut Stream, intake: &mut
             Step::Refuse(refusal) => return Err(Rejected::Login { user: startup.user.clone(), refusal }),
         }
     }
+}
+
+async fn by_directory(
+    caller: Caller<'_>,
+    directory: &Directory,
+    stream: &mut Stream,
+    intake: &mut Intake,
+) -> Result<Proof, Rejected> {
+    let password = clear_password(caller, stream, intake).await?;
+    Box::pin(caller.ask_directory(directory, &password)).await?;
+    Ok(Proof::default())
+}
+
+/// Asks the client for its password in the clear.
+async fn clear_password(caller: Caller<'_>, stream: &mut Stream, intake: &mut Intake) -> Result<Password, Rejected> {
+    let mut out = BytesMut::new();
+    encode_request(&Authentication::CleartextPassword, &mut out)?;
+    stream.write_all(&out).await?;
+    let refused = |refusal| Rejected::Login { user: caller.startup.user.clone(), refusal };
+    password_in(intake.password(stream).await?).map_err(refused)
 }
 
 /// A user that the configuration names without a secret may come by `trust` and by nothing else: an empty secret

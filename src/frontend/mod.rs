@@ -4,6 +4,8 @@
 //! costs at most [`MAX_BEFORE_LOGIN`] bytes, and everything is under the one deadline of `client_login_timeout`.
 
 mod access;
+#[cfg(feature = "ldap")]
+mod directory;
 mod errand;
 mod intake;
 mod login;

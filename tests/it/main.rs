@@ -26,6 +26,8 @@ mod features;
 mod harness;
 mod hba;
 mod layering;
+#[cfg(feature = "ldap")]
+mod ldap;
 mod limits;
 mod limits_clients;
 mod listening;

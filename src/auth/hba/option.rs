@@ -1,5 +1,6 @@
 //! The options behind a rule's method, `name=value`.
 
+use super::ldap::{Directory, LdapOptions};
 use super::mistake::Mistake;
 use super::rule::{Kind, Method};
 use super::token::Token;
@@ -14,6 +15,8 @@ pub struct Options {
     pub clientcert: Option<ClientCert>,
     /// `clientname=`: which name of the certificate counts.
     pub clientname: CertificateName,
+    /// `ldap...=`: the directory that checks passwords; always there with `ldap`.
+    pub directory: Option<Directory>,
 }
 
 /// What a client's certificate has to be.
@@ -45,9 +48,21 @@ impl Options {
         method: Method,
     ) -> Result<Self, Mistake> {
         let mut options = Self::default();
+        let mut ldap = LdapOptions::default();
         for token in tokens {
-            let (name, value) = token.text.split_once('=').ok_or_else(|| Mistake::NoOption(token.text.clone()))?;
-            options.take(name, value, (kind, method))?;
+            let (name, value) = match token.text.split_once('=') {
+                Some(option) => option,
+                None if method == Method::Ldap => return Err(Mistake::NoLdapOption),
+                None => return Err(Mistake::NoOption(token.text.clone())),
+            };
+            match LdapOptions::NAMES.iter().find(|known| **known == name) {
+                Some(_) if method == Method::Ldap => ldap.take(name, value)?,
+                Some(option) => return Err(Mistake::OptionOfOther { option, methods: "ldap" }),
+                None => options.take(name, value, (kind, method))?,
+            }
+        }
+        if method == Method::Ldap {
+            options.directory = Some(ldap.finish()?);
         }
         if method == Method::Cert {
             match options.clientcert {
@@ -86,7 +101,8 @@ impl Options {
     }
 }
 
-fn unknown(name: &str) -> Mistake {
+pub(super) fn unknown(name: &str) -> Mistake {
     let near = |known: &&&str| strsim::osa_distance(name, known) <= 2;
-    Mistake::Option { name: name.to_owned(), nearest: KNOWN.iter().find(near).copied() }
+    let nearest = KNOWN.iter().chain(&LdapOptions::NAMES).find(near).copied();
+    Mistake::Option { name: name.to_owned(), nearest }
 }

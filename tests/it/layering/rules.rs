@@ -32,6 +32,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("socket2", &["net"]),
     ("nix", &["net"]),
     ("dns_lookup", &["net"]),
+    ("ldap3", &["frontend"]),
     ("deadpool", &["pool"]),
     ("pgwire", &["frontend", "backend", "admin"]),
     ("toml", &["config"]),

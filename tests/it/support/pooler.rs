@@ -59,12 +59,22 @@ impl Pooler {
 
     /// The same with arguments before the file's name.
     pub(crate) fn start_with(cluster: &Cluster, overrides: &str, arguments: &[&str]) -> Self {
+        Self::start_in(cluster, overrides, arguments, &[])
+    }
+
+    /// The same with variables in its environment.
+    pub(crate) fn start_in(
+        cluster: &Cluster,
+        overrides: &str,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Self {
         let dir = tempfile::Builder::new().prefix("pgpool-it-").tempdir().expect("make a directory");
         let janitor = Janitor::watch(dir.path());
         let file = dir.path().join("pgpool.toml");
         fs::write(&file, settings::file_for(cluster, dir.path(), overrides)).expect("write pgpool.toml");
         let mut command = bound_to_this_thread(Path::new(env!("CARGO_BIN_EXE_pgpool")));
-        command.args(arguments).arg(&file);
+        command.args(arguments).arg(&file).envs(environment.iter().copied());
         let process = LoggingChild::spawn("pgpool", command);
         process.wait_for_log(0, READY, STARTS);
         let log = process.log();

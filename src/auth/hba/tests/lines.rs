@@ -119,15 +119,15 @@ const REFUSED: &[(&str, &str)] = &[
     ),
     (
         "local all all scram",
-        "invalid authentication method \"scram\": pgpool knows trust, reject, password, md5, scram-sha-256, cert, peer",
+        "invalid authentication method \"scram\": pgpool knows trust, reject, password, md5, scram-sha-256, cert, peer, ldap",
     ),
     (
         "local all all gss",
-        "authentication method \"gss\" is not supported: pgpool knows trust, reject, password, md5, scram-sha-256, cert, peer",
+        "authentication method \"gss\" is not supported: pgpool knows trust, reject, password, md5, scram-sha-256, cert, peer, ldap",
     ),
     (
         "host all all all ident",
-        "authentication method \"ident\" is not supported: pgpool knows trust, reject, password, md5, scram-sha-256, cert, peer",
+        "authentication method \"ident\" is not supported: pgpool knows trust, reject, password, md5, scram-sha-256, cert, peer, ldap",
     ),
     ("host all all all md5,trust", "multiple values specified for authentication method: write one, without commas"),
     ("host all all all peer", "peer authentication is only supported on local sockets: write it on a \"local\" line"),
