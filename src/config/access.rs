@@ -71,15 +71,18 @@ pub(super) fn read(general: &General, findings: &mut Findings<'_>) -> Access {
 
 /// A build may be without what needs other libraries.
 fn check_features(access: &Access, general: &General, findings: &mut Findings<'_>) {
-    if cfg!(feature = "ldap") {
-        return;
-    }
-    let message = "this pgpool was built without LDAP (cargo's feature `ldap`)";
-    if general.auth_type == AuthType::Ldap {
-        findings.problem("pgpool.auth_type", message.to_owned());
-    }
-    for rule in access.rules.0.iter().filter(|rule| rule.method == Method::Ldap) {
-        findings.problems.push(problem(&rule.place.file, Some(rule.place.line), message.to_owned()));
+    let features = [
+        ("ldap", cfg!(feature = "ldap"), AuthType::Ldap, Method::Ldap),
+        ("pam", cfg!(feature = "pam"), AuthType::Pam, Method::Pam),
+    ];
+    for (feature, _, auth_type, method) in features.iter().filter(|(_, built, ..)| !built) {
+        let message = format!("this pgpool was built without {feature} (cargo's feature `{feature}`)");
+        if general.auth_type == *auth_type {
+            findings.problem("pgpool.auth_type", message.clone());
+        }
+        for rule in access.rules.0.iter().filter(|rule| rule.method == *method) {
+            findings.problems.push(problem(&rule.place.file, Some(rule.place.line), message.clone()));
+        }
     }
 }
 

@@ -88,8 +88,10 @@ choice! {
         Hba = "hba",
         /// The password in clear, which the directory of `auth_ldap_options` checks.
         Ldap = "ldap",
+        /// The password in clear, which the system's PAM checks.
+        Pam = "pam",
     }
-    known to PgBouncer only: ["cert", "pam"]
+    known to PgBouncer only: ["cert"]
 }
 
 choice! {
@@ -161,7 +163,7 @@ mod tests {
     fn wrong_words_say_what_would_do() {
         for word in ["password", "scram", "sha256", ""] {
             let error = word.parse::<AuthType>().unwrap_err().to_string();
-            assert_eq!(error, format!("`{word}` is none of any, trust, plain, md5, scram-sha-256, hba, ldap"));
+            assert_eq!(error, format!("`{word}` is none of any, trust, plain, md5, scram-sha-256, hba, ldap, pam"));
         }
         let error = "cert".parse::<AuthType>().unwrap_err().to_string();
         assert_eq!(error, "`cert` of PgBouncer is not supported by this version");

@@ -88,7 +88,7 @@ settings! {
     /// What happens to listening clients when the connection that listens for them was lost: continue or disconnect.
     listener_lost: ListenerLost as OneOf<ListenerLost> = ListenerLost::Continue, Reload;
 
-    /// How clients prove who they are: any, trust, plain, md5, scram-sha-256, hba or ldap.
+    /// How clients prove who they are: any, trust, plain, md5, scram-sha-256, hba, ldap or pam.
     auth_type: AuthType as OneOf<AuthType> = AuthType::ScramSha256, Reload;
     /// File of users and secrets in PgBouncer's format, relative to this file; empty = none.
     auth_file: Option<PathBuf> as File = None, Reload;

@@ -52,6 +52,10 @@ pub enum Denial {
     #[cfg(feature = "ldap")]
     #[error("{0}")]
     Directory(#[source] super::directory::DirectoryError),
+    /// PAM does not vouch for it.
+    #[cfg(feature = "pam")]
+    #[error("{0}")]
+    Pam(#[source] super::pam::PamError),
     /// It was built without what checks this password; the configuration was refused then.
     #[error("this pgpool cannot check the password")]
     NotBuilt,
@@ -60,13 +64,24 @@ pub enum Denial {
     UnknownUser(Place),
 }
 
+/// What PAM is asked about a client.
+#[derive(Clone, Debug)]
+pub(super) struct Service {
+    /// The file in `/etc/pam.d`.
+    pub(super) name: String,
+    /// Where the client comes from; none by a Unix socket.
+    pub(super) host: Option<String>,
+}
+
 /// How a client has to prove itself, after its rule.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Proving<'a> {
     /// By the machine of `auth`.
     By(crate::auth::Method),
     /// By its password, which the directory checks.
     Directory(&'a Directory),
+    /// By its password, which PAM checks.
+    Pam(Service),
     /// It has.
     Done,
 }
@@ -111,6 +126,7 @@ impl<'a> Caller<'a> {
                 let directory = rule.options.directory.as_ref();
                 return directory.map(Proving::Directory).ok_or(Rejected::Internal("rule without its directory"));
             }
+            Method::Pam => return Ok(Proving::Pam(self.service(&channel, rule).await)),
             Method::Cert => return self.known("certificate", rule),
             Method::Peer => {
                 self.check_peer(&channel, rule).await?;
@@ -186,6 +202,48 @@ impl<'a> Caller<'a> {
 
     fn failed(&self, method: &str) -> String {
         format!("{method} authentication failed for user \"{}\"", self.startup.user)
+    }
+
+    /// PAM's service by a rule.
+    async fn service(&self, channel: &Channel, rule: &Rule) -> Service {
+        let host = match channel {
+            Channel::Local { .. } => None,
+            Channel::Plain { peer } | Channel::Tls { peer, .. } if !rule.options.pam_use_hostname => {
+                Some(peer.to_string())
+            }
+            Channel::Plain { peer } | Channel::Tls { peer, .. } => match self.host_name(channel).await {
+                HostName::Confirmed(name) => Some(name),
+                HostName::Unasked | HostName::None | HostName::Unknown => Some(peer.to_string()),
+            },
+        };
+        let name = rule.options.pam_service.as_deref().unwrap_or("postgresql");
+        Service { name: name.to_owned(), host }
+    }
+
+    /// PAM's service by `auth_type`; the name is PgBouncer's.
+    pub(super) fn usual_service(&self, stream: &Stream) -> Service {
+        let host = match channel(stream, self.peer) {
+            Channel::Local { .. } => None,
+            Channel::Plain { peer } | Channel::Tls { peer, .. } => Some(peer.to_string()),
+        };
+        Service { name: "pgbouncer".to_owned(), host }
+    }
+
+    /// Has PAM check a password.
+    #[cfg(feature = "pam")]
+    pub(super) async fn ask_pam(&self, service: Service, password: Password) -> Result<(), Rejected> {
+        use super::pam::{PamError, Question, check};
+        let Service { name: service, host } = service;
+        let question = Question { service, user: self.startup.user.clone(), password, host };
+        let checked = self.gate.checks.run(move || check(question)).await.unwrap_or(Err(PamError::Lost));
+        checked.map_err(|error| denied(self.failed("PAM"), Denial::Pam(error)))
+    }
+
+    /// Never reached: a configuration that needs this is refused.
+    #[cfg(not(feature = "pam"))]
+    #[expect(clippy::unused_async, reason = "the same as with the feature")]
+    pub(super) async fn ask_pam(&self, _: Service, _: Password) -> Result<(), Rejected> {
+        Err(denied(self.failed("PAM"), Denial::NotBuilt))
     }
 
     /// Has the directory check a password.

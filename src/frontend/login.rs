@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use pgwire::messages::startup::Authentication;
 
-use super::access::{Caller, Proving};
+use super::access::{Caller, Proving, Service};
 use super::intake::Intake;
 use super::{Rejected, encode_request};
 use crate::auth::hba::Directory;
@@ -49,7 +49,9 @@ pub(super) async fn log_in(caller: Caller<'_>, stream: &mut Stream, intake: &mut
             Proving::By(method) => method,
             Proving::Done => return Ok(Proof::default()),
             Proving::Directory(directory) => return by_directory(caller, directory, stream, intake).await,
+            Proving::Pam(service) => return by_pam(caller, service, stream, intake).await,
         },
+        AuthType::Pam => return by_pam(caller, caller.usual_service(stream), stream, intake).await,
         AuthType::Ldap => {
             let directory = config.access.directory.as_ref().ok_or(Rejected::Internal("no auth_ldap_options"))?;
             return by_directory(caller, directory, stream, intake).await;
@@ -81,6 +83,17 @@ async fn by_directory(
 ) -> Result<Proof, Rejected> {
     let password = clear_password(caller, stream, intake).await?;
     Box::pin(caller.ask_directory(directory, &password)).await?;
+    Ok(Proof::default())
+}
+
+async fn by_pam(
+    caller: Caller<'_>,
+    service: Service,
+    stream: &mut Stream,
+    intake: &mut Intake,
+) -> Result<Proof, Rejected> {
+    let password = clear_password(caller, stream, intake).await?;
+    caller.ask_pam(service, password).await?;
     Ok(Proof::default())
 }
 

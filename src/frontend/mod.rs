@@ -9,6 +9,8 @@ mod directory;
 mod errand;
 mod intake;
 mod login;
+#[cfg(feature = "pam")]
+mod pam;
 mod reject;
 mod settings;
 
@@ -56,6 +58,8 @@ pub struct Gate {
     pub mock: MockSecret,
     /// Asks the system about clients.
     pub lookups: Errands,
+    /// Asks PAM about passwords.
+    pub checks: Errands,
 }
 
 /// A client that passed.

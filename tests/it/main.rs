@@ -33,6 +33,8 @@ mod limits_clients;
 mod listening;
 mod logins;
 mod modes;
+#[cfg(feature = "pam")]
+mod pam;
 mod pipelines;
 mod program;
 mod protocol;

@@ -29,7 +29,7 @@ impl fmt::Display for Fault {
 }
 
 /// The methods that a rule may name, for messages.
-pub(super) const METHODS: &str = "trust, reject, password, md5, scram-sha-256, cert, peer, ldap";
+pub(super) const METHODS: &str = "trust, reject, password, md5, scram-sha-256, cert, peer, ldap, pam";
 
 /// What is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

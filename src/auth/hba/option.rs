@@ -17,6 +17,10 @@ pub struct Options {
     pub clientname: CertificateName,
     /// `ldap...=`: the directory that checks passwords; always there with `ldap`.
     pub directory: Option<Directory>,
+    /// `pamservice=`: the service of PAM; unset = `postgresql`, as in PostgreSQL.
+    pub pam_service: Option<String>,
+    /// `pam_use_hostname=`: whether PAM is told the name of the client's address instead of the address.
+    pub pam_use_hostname: bool,
 }
 
 /// What a client's certificate has to be.
@@ -38,7 +42,7 @@ pub enum CertificateName {
     Distinguished,
 }
 
-const KNOWN: [&str; 3] = ["map", "clientcert", "clientname"];
+const KNOWN: [&str; 5] = ["map", "clientcert", "clientname", "pamservice", "pam_use_hostname"];
 
 impl Options {
     /// Reads what follows a method. Of an option that is given twice the last one counts, as in PostgreSQL.
@@ -94,6 +98,23 @@ impl Options {
                     "DN" => CertificateName::Distinguished,
                     _ => return Err(Mistake::Value { option: "clientname", choices: "CN or DN" }),
                 };
+            }
+            "pamservice" if method == Method::Pam && !value.is_empty() && !value.contains('/') => {
+                self.pam_service = Some(value.to_owned());
+            }
+            "pamservice" if method == Method::Pam => {
+                return Err(Mistake::Value { option: "pamservice", choices: "the name of a file in /etc/pam.d" });
+            }
+            "pamservice" => return Err(Mistake::OptionOfOther { option: "pamservice", methods: "pam" }),
+            "pam_use_hostname" if method == Method::Pam => {
+                self.pam_use_hostname = match value {
+                    "1" => true,
+                    "0" => false,
+                    _ => return Err(Mistake::Value { option: "pam_use_hostname", choices: "0 or 1" }),
+                };
+            }
+            "pam_use_hostname" => {
+                return Err(Mistake::OptionOfOther { option: "pam_use_hostname", methods: "pam" });
             }
             _ => return Err(unknown(name)),
         }

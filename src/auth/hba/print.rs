@@ -38,6 +38,12 @@ impl fmt::Display for Rule {
         if self.options.clientname == CertificateName::Distinguished {
             f.write_str(" clientname=DN")?;
         }
+        if let Some(service) = &self.options.pam_service {
+            write!(f, " {}", Quoted("pamservice=", service))?;
+        }
+        if self.options.pam_use_hostname {
+            f.write_str(" pam_use_hostname=1")?;
+        }
         match &self.options.directory {
             // Its options hold a password.
             Some(directory) => write!(f, " # {directory}"),

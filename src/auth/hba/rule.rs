@@ -62,6 +62,8 @@ pub enum Method {
     Peer,
     /// By its password, which a directory checks.
     Ldap,
+    /// By its password, which the system checks.
+    Pam,
 }
 
 /// A rule.
@@ -106,7 +108,7 @@ impl Kind {
 
 impl Method {
     /// All, by their names.
-    pub(super) const NAMES: [(&'static str, Self); 8] = [
+    pub(super) const NAMES: [(&'static str, Self); 9] = [
         ("trust", Self::Trust),
         ("reject", Self::Reject),
         ("password", Self::Password),
@@ -115,10 +117,11 @@ impl Method {
         ("cert", Self::Cert),
         ("peer", Self::Peer),
         ("ldap", Self::Ldap),
+        ("pam", Self::Pam),
     ];
 
     /// PostgreSQL's others.
-    const OTHERS: [&'static str; 7] = ["ident", "gss", "sspi", "radius", "bsd", "oauth", "pam"];
+    const OTHERS: [&'static str; 6] = ["ident", "gss", "sspi", "radius", "bsd", "oauth"];
 
     fn parse(text: &str, kind: Kind) -> Result<Self, Mistake> {
         if let Some((_, method)) = Self::NAMES.iter().find(|(name, _)| *name == text) {

@@ -33,6 +33,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("nix", &["net"]),
     ("dns_lookup", &["net"]),
     ("ldap3", &["frontend"]),
+    ("nonstick", &["frontend"]),
     ("deadpool", &["pool"]),
     ("pgwire", &["frontend", "backend", "admin"]),
     ("toml", &["config"]),
