@@ -113,6 +113,14 @@ impl MockSecret {
     }
 }
 
+/// The password in the body of a client's `p` message, where something else than a stored secret is to check it.
+///
+/// # Errors
+/// [`Refusal::EmptyPassword`], and what breaks the protocol.
+pub fn password_in(body: &[u8]) -> Result<Password, Refusal> {
+    non_empty(body).map(Password::new)
+}
+
 /// One client's login, from its startup packet to the end of its authentication.
 pub struct Login {
     state: State,

@@ -26,7 +26,7 @@ pub use answer::{AnswerError, Answerer, BackendSecret, Reply};
 pub use binding::{Binding, Channel, end_point};
 pub use credential::Credential;
 pub use crypto::NoEntropy;
-pub use login::{Challenge, Login, Method, MockSecret, Step};
+pub use login::{Challenge, Login, Method, MockSecret, Step, password_in};
 pub use refusal::Refusal;
 pub use sasl::{Malformed, SCRAM_SHA_256, SCRAM_SHA_256_PLUS};
 pub use secret::{Password, ScramVerifier, StoredSecret};

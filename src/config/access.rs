@@ -1,4 +1,4 @@
-//! `auth_hba_file` and `auth_ident_file`: who may log in from where, and how.
+//! `auth_hba_file`, `auth_ident_file` and `auth_ldap_options`: who may log in from where, and how.
 //!
 //! Reads the files and hands them to `hba`, which knows their format. Both are read with the configuration and
 //! count with it, as a whole or not at all.
@@ -11,7 +11,7 @@ use crate::config::check::Findings;
 use crate::config::choice::AuthType;
 use crate::config::general::General;
 use crate::config::problem::Problem;
-use crate::hba::{Fault, Files, IdentMaps, Kind, Mistake, Rules, read_maps, read_rules};
+use crate::hba::{Directory, Fault, Files, IdentMaps, Kind, Method, Mistake, Rules, read_maps, read_rules};
 
 /// What both files say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub struct Access {
     pub rules: Rules,
     /// The maps of `auth_ident_file`.
     pub maps: IdentMaps,
+    /// The directory of `auth_ldap_options`.
+    pub directory: Option<Directory>,
 }
 
 /// Reads both files, as far as they are set.
@@ -46,12 +48,42 @@ pub(super) fn read(general: &General, findings: &mut Findings<'_>) -> Access {
         }
         None => {}
     }
+    match &general.auth_ldap_options {
+        Some(options) => match Directory::parse(options.expose()) {
+            Ok(directory) => access.directory = Some(directory),
+            Err(mistake) => findings.problem("pgpool.auth_ldap_options", format!("`auth_ldap_options`: {mistake}")),
+        },
+        None if general.auth_type == AuthType::Ldap => {
+            let message =
+                String::from("auth_type ldap needs auth_ldap_options, such as \"ldapserver=... ldapbasedn=...\"");
+            findings.problem("pgpool.auth_type", message);
+        }
+        None => {}
+    }
+    check_features(&access, general, findings);
     check_maps(&access, general, findings);
     for rule in access.rules.0.iter().filter(|rule| rule.kind == Kind::HostSsl) {
         let message = String::from("a hostssl line fits no client: this version has no TLS");
         findings.warnings.push(problem(&rule.place.file, Some(rule.place.line), message));
     }
     access
+}
+
+/// A build may be without what needs other libraries.
+fn check_features(access: &Access, general: &General, findings: &mut Findings<'_>) {
+    let features = [
+        ("ldap", cfg!(feature = "ldap"), AuthType::Ldap, Method::Ldap),
+        ("pam", cfg!(feature = "pam"), AuthType::Pam, Method::Pam),
+    ];
+    for (feature, _, auth_type, method) in features.iter().filter(|(_, built, ..)| !built) {
+        let message = format!("this pgpool was built without {feature} (cargo's feature `{feature}`)");
+        if general.auth_type == *auth_type {
+            findings.problem("pgpool.auth_type", message.clone());
+        }
+        for rule in access.rules.0.iter().filter(|rule| rule.method == *method) {
+            findings.problems.push(problem(&rule.place.file, Some(rule.place.line), message.clone()));
+        }
+    }
 }
 
 fn check_maps(access: &Access, general: &General, findings: &mut Findings<'_>) {

@@ -88,8 +88,12 @@ choice! {
         Cert = "cert",
         /// What the rules of `auth_hba_file` say.
         Hba = "hba",
+        /// The password in clear, which the directory of `auth_ldap_options` checks.
+        Ldap = "ldap",
+        /// The password in clear, which the system's PAM checks.
+        Pam = "pam",
     }
-    known to PgBouncer only: ["ldap", "pam"]
+    known to PgBouncer only: []
 }
 
 choice! {
@@ -216,9 +220,10 @@ mod tests {
     fn wrong_words_say_what_would_do() {
         for word in ["password", "scram", "sha256", ""] {
             let error = word.parse::<AuthType>().unwrap_err().to_string();
-            assert_eq!(error, format!("`{word}` is none of any, trust, plain, md5, scram-sha-256, cert, hba"));
+            assert_eq!(
+                error,
+                format!("`{word}` is none of any, trust, plain, md5, scram-sha-256, cert, hba, ldap, pam")
+            );
         }
-        let error = "pam".parse::<AuthType>().unwrap_err().to_string();
-        assert_eq!(error, "`pam` of PgBouncer is not supported by this version");
     }
 }

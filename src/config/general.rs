@@ -9,7 +9,8 @@ use crate::config::choice::{
     AuthType, ChannelBinding, DheParams, ListenerLost, LogFormat, PoolMode, PrepareUnnamed, SslMode, SslNegotiation,
 };
 use crate::config::features::{Features, SessionFeatures};
-use crate::config::kinds::{Count, File, FileMode, Flag, INT_MAX, Maybe, Mode, OneOf, Text, Within, Words};
+use crate::config::kinds::{Count, File, FileMode, Flag, Hidden, INT_MAX, Maybe, Mode, OneOf, Text, Within, Words};
+use crate::config::secret::Secret;
 use crate::config::span::{KeepaliveSeconds, Millis, Period, Seconds};
 use crate::config::suggest::nearest;
 use crate::config::table::{Row, Table, When, settings};
@@ -101,7 +102,7 @@ settings! {
     /// What happens to listening clients when the connection that listens for them was lost: continue or disconnect.
     listener_lost: ListenerLost as OneOf<ListenerLost> = ListenerLost::Continue, Reload;
 
-    /// How clients prove who they are: any, trust, plain, md5, scram-sha-256, cert or hba.
+    /// How clients prove who they are: any, trust, plain, md5, scram-sha-256, cert, hba, ldap or pam.
     auth_type: AuthType as OneOf<AuthType> = AuthType::ScramSha256, Reload;
     /// File of users and secrets in PgBouncer's format, relative to this file; empty = none.
     auth_file: Option<PathBuf> as File = None, Reload;
@@ -119,6 +120,8 @@ settings! {
     auth_query_lifetime: Duration as Seconds = secs(30), Reload;
     /// How long it counts that auth_query found no such user or no secret; 0 = ask at each login.
     auth_query_negative_lifetime: Duration as Seconds = secs(5), Reload;
+    /// Directory for auth_type ldap, by the options of pg_hba.conf: "ldapserver=... ldapbasedn=..."; empty = none.
+    auth_ldap_options: Option<Secret> as Maybe<Hidden> = None, Reload;
     /// Users who may do everything on the console.
     admin_users: Vec<String> as Words = Vec::new(), Reload;
     /// Users who may read statistics on the console.

@@ -8,7 +8,6 @@ use crate::config::user::User;
 /// Settings of PgBouncer's `[pgbouncer]` section that this version does not have.
 pub(super) const PGBOUNCER_GENERAL: &[&str] = &[
     "application_name_add_host",
-    "auth_ldap_options",
     "autodb_idle_timeout",
     "conffile",
     "disable_pqexec",

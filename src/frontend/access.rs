@@ -3,10 +3,11 @@
 //! The rules themselves are `hba`'s, which knows no socket. Here are the facts that they ask for, the words in which
 //! a client is refused (PostgreSQL's own), and the methods `peer` and `cert`.
 
+use crate::auth::Password;
 use crate::config::Config;
 use crate::hba::{
-    CertificateError, Channel, ClientCertificate, Decision, Facts, HostName, Interfaces, Method, Place, Rule,
-    Surroundings,
+    CertificateError, Channel, ClientCertificate, Decision, Directory, Facts, HostName, Interfaces, Method, Place,
+    Rule, Surroundings,
 };
 use crate::net::tls::{Certificate, Session};
 use crate::net::{Endpoint, Stream, lookup};
@@ -19,7 +20,7 @@ use super::{CONSOLE, Gate, Rejected, is_console};
 const HINT: &str = "The rules that count are those of the pooler's auth_hba_file, not those of PostgreSQL.";
 
 /// Why a client is not let in, for the log.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum Denial {
     /// No rule is about it.
     #[error("no line of auth_hba_file fits")]
@@ -49,16 +50,40 @@ pub enum Denial {
         /// The rule.
         place: Place,
     },
+    /// A directory does not vouch for it.
+    #[cfg(feature = "ldap")]
+    #[error("{0}")]
+    Directory(#[source] super::directory::DirectoryError),
+    /// PAM does not vouch for it.
+    #[cfg(feature = "pam")]
+    #[error("{0}")]
+    Pam(#[source] super::pam::PamError),
+    /// It was built without what checks this password; the configuration was refused then.
+    #[error("this pgpool cannot check the password")]
+    NotBuilt,
     /// It has proved who it is, and the configuration does not know that user.
     #[error("no such user, and {0} admits known users only")]
     UnknownUser(Place),
 }
 
+/// What PAM is asked about a client.
+#[derive(Clone, Debug)]
+pub(super) struct Service {
+    /// The file in `/etc/pam.d`.
+    pub(super) name: String,
+    /// Where the client comes from; none by a Unix socket.
+    pub(super) host: Option<String>,
+}
+
 /// How a client has to prove itself, after its rule.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Proving {
+#[derive(Clone, Debug)]
+pub(super) enum Proving<'a> {
     /// By the machine of `auth`.
     By(crate::auth::Method),
+    /// By its password, which the directory checks.
+    Directory(&'a Directory),
+    /// By its password, which PAM checks.
+    Pam(Service),
     /// It has.
     Done,
 }
@@ -72,9 +97,9 @@ pub(super) struct Caller<'a> {
     pub(super) startup: &'a Startup,
 }
 
-impl Caller<'_> {
+impl<'a> Caller<'a> {
     /// Finds the rule for the client, and checks what does not take a word from it.
-    pub(super) async fn prove(self, stream: &Stream) -> Result<Proving, Rejected> {
+    pub(super) async fn prove(self, stream: &Stream) -> Result<Proving<'a>, Rejected> {
         let channel = channel(stream, self.peer);
         let mut databases = vec![self.startup.database.as_str()];
         if is_console(self.startup) {
@@ -99,6 +124,11 @@ impl Caller<'_> {
             Method::Password => Machine::Plain,
             Method::Md5 => Machine::Md5,
             Method::ScramSha256 => Machine::ScramSha256,
+            Method::Ldap => {
+                let directory = rule.options.directory.as_ref();
+                return directory.map(Proving::Directory).ok_or(Rejected::Internal("rule without its directory"));
+            }
+            Method::Pam => return Ok(Proving::Pam(self.service(&channel, rule).await)),
             Method::Cert => return self.known("certificate", rule),
             Method::Peer => {
                 self.check_peer(&channel, rule).await?;
@@ -107,7 +137,7 @@ impl Caller<'_> {
         }))
     }
 
-    async fn rule(&self, facts: &Facts<'_>) -> Result<&Rule, Rejected> {
+    async fn rule(&self, facts: &Facts<'_>) -> Result<&'a Rule, Rejected> {
         let mut surroundings = Surroundings::default();
         loop {
             match self.config.access.rules.decide(facts, &surroundings) {
@@ -165,7 +195,7 @@ impl Caller<'_> {
     }
 
     /// Who has proved who he is still has to be in the configuration, as with `trust`.
-    fn known(&self, method: &str, rule: &Rule) -> Result<Proving, Rejected> {
+    fn known(&self, method: &str, rule: &Rule) -> Result<Proving<'a>, Rejected> {
         match self.config.user(&self.startup.user) {
             Some(_) => Ok(Proving::Done),
             None => Err(denied(self.failed(method), Denial::UnknownUser(rule.place.clone()))),
@@ -174,6 +204,62 @@ impl Caller<'_> {
 
     fn failed(&self, method: &str) -> String {
         format!("{method} authentication failed for user \"{}\"", self.startup.user)
+    }
+
+    /// PAM's service by a rule.
+    async fn service(&self, channel: &Channel, rule: &Rule) -> Service {
+        let host = match channel {
+            Channel::Local { .. } => None,
+            Channel::Plain { peer } | Channel::Tls { peer, .. } if !rule.options.pam_use_hostname => {
+                Some(peer.to_string())
+            }
+            Channel::Plain { peer } | Channel::Tls { peer, .. } => match self.host_name(channel).await {
+                HostName::Confirmed(name) => Some(name),
+                HostName::Unasked | HostName::None | HostName::Unknown => Some(peer.to_string()),
+            },
+        };
+        let name = rule.options.pam_service.as_deref().unwrap_or("postgresql");
+        Service { name: name.to_owned(), host }
+    }
+
+    /// PAM's service by `auth_type`; the name is PgBouncer's.
+    pub(super) fn usual_service(&self, stream: &Stream) -> Service {
+        let host = match channel(stream, self.peer) {
+            Channel::Local { .. } => None,
+            Channel::Plain { peer } | Channel::Tls { peer, .. } => Some(peer.to_string()),
+        };
+        Service { name: "pgbouncer".to_owned(), host }
+    }
+
+    /// Has PAM check a password.
+    #[cfg(feature = "pam")]
+    pub(super) async fn ask_pam(&self, service: Service, password: Password) -> Result<(), Rejected> {
+        use super::pam::{PamError, Question, check};
+        let Service { name: service, host } = service;
+        let question = Question { service, user: self.startup.user.clone(), password, host };
+        let checked = self.gate.checks.run(move || check(question)).await.unwrap_or(Err(PamError::Lost));
+        checked.map_err(|error| denied(self.failed("PAM"), Denial::Pam(error)))
+    }
+
+    /// Never reached: a configuration that needs this is refused.
+    #[cfg(not(feature = "pam"))]
+    #[expect(clippy::unused_async, reason = "the same as with the feature")]
+    pub(super) async fn ask_pam(&self, _: Service, _: Password) -> Result<(), Rejected> {
+        Err(denied(self.failed("PAM"), Denial::NotBuilt))
+    }
+
+    /// Has the directory check a password.
+    #[cfg(feature = "ldap")]
+    pub(super) async fn ask_directory(&self, directory: &Directory, password: &Password) -> Result<(), Rejected> {
+        let asked = super::directory::check(directory, &self.startup.user, password).await;
+        asked.map_err(|error| denied(self.failed("LDAP"), Denial::Directory(error)))
+    }
+
+    /// Never reached: a configuration that needs this is refused.
+    #[cfg(not(feature = "ldap"))]
+    #[expect(clippy::unused_async, reason = "the same as with the feature")]
+    pub(super) async fn ask_directory(&self, _: &Directory, _: &Password) -> Result<(), Rejected> {
+        Err(denied(self.failed("LDAP"), Denial::NotBuilt))
     }
 
     /// PostgreSQL's words for a client that the rules do not let in.
@@ -188,7 +274,9 @@ impl Caller<'_> {
             Channel::Tls { peer, .. } => (peer.to_string(), "SSL encryption"),
         };
         let Startup { user, database, .. } = self.startup;
-        denied(format!("{begin} host \"{host}\", user \"{user}\", database \"{database}\", {encryption}"), denial)
+        let message = format!("{begin} host \"{host}\", user \"{user}\", database \"{database}\", {encryption}");
+        let report = Report::fatal(sqlstate::INVALID_AUTHORIZATION, message).hint(HINT);
+        Rejected::Denied { report, reason: Box::new(denial) }
     }
 }
 
@@ -207,7 +295,7 @@ fn channel(stream: &Stream, peer: &Endpoint) -> Channel {
 }
 
 fn denied(message: String, reason: Denial) -> Rejected {
-    let report = Report::fatal(sqlstate::INVALID_AUTHORIZATION, message).hint(HINT);
+    let report = Report::fatal(sqlstate::INVALID_AUTHORIZATION, message);
     Rejected::Denied { report, reason: Box::new(reason) }
 }
 

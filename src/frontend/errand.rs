@@ -25,6 +25,12 @@ impl Errands {
         (Self { start, places: Arc::new(Semaphore::new(most)) }, errands)
     }
 
+    /// Errands of another kind, of which `most` run beside these.
+    #[must_use]
+    pub fn beside(&self, most: usize) -> Self {
+        Self { start: self.start.clone(), places: Arc::new(Semaphore::new(most)) }
+    }
+
     /// Runs `work` when it is its turn. `None` when the process is about to end, or `work` has panicked.
     ///
     /// Cancel safety: work that has begun goes on, and its result is dropped.

@@ -6,11 +6,12 @@ use std::task::Poll;
 use bytes::{Bytes, BytesMut};
 use pgwire::messages::startup::Authentication;
 
-use super::access::{Caller, Proving};
+use super::access::{Caller, Proving, Service};
 use super::intake::Intake;
 use super::{Gate, Rejected, encode_request};
-use crate::auth::{Challenge, Login, Method, Step, end_point};
+use crate::auth::{Challenge, Login, Method, Password, Step, end_point, password_in};
 use crate::config::{AuthSource, AuthType, Config};
+use crate::hba::Directory;
 use crate::net::Stream;
 use crate::net::tls::Certificate;
 use crate::pool::Found;
@@ -64,7 +65,14 @@ pub(super) async fn log_in(caller: Caller<'_>, stream: &mut Stream, intake: &mut
         AuthType::Hba => match Box::pin(caller.prove(stream)).await? {
             Proving::By(method) => method,
             Proving::Done => return Ok(Proof::default()),
+            Proving::Directory(directory) => return by_directory(caller, directory, stream, intake).await,
+            Proving::Pam(service) => return by_pam(caller, service, stream, intake).await,
         },
+        AuthType::Pam => return by_pam(caller, caller.usual_service(stream), stream, intake).await,
+        AuthType::Ldap => {
+            let directory = config.access.directory.as_ref().ok_or(Rejected::Internal("no auth_ldap_options"))?;
+            return by_directory(caller, directory, stream, intake).await;
+        }
     };
     let known = gate.pools.credentials.of_user(config, &startup.user);
     let found = match config.auth_source(&startup.database) {
@@ -113,6 +121,37 @@ async fn look_up(gate: &Gate, stream: &mut Stream, startup: &Startup, source: &A
 fn has_certificate(stream: &Stream, user: &str) -> bool {
     let shown = stream.session().and_then(|session| session.client_certificate.as_deref());
     shown.and_then(Certificate::parse).and_then(|certificate| certificate.common_name()).as_deref() == Some(user)
+}
+
+async fn by_directory(
+    caller: Caller<'_>,
+    directory: &Directory,
+    stream: &mut Stream,
+    intake: &mut Intake,
+) -> Result<Proof, Rejected> {
+    let password = clear_password(caller, stream, intake).await?;
+    Box::pin(caller.ask_directory(directory, &password)).await?;
+    Ok(Proof::default())
+}
+
+async fn by_pam(
+    caller: Caller<'_>,
+    service: Service,
+    stream: &mut Stream,
+    intake: &mut Intake,
+) -> Result<Proof, Rejected> {
+    let password = clear_password(caller, stream, intake).await?;
+    caller.ask_pam(service, password).await?;
+    Ok(Proof::default())
+}
+
+/// Asks the client for its password in the clear.
+async fn clear_password(caller: Caller<'_>, stream: &mut Stream, intake: &mut Intake) -> Result<Password, Rejected> {
+    let mut out = BytesMut::new();
+    encode_request(&Authentication::CleartextPassword, &mut out)?;
+    stream.write_all(&out).await?;
+    let refused = |refusal| Rejected::Login { user: caller.startup.user.clone(), refusal };
+    password_in(intake.password(stream, true).await?).map_err(refused)
 }
 
 /// A user that the configuration names without a secret may come by `trust` and by nothing else: an empty secret

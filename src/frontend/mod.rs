@@ -4,9 +4,13 @@
 //! costs at most [`MAX_BEFORE_LOGIN`] bytes, and everything is under the one deadline of `client_login_timeout`.
 
 mod access;
+#[cfg(feature = "ldap")]
+mod directory;
 mod errand;
 mod intake;
 mod login;
+#[cfg(feature = "pam")]
+mod pam;
 mod reject;
 mod settings;
 mod sources;
@@ -61,6 +65,8 @@ pub struct Gate {
     pub lookups: Errands,
     /// Whose turn it is to compute a TLS handshake.
     pub turns: Turnstile,
+    /// Asks PAM about passwords.
+    pub checks: Errands,
 }
 
 /// A client that passed.

@@ -29,7 +29,7 @@ impl fmt::Display for Fault {
 }
 
 /// The methods that a rule may name, for messages.
-pub(super) const METHODS: &str = "trust, reject, password, md5, scram-sha-256, cert, peer";
+pub(super) const METHODS: &str = "trust, reject, password, md5, scram-sha-256, cert, peer, ldap, pam";
 
 /// What is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -163,6 +163,12 @@ pub enum Mistake {
     /// An option of lines with TLS.
     #[error("{0} can only be configured for \"hostssl\" rows")]
     TlsOption(&'static str),
+    /// Options of `ldap` that do not go together, or are missing.
+    #[error("method ldap: {0}")]
+    Ldap(&'static str),
+    /// Something without an equals sign among options that may hold a password.
+    #[error("authentication option not in name=value format")]
+    NoLdapOption,
     /// A value out of a few.
     #[error("invalid value for {option}: write {choices}")]
     Value {

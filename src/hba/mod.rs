@@ -13,6 +13,7 @@
 mod address;
 mod field;
 mod ident;
+mod ldap;
 mod matching;
 mod mistake;
 mod name;
@@ -29,6 +30,7 @@ use std::path::Path;
 
 pub use address::{Address, HostPattern, Network};
 pub use ident::{IdentMaps, Mapping};
+pub use ldap::{Directory, Entry, Scope, filter_for};
 pub use matching::{CertificateError, Channel, ClientCertificate, Decision, Facts, HostName, Interfaces, Surroundings};
 pub use mistake::{Fault, Mistake};
 pub use name::{DatabaseName, UserName};

@@ -1,5 +1,6 @@
 //! The options behind a rule's method, `name=value`.
 
+use super::ldap::{Directory, LdapOptions};
 use super::mistake::Mistake;
 use super::rule::{Kind, Method};
 use super::token::Token;
@@ -14,6 +15,12 @@ pub struct Options {
     pub clientcert: Option<ClientCert>,
     /// `clientname=`: which name of the certificate counts.
     pub clientname: CertificateName,
+    /// `ldap...=`: the directory that checks passwords; always there with `ldap`.
+    pub directory: Option<Directory>,
+    /// `pamservice=`: the service of PAM; unset = `postgresql`, as in PostgreSQL.
+    pub pam_service: Option<String>,
+    /// `pam_use_hostname=`: whether PAM is told the name of the client's address instead of the address.
+    pub pam_use_hostname: bool,
 }
 
 /// What a client's certificate has to be.
@@ -35,7 +42,7 @@ pub enum CertificateName {
     Distinguished,
 }
 
-const KNOWN: [&str; 3] = ["map", "clientcert", "clientname"];
+const KNOWN: [&str; 5] = ["map", "clientcert", "clientname", "pamservice", "pam_use_hostname"];
 
 impl Options {
     /// Reads what follows a method. Of an option that is given twice the last one counts, as in PostgreSQL.
@@ -45,9 +52,21 @@ impl Options {
         method: Method,
     ) -> Result<Self, Mistake> {
         let mut options = Self::default();
+        let mut ldap = LdapOptions::default();
         for token in tokens {
-            let (name, value) = token.text.split_once('=').ok_or_else(|| Mistake::NoOption(token.text.clone()))?;
-            options.take(name, value, (kind, method))?;
+            let (name, value) = match token.text.split_once('=') {
+                Some(option) => option,
+                None if method == Method::Ldap => return Err(Mistake::NoLdapOption),
+                None => return Err(Mistake::NoOption(token.text.clone())),
+            };
+            match LdapOptions::NAMES.iter().find(|known| **known == name) {
+                Some(_) if method == Method::Ldap => ldap.take(name, value)?,
+                Some(option) => return Err(Mistake::OptionOfOther { option, methods: "ldap" }),
+                None => options.take(name, value, (kind, method))?,
+            }
+        }
+        if method == Method::Ldap {
+            options.directory = Some(ldap.finish()?);
         }
         if method == Method::Cert {
             match options.clientcert {
@@ -80,13 +99,31 @@ impl Options {
                     _ => return Err(Mistake::Value { option: "clientname", choices: "CN or DN" }),
                 };
             }
+            "pamservice" if method == Method::Pam && !value.is_empty() && !value.contains('/') => {
+                self.pam_service = Some(value.to_owned());
+            }
+            "pamservice" if method == Method::Pam => {
+                return Err(Mistake::Value { option: "pamservice", choices: "the name of a file in /etc/pam.d" });
+            }
+            "pamservice" => return Err(Mistake::OptionOfOther { option: "pamservice", methods: "pam" }),
+            "pam_use_hostname" if method == Method::Pam => {
+                self.pam_use_hostname = match value {
+                    "1" => true,
+                    "0" => false,
+                    _ => return Err(Mistake::Value { option: "pam_use_hostname", choices: "0 or 1" }),
+                };
+            }
+            "pam_use_hostname" => {
+                return Err(Mistake::OptionOfOther { option: "pam_use_hostname", methods: "pam" });
+            }
             _ => return Err(unknown(name)),
         }
         Ok(())
     }
 }
 
-fn unknown(name: &str) -> Mistake {
+pub(super) fn unknown(name: &str) -> Mistake {
     let near = |known: &&&str| strsim::osa_distance(name, known) <= 2;
-    Mistake::Option { name: name.to_owned(), nearest: KNOWN.iter().find(near).copied() }
+    let nearest = KNOWN.iter().chain(&LdapOptions::NAMES).find(near).copied();
+    Mistake::Option { name: name.to_owned(), nearest }
 }

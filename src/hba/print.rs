@@ -1,5 +1,5 @@
-//! Rules and maps as text again. What is printed reads back as the same; every name is quoted, so that none is taken for a
-//! keyword.
+//! Rules and maps as text again. What is printed reads back as the same, but for the options of `ldap`, which may hold a
+//! password; every name is quoted, so that none is taken for a keyword.
 
 use std::fmt;
 
@@ -38,7 +38,17 @@ impl fmt::Display for Rule {
         if self.options.clientname == CertificateName::Distinguished {
             f.write_str(" clientname=DN")?;
         }
-        Ok(())
+        if let Some(service) = &self.options.pam_service {
+            write!(f, " {}", Quoted("pamservice=", service))?;
+        }
+        if self.options.pam_use_hostname {
+            f.write_str(" pam_use_hostname=1")?;
+        }
+        match &self.options.directory {
+            // Its options hold a password.
+            Some(directory) => write!(f, " # {directory}"),
+            None => Ok(()),
+        }
     }
 }
 

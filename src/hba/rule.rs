@@ -60,6 +60,10 @@ pub enum Method {
     Cert,
     /// By the user that its process runs as.
     Peer,
+    /// By its password, which a directory checks.
+    Ldap,
+    /// By its password, which the system checks.
+    Pam,
 }
 
 /// A rule.
@@ -104,7 +108,7 @@ impl Kind {
 
 impl Method {
     /// All, by their names.
-    pub(super) const NAMES: [(&'static str, Self); 7] = [
+    pub(super) const NAMES: [(&'static str, Self); 9] = [
         ("trust", Self::Trust),
         ("reject", Self::Reject),
         ("password", Self::Password),
@@ -112,10 +116,12 @@ impl Method {
         ("scram-sha-256", Self::ScramSha256),
         ("cert", Self::Cert),
         ("peer", Self::Peer),
+        ("ldap", Self::Ldap),
+        ("pam", Self::Pam),
     ];
 
     /// PostgreSQL's others.
-    const OTHERS: [&'static str; 8] = ["ident", "gss", "sspi", "radius", "bsd", "oauth", "ldap", "pam"];
+    const OTHERS: [&'static str; 6] = ["ident", "gss", "sspi", "radius", "bsd", "oauth"];
 
     fn parse(text: &str, kind: Kind) -> Result<Self, Mistake> {
         if let Some((_, method)) = Self::NAMES.iter().find(|(name, _)| *name == text) {

@@ -34,6 +34,8 @@ pub use tasks::run;
 const SWEEP: Duration = Duration::from_millis(333);
 /// Questions about clients that the system is asked at the same time.
 const LOOKUPS: usize = 16;
+/// Passwords that PAM checks at the same time.
+const CHECKS: usize = 32;
 /// Idle workspaces that are kept for reuse.
 const WORKSPACES: usize = 64;
 
@@ -90,8 +92,9 @@ impl Proxy {
         let mock = MockSecret::new(config.general.scram_iterations)?;
         let (lookups, errands) = Errands::new(LOOKUPS);
         let turns = Turnstile::new(config.general.workers());
+        let checks = lookups.beside(CHECKS);
         let proxy = Proxy {
-            gate: Gate { pools: Arc::clone(&pools), mock, sources: Arc::default(), lookups, turns },
+            gate: Gate { pools: Arc::clone(&pools), mock, sources: Arc::default(), lookups, turns, checks },
             pools,
             workspaces: Arc::new(Workspaces::new(WORKSPACES)),
             stats: Arc::default(),

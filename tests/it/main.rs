@@ -27,11 +27,15 @@ mod features;
 mod harness;
 mod hba;
 mod layering;
+#[cfg(feature = "ldap")]
+mod ldap;
 mod limits;
 mod limits_clients;
 mod listening;
 mod logins;
 mod modes;
+#[cfg(feature = "pam")]
+mod pam;
 mod pass_through;
 mod pipelines;
 mod privileges;

@@ -34,6 +34,12 @@ fn lines_that_are_understood() {
             r#"hostssl all all all cert "map=a b" clientcert=verify-full clientname=DN"#,
         ),
         ("hostssl all all all md5 clientcert=verify-ca", "hostssl all all all md5 clientcert=verify-ca"),
+        (
+            "host all all all pam pamservice=x pam_use_hostname=1",
+            "host all all all pam \"pamservice=x\" pam_use_hostname=1",
+        ),
+        ("local all all pam pamservice=../x", ""),
+        ("local all all md5 pamservice=x", ""),
         ("local a\"b\"\"c\" all trust # x", r#"local "ab""c" all trust"#),
     ];
     for (line, printed) in cases {
@@ -119,15 +125,15 @@ const REFUSED: &[(&str, &str)] = &[
     ),
     (
         "local all all scram",
-        "invalid authentication method \"scram\": pgpool knows trust, reject, password, md5, scram-sha-256, cert, peer",
+        "invalid authentication method \"scram\": pgpool knows trust, reject, password, md5, scram-sha-256, cert, peer, ldap, pam",
     ),
     (
         "local all all gss",
-        "authentication method \"gss\" is not supported: pgpool knows trust, reject, password, md5, scram-sha-256, cert, peer",
+        "authentication method \"gss\" is not supported: pgpool knows trust, reject, password, md5, scram-sha-256, cert, peer, ldap, pam",
     ),
     (
         "host all all all ident",
-        "authentication method \"ident\" is not supported: pgpool knows trust, reject, password, md5, scram-sha-256, cert, peer",
+        "authentication method \"ident\" is not supported: pgpool knows trust, reject, password, md5, scram-sha-256, cert, peer, ldap, pam",
     ),
     ("host all all all md5,trust", "multiple values specified for authentication method: write one, without commas"),
     ("host all all all peer", "peer authentication is only supported on local sockets: write it on a \"local\" line"),

@@ -34,6 +34,8 @@ const CRATES: &[(&str, &[&str])] = &[
     ("socket2", &["net"]),
     ("nix", &["net", "proxy"]),
     ("dns_lookup", &["net"]),
+    ("ldap3", &["frontend"]),
+    ("nonstick", &["frontend"]),
     ("deadpool", &["pool"]),
     ("pgwire", &["frontend", "backend", "admin"]),
     ("toml", &["config"]),

@@ -6,6 +6,8 @@
 
 pub(crate) mod bouncer;
 pub(crate) mod cluster;
+#[cfg(feature = "ldap")]
+pub(crate) mod directory;
 pub(crate) mod janitor;
 pub(crate) mod messages;
 pub(crate) mod pki;

@@ -65,7 +65,19 @@ impl Pooler {
 
     /// The same with arguments before the file's name.
     pub(crate) fn start_with(cluster: &Cluster, overrides: &str, arguments: &[&str]) -> Self {
-        Self::launch(cluster, overrides, arguments, bound_to_this_thread(Path::new(PROGRAM)))
+        Self::start_in(cluster, overrides, arguments, &[])
+    }
+
+    /// The same with variables in its environment.
+    pub(crate) fn start_in(
+        cluster: &Cluster,
+        overrides: &str,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Self {
+        let mut command = bound_to_this_thread(Path::new(PROGRAM));
+        command.envs(environment.iter().copied());
+        Self::launch(cluster, overrides, arguments, command)
     }
 
     fn launch(cluster: &Cluster, overrides: &str, arguments: &[&str], mut command: Command) -> Self {
