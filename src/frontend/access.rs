@@ -67,6 +67,7 @@ pub enum Denial {
 }
 
 /// What PAM is asked about a client.
+#[cfg_attr(not(feature = "pam"), expect(dead_code, reason = "read by what asks PAM"))]
 #[derive(Clone, Debug)]
 pub(super) struct Service {
     /// The file in `/etc/pam.d`.

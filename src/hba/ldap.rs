@@ -5,9 +5,28 @@
 
 use std::fmt;
 
+use zeroize::Zeroizing;
+
 use super::mistake::Mistake;
 use super::token::fields;
-use crate::auth::Password;
+
+/// The password that the pooler itself has in the directory. Wiped, and not shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct BindPassword(Zeroizing<Box<[u8]>>);
+
+impl BindPassword {
+    /// The password.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for BindPassword {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("BindPassword(..)")
+    }
+}
 
 /// What the options say; `Directory` is what comes of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,7 +40,7 @@ pub(super) struct LdapOptions {
     suffix: Option<String>,
     base: Option<String>,
     bind_dn: Option<String>,
-    bind_password: Option<Password>,
+    bind_password: Option<BindPassword>,
     attribute: Option<String>,
     filter: Option<String>,
 }
@@ -87,7 +106,7 @@ pub enum Entry {
         /// As whom; empty for nobody.
         bind_dn: String,
         /// With which password.
-        bind_password: Option<Password>,
+        bind_password: Option<BindPassword>,
         /// For what: a filter with `$username` in it.
         filter: String,
     },
@@ -205,7 +224,7 @@ impl LdapOptions {
             "ldapsuffix" => self.suffix = text(),
             "ldapbasedn" => self.base = text(),
             "ldapbinddn" => self.bind_dn = text(),
-            "ldapbindpasswd" => self.bind_password = Some(Password::new(value.as_bytes())),
+            "ldapbindpasswd" => self.bind_password = Some(BindPassword(Zeroizing::new(value.as_bytes().into()))),
             "ldapsearchattribute" => self.attribute = text(),
             "ldapsearchfilter" => self.filter = text(),
             _ => return Err(super::option::unknown(name)),

@@ -104,7 +104,6 @@ fn words_of_few() {
     assert_eq!(general("auth_type = \"md5\"").auth_type, AuthType::Md5);
     assert_eq!(refused("pool_mode = \"tx\""), "`tx` is none of session, transaction, statement");
     assert_eq!(refused("pool_mode = 1"), "expected a pool mode, found an integer");
-    assert_eq!(refused("auth_type = \"cert\""), "`cert` of PgBouncer is not supported by this version");
 }
 
 #[test]

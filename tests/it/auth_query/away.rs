@@ -50,6 +50,7 @@ fn a_refused_auth_user_is_the_operators_to_read() {
         assert_eq!((error.code.as_str(), error.message.contains("auth_query failed")), ("08006", true), "{error:?}");
         assert!(!format!("{error:?}").contains("asker"), "{error:?}");
     }
+    pooler.wait_for_log("cannot connect to server for auth_query", SOON);
     let log = pooler.log();
     assert_eq!(log.matches("cannot connect to server for auth_query").count(), 1, "it is not tried once per login");
     assert!(log.contains("password authentication failed for user \"asker\""), "{log}");

@@ -46,7 +46,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("base64", &["auth"]),
     ("subtle", &["auth"]),
     ("stringprep", &["auth"]),
-    ("zeroize", &["config", "auth", "backend", "frontend"]),
+    ("zeroize", &["hba", "config", "auth", "backend", "frontend"]),
     ("clap", &["main"]),
     ("tracing_subscriber", &["main"]),
 ];

@@ -18,7 +18,7 @@ use super::{
     cluster::free_port,
     janitor::Janitor,
     process::LoggingChild,
-    programs::{bound_to_this_thread, find},
+    programs::{ended_with_this_thread, find},
     wait::holds_within,
 };
 
@@ -98,7 +98,7 @@ impl Directory {
         load(&conf_file);
         for _ in 0..ATTEMPTS {
             let (port, tls_port) = (free_port(), free_port());
-            let mut command = bound_to_this_thread(&slapd());
+            let mut command = ended_with_this_thread(&slapd());
             let urls = format!("ldap://127.0.0.1:{port}/ ldaps://127.0.0.1:{tls_port}/");
             command.args(["-d", "0", "-h", &urls, "-f"]).arg(&conf_file);
             let mut process = LoggingChild::spawn("slapd", command);
