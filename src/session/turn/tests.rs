@@ -1,5 +1,6 @@
 //! The turn machine against tables, and against a model of PostgreSQL that answers random streams of messages.
 
+mod own;
 mod repeating;
 
 use proptest::prelude::*;
@@ -165,6 +166,10 @@ enum Step {
     Copy {
         fails: bool,
     },
+    /// The same with a Sync between two pieces of data, of which the first or the second may be wrong.
+    SyncedCopy {
+        wrong: Option<bool>,
+    },
     /// COPY FROM STDIN by Bind and Execute, ended and synced in the same flight.
     ExtendedCopy {
         fails: bool,
@@ -188,6 +193,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Begin),
         1 => Just(Step::Commit),
         1 => fails().prop_map(|fails| Step::Copy { fails }),
+        1 => proptest::option::of(any::<bool>()).prop_map(|wrong| Step::SyncedCopy { wrong }),
         1 => fails().prop_map(|fails| Step::ExtendedCopy { fails }),
         8 => (proptest::sample::select(b"PBDEC".to_vec()), fails()).prop_map(|(tag, fails)| Step::Extended { tag, fails }),
         2 => Just(Step::Flush),
@@ -225,12 +231,42 @@ impl Model {
         out.push("E");
     }
 
+    fn synced_copy(&mut self, wrong: Option<bool>, out: &mut Vec<&'static str>) {
+        let refused = self.failed;
+        if !refused {
+            out.push("G");
+        }
+        match wrong {
+            None if !refused => out.push("C"),
+            _ => self.error(out),
+        }
+        self.ready(out);
+        if refused || wrong == Some(false) {
+            // The Sync comes behind what was wrong.
+            self.ready(out);
+        }
+    }
+
+    fn extended_copy(&mut self, fails: bool, out: &mut Vec<&'static str>) {
+        match (self.failed, fails) {
+            // Bind fails, or the COPY after it has begun.
+            (true, _) => self.error(out),
+            (false, true) => {
+                out.extend(["2", "G"]);
+                self.error(out);
+            }
+            (false, false) => out.extend(["2", "G", "C"]),
+        }
+        self.ready(out);
+    }
+
     /// The client's message types for a step, and the answers.
     fn answer(&mut self, step: Step) -> (Vec<u8>, Vec<&'static str>) {
         let mut out = Vec::new();
         let sent = match step {
             Step::Query { .. } | Step::Begin | Step::Commit => vec![b'Q'],
             Step::Copy { .. } => b"Qddc".to_vec(),
+            Step::SyncedCopy { .. } => b"QdSdc".to_vec(),
             Step::ExtendedCopy { .. } => b"BEddcS".to_vec(),
             Step::Extended { tag, .. } => vec![tag],
             Step::Flush => vec![b'H'],
@@ -238,7 +274,7 @@ impl Model {
             Step::Function { .. } => vec![b'F'],
         };
         if self.skipping {
-            if sent.ends_with(b"S") {
+            if sent.contains(&b'S') {
                 self.skipping = false;
                 self.ready(&mut out);
             }
@@ -262,6 +298,7 @@ impl Model {
                 out.extend(["G", "C"]);
                 self.ready(&mut out);
             }
+            Step::SyncedCopy { wrong } => self.synced_copy(wrong, &mut out),
             Step::Begin => {
                 out.push("C");
                 self.in_block = true;
@@ -272,18 +309,7 @@ impl Model {
                 (self.in_block, self.failed) = (false, false);
                 self.ready(&mut out);
             }
-            Step::ExtendedCopy { fails } => {
-                if fails || self.failed {
-                    // Bind fails, or the COPY after it has begun.
-                    if !self.failed {
-                        out.extend(["2", "G"]);
-                    }
-                    self.error(&mut out);
-                } else {
-                    out.extend(["2", "G", "C"]);
-                }
-                self.ready(&mut out);
-            }
+            Step::ExtendedCopy { fails } => self.extended_copy(fails, &mut out),
             Step::Extended { fails, .. } if fails || self.failed => {
                 self.error(&mut out);
                 self.skipping = true;
