@@ -88,7 +88,7 @@ async fn search(ldap: &mut ldap3::Ldap, entry: &Entry, user: &str) -> Result<Str
         return Err(DirectoryError::NoEntry);
     };
     if !bind_dn.is_empty() {
-        let password = bind_password.as_ref().map_or(&[][..], Password::as_bytes);
+        let password = bind_password.as_ref().map_or(&[][..], |password| password.as_bytes());
         let password = std::str::from_utf8(password).map_err(|_| DirectoryError::NoPassword)?;
         let bound = ldap.simple_bind(bind_dn, password).await.and_then(ldap3::LdapResult::success);
         bound.map_err(DirectoryError::Search)?;
