@@ -203,7 +203,7 @@ fn client_row(client: &Arc<ClientRecord>, state: ClientState, clock: &Clock, now
         0u32,
         who.tls,
         client.application_name(),
-        0u32,
+        client.prepared.load(Relaxed),
         client.id,
     ]
 }
@@ -243,7 +243,7 @@ fn server_row(record: &BackendRecord, state: &'static str, clock: &Clock) -> Row
         record.process_id,
         record.tls,
         "",
-        0u32,
+        record.prepared.load(Relaxed),
         record.id,
     ]
 }

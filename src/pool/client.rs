@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::interrupt::{Interrupt, Reason};
@@ -63,6 +63,8 @@ pub struct ClientRecord {
     pub request: AtomicU64,
     /// How much of the present wait does not count, since the pool was paused; microseconds.
     pub grace: AtomicU64,
+    /// Prepared statements that it had at the end of its last turn.
+    pub prepared: AtomicU32,
     pub(super) subscriptions: Subscriptions,
     pool: OnceLock<Arc<Pool>>,
     phase: AtomicU8,
@@ -87,6 +89,7 @@ impl ClientRecord {
             transaction_since: AtomicU64::new(connected),
             request: AtomicU64::new(connected),
             grace: AtomicU64::new(0),
+            prepared: AtomicU32::new(0),
             subscriptions: Subscriptions::new(id),
             pool: OnceLock::new(),
             phase: AtomicU8::new(Phase::Login as u8),

@@ -136,6 +136,10 @@ impl Lease {
     pub fn release_at(mut self, settings: &PoolSettings, now: Micros) {
         let backend = self.backend_mut();
         backend.idle_since = now;
+        backend
+            .record
+            .prepared
+            .store(u32::try_from(backend.prepared.len()).unwrap_or(u32::MAX), std::sync::atomic::Ordering::Relaxed);
         let record = &self.held.backend.record;
         record.set_link(0);
         if record.being_canceled() {

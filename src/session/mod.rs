@@ -227,6 +227,8 @@ impl Session {
                 } else if self.watch.is_some() || self.pinned.is_some() {
                     Box::pin(self.conclude(lease, leaving, settings)).await?;
                 } else if settings.reset_query.is_empty() {
+                    let count = u32::try_from(self.names.len()).unwrap_or(u32::MAX);
+                    self.client.record().prepared.store(count, std::sync::atomic::Ordering::Relaxed);
                     lease.release_at(settings, self.tally.moment());
                     self.flush_down().await?;
                 } else {

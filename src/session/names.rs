@@ -189,6 +189,12 @@ impl Names {
         self.changed.batch_of(name, self.at).is_some()
     }
 
+    /// How many names there are.
+    #[inline]
+    pub(super) fn len(&self) -> usize {
+        self.named.len()
+    }
+
     /// Whether another name for this many bytes of text fits under `limit`.
     pub(super) fn fits(&self, name: &[u8], statement: &Statement, limit: usize) -> bool {
         self.bytes + cost(name, statement) <= limit
