@@ -123,9 +123,9 @@ impl Stream {
         if *armed && !self.readable() {
             return Poll::Pending;
         }
-        let registers = tokio::task::coop::has_budget_remaining();
         let polled = self.poll_read(cx, buf);
-        *armed = registers && polled.is_pending();
+        // The last of the budget may have gone for a look that found nothing.
+        *armed = polled.is_pending() && tokio::task::coop::has_budget_remaining();
         polled
     }
 
@@ -259,5 +259,48 @@ impl Stream {
     #[must_use]
     pub fn local_addr(&self) -> Option<std::net::SocketAddr> {
         self.socket.local_addr()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{Future, poll_fn};
+    use std::pin::pin;
+    use std::time::Duration;
+
+    use tokio::task::coop::consume_budget;
+
+    use super::*;
+
+    /// More than a task may do in one poll.
+    const BUDGET: usize = 200;
+
+    #[tokio::test]
+    async fn armed_means_that_a_waker_waits_however_little_budget_is_left() {
+        for used in 0..BUDGET {
+            let (one, other) = UnixStream::pair().unwrap();
+            let (mut stream, mut armed) = (Stream::Unix(one), false);
+            let mut byte = [0];
+            other.try_write(b"1").unwrap();
+            // A buffer that was filled leaves the runtime in the belief that there is more.
+            let read = poll_fn(|cx| stream.poll_read_armed(cx, &mut byte, &mut armed)).await;
+            assert_eq!((read.unwrap(), armed), (1, false));
+            poll_fn(|cx| {
+                for _ in 0..used {
+                    let _ = pin!(consume_budget()).poll(cx);
+                }
+                assert!(stream.poll_read_armed(cx, &mut byte, &mut armed).is_pending());
+                Poll::Ready(())
+            })
+            .await;
+            // A task whose budget is used up is woken at once.
+            tokio::task::yield_now().await;
+            other.try_write(b"2").unwrap();
+            tokio::select! {
+                biased;
+                () = tokio::time::sleep(Duration::from_secs(5)) => panic!("nobody is woken where {used} were used"),
+                read = poll_fn(|cx| stream.poll_read_armed(cx, &mut byte, &mut armed)) => assert_eq!(read.unwrap(), 1),
+            }
+        }
     }
 }
