@@ -279,7 +279,7 @@ mod tests {
     async fn armed_means_that_a_waker_waits_however_little_budget_is_left() {
         for used in 0..BUDGET {
             let (one, other) = UnixStream::pair().unwrap();
-            let (mut stream, mut armed) = (Stream::Unix(one), false);
+            let (mut stream, mut armed) = (Stream::from(one), false);
             let mut byte = [0];
             other.try_write(b"1").unwrap();
             // A buffer that was filled leaves the runtime in the belief that there is more.
