@@ -53,6 +53,8 @@ impl Requests<'_> {
         let mut renamed = Renamed::new();
         let mut steps = VecDeque::new();
         let mut taken = None;
+        // By this name errors tell of the statement; it may have several.
+        let mut executed = Vec::new();
         for act in &script.acts {
             match act {
                 Act::Prepare { name, types, statement } => {
@@ -71,6 +73,7 @@ impl Requests<'_> {
                 }
                 Act::Execute(name) => {
                     renamed.extend(self.renamed(text, name));
+                    executed.push(&name.text);
                     if let Some(statement) = self.names.find(&name.text).cloned()
                         && !steps.iter().any(|step| prepares(step, statement.id))
                     {
@@ -102,7 +105,9 @@ impl Requests<'_> {
         let (text, shifts) = replaced(text, renamed);
         query_message(self.out, &[&text]);
         self.turn.query(steps, shifts);
-        if let Some(name) = taken {
+        executed.dedup();
+        let executed = executed.first().copied().filter(|_| executed.len() == 1);
+        if let Some(name) = taken.or(executed) {
             self.turn.take_last(name);
         }
         Verdict::Replaced(bytes.len())

@@ -409,14 +409,15 @@ impl Turn {
         self.shift_last(shifts);
     }
 
-    /// The last request gives a name to a statement that is taken; PostgreSQL will say so.
+    /// The last request is about this name of the client's: it gives it to a statement although it is taken, which
+    /// PostgreSQL will say, or executes it by SQL.
     pub fn take_last(&mut self, name: &[u8]) {
         if let Some(last) = self.owed.back_mut() {
             last.taken = Some(name.into());
         }
     }
 
-    /// The name that the next answer's request gives although it is taken.
+    /// The name that [`Turn::take_last`] was told of the next answer's request.
     #[must_use]
     pub fn taken(&self) -> Option<Box<[u8]>> {
         self.owed.front()?.taken.clone()
