@@ -53,8 +53,6 @@ impl Requests<'_> {
         let mut renamed = Renamed::new();
         let mut steps = VecDeque::new();
         let mut taken = None;
-        // By this name errors tell of the statement; it may have several.
-        let mut executed = Vec::new();
         for act in &script.acts {
             match act {
                 Act::Prepare { name, types, statement } => {
@@ -73,7 +71,6 @@ impl Requests<'_> {
                 }
                 Act::Execute(name) => {
                     renamed.extend(self.renamed(text, name));
-                    executed.push(&name.text);
                     if let Some(statement) = self.names.find(&name.text).cloned()
                         && !steps.iter().any(|step| prepares(step, statement.id))
                     {
@@ -105,9 +102,7 @@ impl Requests<'_> {
         let (text, shifts) = replaced(text, renamed);
         query_message(self.out, &[&text]);
         self.turn.query(steps, shifts);
-        executed.dedup();
-        let executed = executed.first().copied().filter(|_| executed.len() == 1);
-        if let Some(name) = taken.or(executed) {
+        if let Some(name) = taken.map(|name| &**name).or_else(|| executed(&script)) {
             self.turn.take_last(name);
         }
         Verdict::Replaced(bytes.len())
@@ -377,4 +372,12 @@ fn replaced(text: &[u8], mut renamed: Renamed) -> (Vec<u8>, Shifts) {
     }
     out.extend_from_slice(text.get(at..).unwrap_or_default());
     (out, Some(shifts.into()))
+}
+
+/// The name of what a script executes, if it is one statement: errors are told by it, since a statement may have several.
+fn executed(script: &Script) -> Option<&[u8]> {
+    let mut names =
+        script.acts.iter().filter_map(|act| if let Act::Execute(name) = act { Some(&*name.text) } else { None });
+    let first = names.next()?;
+    names.all(|name| name == first).then_some(first)
 }
