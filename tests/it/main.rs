@@ -32,6 +32,7 @@ mod ldap;
 mod limits;
 mod limits_clients;
 mod listening;
+mod login_matrix;
 mod logins;
 mod modes;
 #[cfg(feature = "pam")]
@@ -41,6 +42,7 @@ mod pipelines;
 mod privileges;
 mod program;
 mod protocol;
+mod published_holes;
 mod reload;
 mod replanning;
 mod secrets;
