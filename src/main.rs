@@ -3,6 +3,7 @@
 //! `pgpool [-q] [-v]... [-u USER] CONFIG` runs the pooler; `pgpool check CONFIG` reads the configuration, says everything that is
 //! wrong with it, and ends.
 
+use std::fmt::{self, Write as _};
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -10,7 +11,10 @@ use std::process::ExitCode;
 use clap::{ArgAction, Parser, Subcommand};
 use pgpool::config::{Config, Loaded, LogFormat};
 use pgpool::net::tls::Tls;
+use tracing::field::Field;
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::field::MakeExt;
+use tracing_subscriber::fmt::format;
 
 /// A PostgreSQL connection pooler.
 #[derive(Debug, Parser)]
@@ -116,7 +120,35 @@ fn log_to_stderr(config: &Config, arguments: &Arguments) {
     let builder = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_target(false);
     match config.general.log_format {
         LogFormat::Json => builder.json().init(),
-        LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).init(),
+        LogFormat::Text => {
+            let fields = format::debug_fn(write_field).delimited(" ");
+            builder.fmt_fields(fields).with_ansi(std::io::stderr().is_terminal()).init();
+        }
+    }
+}
+
+/// A field as `name=value`, the message without a name. Both may hold what a client or a server has said: nothing of it
+/// begins a line or is a terminal's command. In JSON such characters are escaped anyway.
+fn write_field(writer: &mut format::Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
+    match field.name() {
+        "message" => {}
+        name if writer.has_ansi_escapes() => write!(writer, "\x1b[3m{name}\x1b[0m\x1b[2m=\x1b[0m")?,
+        name => write!(writer, "{name}=")?,
+    }
+    write!(Printable(writer), "{value:?}")
+}
+
+/// Writes control characters as `\n`, `\u{1b}` and so on.
+struct Printable<'a, 'b>(&'a mut format::Writer<'b>);
+
+impl fmt::Write for Printable<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for part in text.split_inclusive(char::is_control) {
+            let plain = part.trim_end_matches(char::is_control);
+            self.0.write_str(plain)?;
+            write!(self.0, "{}", part.get(plain.len()..).unwrap_or_default().escape_debug())?;
+        }
+        Ok(())
     }
 }
 

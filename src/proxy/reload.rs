@@ -33,7 +33,9 @@ pub(super) async fn reload(proxy: &Proxy) -> Result<(), String> {
     let loaded = match Config::load(&proxy.path) {
         Ok(loaded) => loaded,
         Err(problems) => {
-            tracing::error!("reload failed, nothing was changed: {problems}");
+            for problem in &problems.0 {
+                tracing::error!("reload failed, nothing was changed: {problem}");
+            }
             return Err(problems.to_string());
         }
     };

@@ -44,7 +44,7 @@ host  rejected all      all reject
 ";
 
 /// What is different, where, and why it has to be: TLS of the server, what is known of the cell, and what both say.
-const KNOWN: [Known; 3] = [
+const KNOWN: [Known; 4] = [
     Known {
         stage: "any",
         cell: "trust ghost",
@@ -53,11 +53,18 @@ const KNOWN: [Known; 3] = [
         reason: "pgpool trusts known users only, and has no roles to miss (docs/differences.md, Logins)",
     },
     Known {
+        stage: "TLS",
+        cell: "cert Right",
+        ours: "FATAL:  connection requires a valid client certificate",
+        theirs: "let in by TLS",
+        reason: "certificates are asked for with client_tls_sslmode = verify-full or verify-ca only (docs/hba.md)",
+    },
+    Known {
         stage: "certificates",
         cell: "disable cert",
         ours: "FATAL:  SSL required",
         theirs: "FATAL:  pg_hba.conf rejects connection for host \"127.0.0.1\"",
-        reason: "certificates are asked for with client_tls_sslmode = verify-full only, which wants TLS of everybody",
+        reason: "where certificates are asked for TLS is wanted of everybody (docs/hba.md)",
     },
     Known {
         stage: "certificates",
@@ -320,6 +327,9 @@ fn everybody_is_let_in_or_refused_as_by_postgresql() {
     // Where the connection matters the proof hardly does, and the other way round: all proofs once, else the right one.
     libpq("TLS", cells(&["prefer"], &not_cert, &PROOFS));
     libpq("TLS", cells(&["disable", "require", "verify-full"], &not_cert, &right));
+    let known_users: Vec<Cell> =
+        cells(&["require"], &["cert"], &right).into_iter().filter(|cell| cell.user != "ghost").collect();
+    libpq("TLS", known_users);
     scene.compare_sqlstates("TLS", &cells(&["disable", "require"], &not_cert, &PROOFS));
 
     scene.set("client_tls_sslmode = 'verify-full'");
@@ -330,7 +340,7 @@ fn everybody_is_let_in_or_refused_as_by_postgresql() {
     scene.cluster.sql("postgres", "alter system set ssl = off");
     scene.cluster.reload();
     eventually(SOON, "PostgreSQL has no TLS", || scene.cluster.sql("postgres", "show ssl") == "off");
-    let without: Vec<Cell> = cells(&SSLMODES, &METHODS, &right)
+    let without: Vec<Cell> = cells(&SSLMODES, &["trust", "password", "scram", "cert"], &right)
         .into_iter()
         .filter(|cell| matches!(cell.user, "scrammer" | "ghost"))
         .collect();

@@ -112,6 +112,8 @@ fn assert_well(pooler: &mut Pooler) {
 }
 
 /// CVE-2023-5869 was a count of elements multiplied by their size in 32 bits, so that less was allocated than written.
+/// CVE-2026-107348, a packet of more than 2^31 bytes that a buffer could not grow to, is among these lengths:
+/// `max_packet_size` ends below it.
 #[test]
 fn cve_2023_5869_lengths_that_turn_over() {
     let cluster = Cluster::start();
@@ -174,7 +176,32 @@ fn cve_2024_10977_words_of_a_stranger() {
     );
     let said = format!("{told:?}");
     assert!(!said.contains("555") && !said.contains("evil") && !said.contains("quickly"), "{said}");
+    pooler.wait_for_log("dial 555", SOON);
     assert_well(&mut pooler);
+}
+
+/// CVE-2025-58160 was text of a peer that a log showed as it came: with lines of its own, and commands for the terminal
+/// of whoever reads it.
+#[test]
+fn cve_2025_58160_lines_of_a_stranger_in_the_log() {
+    let cluster = Cluster::start();
+    let forged = |who: &str| format!("{who} said\n2026-01-01T00:00:00Z  INFO forged line\r\x1b[2J\u{9b}2J\x08");
+    let error = message(b'E', format!("SFATAL\0C28P01\0M{}\0\0", forged("server")).as_bytes());
+    let fake = Fake::start(move |_, socket| socket.write_all(&error));
+    let pooler = fake.pooler(&cluster, "");
+    refused(&pooler, "alice", "elsewhere");
+    let name = forged("client");
+    refused(&pooler, &name, "app");
+    let mut raw = Raw::connect(pooler.port());
+    raw.startup(&[("user", "alice"), ("database", &forged("database"))]);
+    raw.authenticate("alice", "").unwrap_err();
+    for who in ["server", "client", "database"] {
+        let line = pooler.wait_for_log(&format!("{who} said"), SOON);
+        assert!(line.contains("said\\n2026-01-01T00:00:00Z  INFO forged line\\r\\u{1b}[2J"), "{line}");
+    }
+    let log = pooler.log();
+    assert!(!log.lines().any(|line| line.starts_with("2026-01-01")), "{log}");
+    assert!(!log.contains(|character: char| character.is_control() && character != '\n'), "{log}");
 }
 
 /// CVE-2025-2291 was a lookup that did not ask until when the password is valid.
