@@ -13,6 +13,7 @@ mod answer;
 mod binding;
 mod credential;
 mod crypto;
+mod fuzz;
 mod login;
 mod refusal;
 mod sasl;
@@ -26,6 +27,8 @@ pub use answer::{AnswerError, Answerer, BackendSecret, Reply};
 pub use binding::{Binding, Channel, end_point};
 pub use credential::Credential;
 pub use crypto::NoEntropy;
+#[doc(hidden)]
+pub use fuzz::{fuzz_answer, fuzz_login};
 pub use login::{Challenge, Login, Method, MockSecret, Step, password_in};
 pub use refusal::Refusal;
 pub use sasl::{Malformed, SCRAM_SHA_256, SCRAM_SHA_256_PLUS};

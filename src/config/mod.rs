@@ -18,6 +18,7 @@ mod choice;
 mod database;
 mod features;
 mod file;
+mod fuzz;
 mod general;
 mod keywords;
 mod kinds;
@@ -43,6 +44,8 @@ pub use choice::{
 };
 pub use database::{Database, Host};
 pub use features::SessionFeatures;
+#[doc(hidden)]
+pub use fuzz::{fuzz, fuzz_userlist};
 pub use general::{General, SetError, Shown};
 pub use kinds::FileMode;
 pub use problem::{Problem, Problems};

@@ -12,6 +12,7 @@
 
 mod address;
 mod field;
+mod fuzz;
 mod ident;
 mod ldap;
 mod matching;
@@ -27,6 +28,9 @@ mod tests;
 mod token;
 
 use std::path::Path;
+
+#[doc(hidden)]
+pub use fuzz::fuzz;
 
 pub use address::{Address, HostPattern, Network};
 pub use ident::{IdentMaps, Mapping};

@@ -47,6 +47,8 @@ use workspace::Workspace;
 pub use end::{Blame, End};
 pub use names::Step;
 pub use relay::whole_rows;
+#[doc(hidden)]
+pub use turn::fuzz as fuzz_turn;
 pub use turn::{Back, Front, Made, Own, Shifts, Turn, Undo};
 pub use workspace::Workspaces;
 

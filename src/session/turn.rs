@@ -7,11 +7,16 @@
 //!
 //! Source: `protocol-flow.html` ("Extended Query", "Pipelining", "COPY Operations", "Function Call").
 
+mod fuzz;
+
 use std::collections::VecDeque;
 
 use super::names::Step;
 use crate::wire::tag::{back, front};
 use crate::wire::view::Status;
+
+#[doc(hidden)]
+pub use fuzz::fuzz;
 
 /// Most answers that may be owed before the client is not read from any more.
 const MOST_OWED: usize = 64 * 1024;

@@ -3,11 +3,15 @@
 //!
 //! Source: PostgreSQL manual, chapter "Frontend/Backend Protocol" (`protocol-message-formats.html`).
 
+mod fuzz;
 pub mod scan;
 pub mod startup;
 pub mod tag;
 pub mod view;
 pub mod write;
+
+#[doc(hidden)]
+pub use fuzz::{fuzz_scan, fuzz_startup, fuzz_view};
 
 /// `PG_DIAG` code of an SQLSTATE, five ASCII characters.
 pub type SqlState = &'static str;

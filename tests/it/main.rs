@@ -24,6 +24,7 @@ mod console_commands;
 mod death;
 mod differential;
 mod features;
+mod fuzzing;
 mod harness;
 mod hba;
 mod layering;

@@ -26,6 +26,8 @@ pub use handshake::{HandshakeError, Turnstile};
 pub use load::TlsError;
 pub(super) use records::Records;
 pub use session::Session;
+#[doc(hidden)]
+pub use x509::fuzz;
 pub use x509::{Certificate, SignatureHash};
 
 /// The protocol's name in ALPN.

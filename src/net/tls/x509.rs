@@ -209,6 +209,37 @@ impl<'a> Certificate<'a> {
     }
 }
 
+/// The body of the fuzz target: each part lies within the certificate, and names have nothing in them that deceives.
+///
+/// # Panics
+/// Where that is not so.
+#[doc(hidden)]
+pub fn fuzz(data: &[u8]) {
+    let Some(certificate) = Certificate::parse(data) else { return };
+    let Certificate { issuer, validity, subject, key_info, extensions, signature_algorithm } = certificate;
+    let within = data.as_ptr_range();
+    for part in [issuer, validity, subject, key_info, extensions, signature_algorithm] {
+        let range = part.as_ptr_range();
+        assert!(part.is_empty() || (within.start <= range.start && range.end <= within.end));
+    }
+    assert!(issuer.len() + validity.len() + subject.len() + key_info.len() + extensions.len() < data.len());
+    // Bytes behind a certificate change nothing about it.
+    let longer = [data, &[0x30]].concat();
+    assert_eq!(Certificate::parse(&longer).and_then(|longer| longer.subject()), certificate.subject());
+    if let Some(name) = certificate.common_name() {
+        assert!(!name.is_empty() && !name.contains('\0') && name.len() <= 2 * data.len());
+    }
+    if let Some(subject) = certificate.subject() {
+        assert!(subject.bytes().all(|byte| matches!(byte, b' '..=b'~')), "{subject}");
+    }
+    if let Some((algorithm, key)) = certificate.key() {
+        assert!(algorithm.len() + key.len() < key_info.len());
+    }
+    let until = (0..64).rev().map(|bit| 1 << bit).find(|now| certificate.is_valid_at(*now));
+    assert!(until.is_none_or(|until| until < 1 << 40), "a year has four digits");
+    let _ = (certificate.signature_hash(), certificate.is_self_issued(), certificate.has_alternative_names());
+}
+
 /// The hash function in the parameters of RSASSA-PSS, which is SHA-1 where none is named.
 fn pss_hash(mut algorithm: Reader<'_>) -> Option<SignatureHash> {
     let mut parameters = Reader(algorithm.expect(tag::SEQUENCE)?);

@@ -1,0 +1,76 @@
+//! Fuzz targets: any text as a configuration and as a file of users.
+
+use std::path::Path;
+
+use super::{Config, userlist};
+
+/// A file whose directory is not there, so that no file is found that a text may name.
+const NAME: &str = "/nonexistent/pgpool/pgpool.toml";
+
+/// The configuration: a text is read as a whole or refused with the places of its mistakes, always in the same way; what
+/// was read knows every entry by its name.
+///
+/// # Panics
+/// Where that is not so.
+#[doc(hidden)]
+pub fn fuzz(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    // What a text may name is read: nothing but files that are not there.
+    if text.contains("/dev/") || text.contains("/proc/") {
+        return;
+    }
+    let path = Path::new(NAME);
+    let lines = text.split('\n').count();
+    match (Config::parse(&text, path), Config::parse(&text, path)) {
+        (Ok(loaded), Ok(again)) => {
+            assert_eq!(format!("{loaded:?}"), format!("{again:?}"));
+            for warning in &loaded.warnings {
+                assert!(!warning.message.is_empty() && warning.line.is_none_or(|line| (1..=lines).contains(&line)));
+            }
+            let config = loaded.config;
+            assert!(config.databases.iter().all(|(name, database)| *name == database.name));
+            assert!(config.users.keys().all(|name| !name.is_empty() && config.user(name).is_some()));
+            let other = config.database("no such entry");
+            assert!(other.is_none_or(|other| other.name == "no such entry" && config.fallback.is_some()));
+        }
+        (Err(problems), Err(again)) => {
+            assert!(!problems.0.is_empty());
+            for problem in &problems.0 {
+                assert!(!problem.message.is_empty());
+                assert!(
+                    problem.file != path || problem.line.is_none_or(|line| (1..=lines).contains(&line)),
+                    "{problem}"
+                );
+            }
+            assert_eq!(problems.to_string(), again.to_string());
+        }
+        (Ok(_), Err(problems)) | (Err(problems), Ok(_)) => {
+            assert_eq!(problems.to_string(), "", "read once, refused once")
+        }
+    }
+}
+
+/// The file of users: each line is a user, a mistake or neither; and each user that is written down again is the same.
+///
+/// # Panics
+/// Where that is not so.
+#[doc(hidden)]
+pub fn fuzz_userlist(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let (entries, errors) = userlist::parse(&text);
+    let lines = text.lines().count();
+    assert!(entries.len() + errors.len() <= lines);
+    assert!(entries.is_sorted_by(|a, b| a.line < b.line) && errors.is_sorted_by(|a, b| a.0 < b.0));
+    for (line, _) in &errors {
+        assert!((1..=lines).contains(line) && entries.iter().all(|entry| entry.line != *line));
+    }
+    for entry in entries {
+        assert!((1..=lines).contains(&entry.line) && !entry.user.is_empty());
+        let secret = entry.secret.as_ref().map(|secret| secret.expose()).unwrap_or_default();
+        assert!(![entry.user.as_str(), secret].iter().any(|text| text.contains(['\0', '\n'])));
+        // A lone CR at the end of what a line has would be taken for its end.
+        let quoted = format!("\"{}\" \"{}\" .", entry.user.replace('"', "\"\""), secret.replace('"', "\"\""));
+        let (again, errors) = userlist::parse(&quoted);
+        assert!(errors.is_empty() && again == [userlist::Entry { line: 1, ..entry }]);
+    }
+}
