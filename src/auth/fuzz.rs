@@ -69,7 +69,11 @@ struct Case {
 }
 
 fn case(choice: u8) -> Case {
-    let method = [Method::ScramSha256, Method::Md5, Method::Plain, Method::ScramSha256][usize::from(choice & 3)];
+    let method = match choice & 3 {
+        1 => Method::Md5,
+        2 => Method::Plain,
+        _ => Method::ScramSha256,
+    };
     let verifier = || ScramVerifier::from_password(PASSWORD.as_bytes(), b"salt of sixteen.", 2).to_string();
     let stored = if choice & 4 == 0 { PASSWORD.to_owned() } else { verifier() };
     let stored = Arc::new(Credential::new(StoredSecret::parse(stored), 2));
