@@ -763,7 +763,8 @@ impl Turn {
                 self.acted = false;
                 self.busy = !self.owed.is_empty();
             }
-            (Own::Query, back::ERROR) => {
+            // Either has a ReadyForQuery of its own still to come.
+            (Own::Query | Own::Sync, back::ERROR) => {
                 self.failed = true;
                 self.take_back(0, true);
                 return Back::OwnFailed;
@@ -831,12 +832,29 @@ impl Turn {
 
     /// Takes these out of the queue: they are not carried out.
     fn strike(&mut self, range: std::ops::Range<usize>) {
+        self.forget_reports(&range);
         let mut undone = Vec::new();
         for entry in self.owed.drain(range) {
             self.batches.1 += u64::from(entry.owed.ends_batch());
             undone.extend(entry.undo.map(|undo| (undo, false)));
         }
         self.undo(undone);
+    }
+
+    /// What was to be refused among these is skipped, and so are the errors for it.
+    fn forget_reports(&mut self, range: &std::ops::Range<usize>) {
+        if self.reports.is_empty() {
+            return;
+        }
+        let blamed = self.owed.iter().position(|entry| !matches!(entry.owed, Owed::Own(_)));
+        if self.blamed && blamed.is_some_and(|blamed| range.contains(&blamed)) {
+            self.blamed = false;
+            self.reports.pop_front();
+        }
+        let refused = |entry: &&Entry| matches!(entry.owed, Owed::RefusedQuery | Owed::RefusedParse);
+        let first = usize::from(self.blamed) + self.owed.iter().take(range.start).filter(refused).count();
+        let count = self.owed.range(range.clone()).filter(refused).count();
+        self.reports.drain(first.min(self.reports.len())..(first + count).min(self.reports.len()));
     }
 
     /// This one is not carried out; it stays in the queue.
@@ -904,15 +922,9 @@ impl Turn {
                     self.forget_copy_syncs(1);
                 }
                 let next = self.owed.iter().position(|entry| matches!(entry.owed, Owed::Sync | Owed::Own(Own::Sync)));
-                // What was to be refused behind it is skipped as well, and so are the errors for it.
                 let skipped = next.unwrap_or(self.owed.len());
                 // It is not skipped if a Sync before it counts.
                 self.doubtful |= self.doubts > 0 && skipped > 1;
-                let refused = self.owed.iter().take(skipped).skip(1);
-                let refused = refused.filter(|entry| matches!(entry.owed, Owed::RefusedQuery | Owed::RefusedParse));
-                let first = usize::from(owed == Owed::RefusedParse);
-                let count = refused.count();
-                self.reports.drain(first.min(self.reports.len())..(first + count).min(self.reports.len()));
                 self.strike(1..skipped.max(1));
                 self.take_back(0, true);
                 self.owed.pop_front();

@@ -44,6 +44,32 @@ enum Ends {
     OutOfBlock,
 }
 
+#[test]
+fn an_error_at_a_sync_of_our_own_leaves_its_ready_for_query_owed() {
+    let mut turn = Turn::default();
+    turn.own(Own::Parse, None);
+    turn.own(Own::Sync, None);
+    assert_eq!(turn.front(b'Q'), Front::Forward);
+    assert_eq!(turn.back(b'1', b""), Back::Swallow);
+    assert_eq!(turn.back(b'E', b""), Back::OwnFailed);
+    assert_eq!(turn.back(b'Z', b"I"), Back::Swallow);
+    assert!(!turn.finished(), "the Query is not answered");
+    assert_eq!((turn.back(b'C', b""), turn.back(b'Z', b"I")), (Back::Forward, Back::Ready));
+    assert!(turn.finished());
+}
+
+#[test]
+fn what_was_to_be_refused_within_a_copy_that_failed_is_forgotten() {
+    let mut turn = Turn::default();
+    assert_eq!(turn.front(b'Q'), Front::Forward);
+    turn.refuse_query(vec![1]);
+    assert_eq!((turn.back(b'G', b""), turn.back(b'E', b"")), (Back::Forward, Back::Forward));
+    assert_eq!(turn.back(b'Z', b"I"), Back::Ready);
+    turn.refuse_query(vec![2]);
+    assert_eq!(turn.back(b'E', b""), Back::Replace);
+    assert_eq!(turn.take_report(), [2]);
+}
+
 fn asked() -> impl Strategy<Value = Asked> {
     let fails = || proptest::bool::weighted(0.15);
     let own = prop_oneof![Just(Own::Parse), Just(Own::Close), Just(Own::Bind), Just(Own::Execute)];
