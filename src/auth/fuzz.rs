@@ -78,7 +78,8 @@ fn case(choice: u8) -> Case {
     let stored = if choice & 4 == 0 { PASSWORD.to_owned() } else { verifier() };
     let stored = Arc::new(Credential::new(StoredSecret::parse(stored), 2));
     let knows = choice & 0x18 != 0x18;
-    let password = if knows { PASSWORD } else { "Secret" };
+    // So far from the right one that no tampering makes it that.
+    let password = if knows { PASSWORD } else { "not that one at all" };
     let own = Arc::new(Credential::new(StoredSecret::parse(password), 2));
     let channel = (choice & 0x20 != 0).then(|| vec![7; 32]);
     let requires = choice & 0x40 != 0 && channel.is_some();
