@@ -100,7 +100,11 @@ fn fuzz_scan() {
 #[test]
 fn fuzz_startup() {
     let start =
+<<<<<<< HEAD
         b"\0\x03\0\0user\0ann\0database\0db\0options\0-c a=b --c-d=e\0_pq_.x\x001\0replication\0off\0\0".to_vec();
+=======
+        b"\0\x03\0\0user\0ann\0database\0db\0options\0-c a=b --c-d=e\0_pq_.x\0on\0replication\0off\0\0".to_vec();
+>>>>>>> fuzz
     let cancel = b"\x04\xd2\x16\x2e\0\0\0\x09secret".to_vec();
     let seeds = [start, cancel, b"\x04\xd2\x16\x2f".to_vec(), b"\x04\xd2\x16\x30".to_vec()];
     fuzz("startup", wire::fuzz_startup, &seeds, &["user\0", "options\0", "-c", "\\", "\0", "database\0\0"]);
@@ -131,6 +135,8 @@ fn fuzz_login() {
     let first = b"SCRAM-SHA-256\0\0\0\0\x20n,,n=,r=rOprNGfwEbeRWgbNEkqOaaaa";
     seeds.push([&[0, 0x87, 0, 64][..], first, &[0x87, 0, 40], b"c=biws,r=x,p=AAAA"].concat());
     seeds.push([&[2, 0x87, 0, 7][..], b"secret\0"].concat());
+    // What makes the wrong password the right one.
+    seeds.push(vec![0x1e, 0x80, 0, 5]);
     fuzz("login", auth::fuzz_login, &seeds, &["n,,", "y,,", "p=tls-server-end-point,,", ",m=1", "r=", "\0"]);
 }
 
