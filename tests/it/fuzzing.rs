@@ -100,11 +100,7 @@ fn fuzz_scan() {
 #[test]
 fn fuzz_startup() {
     let start =
-<<<<<<< HEAD
         b"\0\x03\0\0user\0ann\0database\0db\0options\0-c a=b --c-d=e\0_pq_.x\x001\0replication\0off\0\0".to_vec();
-=======
-        b"\0\x03\0\0user\0ann\0database\0db\0options\0-c a=b --c-d=e\0_pq_.x\0on\0replication\0off\0\0".to_vec();
->>>>>>> fuzz
     let cancel = b"\x04\xd2\x16\x2e\0\0\0\x09secret".to_vec();
     let seeds = [start, cancel, b"\x04\xd2\x16\x2f".to_vec(), b"\x04\xd2\x16\x30".to_vec()];
     fuzz("startup", wire::fuzz_startup, &seeds, &["user\0", "options\0", "-c", "\\", "\0", "database\0\0"]);
