@@ -8,8 +8,10 @@ mod connect;
 mod encrypt;
 mod exchange;
 mod inquiry;
+mod prepared;
 mod record;
 mod settings;
+mod shape;
 mod statements;
 
 use std::io;
@@ -25,9 +27,11 @@ pub use cancel::cancel;
 pub use connect::{ConnectError, Spec, connect};
 pub use exchange::ExchangeError;
 pub use inquiry::{Answered, Values};
+pub use prepared::{Known, Prepared};
 pub use record::{BackendRecord, BackendState, Identity};
 pub use settings::{Difference, Interner, Settings, State, assignments, difference, quote_value};
-pub use statements::{Full, Key, Origin, PREFIX, Prepared, Statement, Statements, id_of};
+pub use shape::Shape;
+pub use statements::{Full, Key, Origin, PREFIX, Prepares, Statement, Statements, id_of};
 
 /// One logged-in connection to PostgreSQL.
 #[derive(Debug)]

@@ -7,17 +7,17 @@
 //! those that only backends have below a limit of each of them.
 
 use std::collections::{HashMap, VecDeque};
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use ahash::RandomState;
 
 use crate::sql::{First, Script};
 
 /// What the names on backends begin with; the process's [`Tag`], `_` and the id follow. A client's own name does not reach
-/// a backend that follows statements, except where it is unknown and PostgreSQL is to say so, and for what pins (texts
-/// that are too long to be looked at whole, PREPARE through the extended protocol).
+/// a backend that follows statements, except where it is unknown and PostgreSQL is to say so, and for texts that are
+/// too long to be looked at whole, which pin.
 pub const PREFIX: &[u8] = b"pgpool_";
 
 /// Letters in the names on backends that nobody can guess, and which are others in each process: a text that is passed on
@@ -59,6 +59,10 @@ pub struct Statement {
     pub hits: AtomicU64,
     /// PostgreSQL has refused it once.
     pub refused: AtomicBool,
+    /// The client's own statement, if others are named in it, by the names that they have on backends.
+    pub renamed_from: OnceLock<Arc<Statement>>,
+    /// What running it prepares, if it is a PREPARE that came by Parse.
+    pub prepares: OnceLock<Prepares>,
     /// Names that clients have for it, times [`CLIENT`], and backends that have it: one number, so that it is seen which
     /// change makes it one that only backends have.
     users: AtomicU64,
@@ -94,6 +98,15 @@ impl Statement {
         }
     }
 
+    /// The `setting` of the keys of what stands for this one where others are named in it: what two different texts are
+    /// renamed to may be the same.
+    #[must_use]
+    pub fn setting_of_renamed(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (self.setting, self.id).hash(&mut hasher);
+        hasher.finish()
+    }
+
     /// Names that clients have for it.
     #[must_use]
     pub fn clients(&self) -> u64 {
@@ -118,12 +131,12 @@ impl Statement {
         self.count(before, before.wrapping_sub(CLIENT));
     }
 
-    fn add_server(&self) {
+    pub(super) fn add_server(&self) {
         let before = self.users.fetch_add(1, Relaxed);
         self.count(before, before + 1);
     }
 
-    fn remove_server(&self) {
+    pub(super) fn remove_server(&self) {
         let before = self.users.fetch_sub(1, Relaxed);
         self.count(before, before.wrapping_sub(1));
     }
@@ -204,6 +217,15 @@ impl Drop for Statement {
     }
 }
 
+/// What a PREPARE that came by Parse prepares. It has the name in its text that the statement has on all backends.
+#[derive(Debug)]
+pub struct Prepares {
+    /// The client's own name for it.
+    pub name: Box<[u8]>,
+    /// The statement.
+    pub statement: Arc<Statement>,
+}
+
 /// What makes two statements one.
 #[derive(Clone, Copy, Debug, Hash)]
 pub struct Key<'a> {
@@ -281,6 +303,8 @@ impl Statements {
             hits: AtomicU64::new(0),
             users: AtomicU64::new(0),
             refused: AtomicBool::new(false),
+            renamed_from: OnceLock::new(),
+            prepares: OnceLock::new(),
             setting: key.setting,
             hash,
             total: Arc::clone(&self.total),
@@ -321,132 +345,6 @@ impl Known {
         self.by_hash.entry(statement.hash).or_default().push(Arc::downgrade(statement));
         self.recent.push_back(Arc::clone(statement));
         (self.recent.len() > RECENT).then(|| self.recent.pop_front()).flatten()
-    }
-}
-
-/// The statements that one backend has, least recently used first out.
-#[derive(Debug, Default)]
-pub struct Prepared {
-    has: HashMap<u64, (Arc<Statement>, u64), RandomState>,
-    /// The unnamed statement, as far as it is one of the table's.
-    pub unnamed: Option<u64>,
-    /// Those whose plans are of no use any more; to be closed before anything else is prepared.
-    doomed: Vec<Arc<Statement>>,
-    bytes: usize,
-    uses: u64,
-}
-
-/// Most bytes of texts that one backend's statements may have.
-const MOST_BYTES: usize = 4 * 1024 * 1024;
-
-impl Prepared {
-    /// Whether the backend has it; notes that it was used.
-    #[inline]
-    pub fn uses(&mut self, id: u64) -> bool {
-        self.uses += 1;
-        let now = self.uses;
-        self.has.get_mut(&id).map(|(_, used)| *used = now).is_some()
-    }
-
-    /// Whether the backend has it.
-    #[must_use]
-    pub fn has(&self, id: u64) -> bool {
-        self.has.contains_key(&id)
-    }
-
-    /// The backend gets it.
-    pub fn insert(&mut self, statement: Arc<Statement>) {
-        self.uses += 1;
-        self.bytes += statement.bytes();
-        statement.add_server();
-        if let Some((old, _)) = self.has.insert(statement.id, (statement, self.uses)) {
-            self.forget(&old);
-        }
-    }
-
-    /// The backend does not have it any more.
-    pub fn remove(&mut self, id: u64) -> Option<Arc<Statement>> {
-        let (statement, _) = self.has.remove(&id)?;
-        self.forget(&statement);
-        Some(statement)
-    }
-
-    /// The plan of a statement is of no use any more.
-    pub fn doom(&mut self, id: u64) {
-        if let Some(statement) = self.remove(id) {
-            self.doomed.push(statement);
-        }
-    }
-
-    /// Takes this one out of those whose plans are of no use; the backend still has it.
-    pub fn take_doomed(&mut self, id: u64) -> Option<Arc<Statement>> {
-        let at = self.doomed.iter().position(|statement| statement.id == id)?;
-        Some(self.doomed.swap_remove(at))
-    }
-
-    /// The statement of this id, if the backend has it.
-    #[must_use]
-    pub fn find(&self, id: u64) -> Option<&Arc<Statement>> {
-        self.has.get(&id).map(|(statement, _)| statement)
-    }
-
-    /// Takes these over, but for those that it has.
-    pub fn restore(&mut self, mut before: Prepared) {
-        self.doomed.append(&mut before.doomed);
-        let all: Vec<_> = before.has.drain().map(|(_, (statement, _))| statement).collect();
-        for statement in all {
-            statement.remove_server();
-            if !self.has(statement.id) {
-                self.insert(statement);
-            }
-        }
-    }
-
-    /// Takes one out of those whose plans are of no use; the backend still has it.
-    pub fn pop_doomed(&mut self) -> Option<Arc<Statement>> {
-        self.doomed.pop()
-    }
-
-    /// Takes out what has not been used for longest, as long as there are more than `most`.
-    pub fn evict(&mut self, most: usize) -> Option<Arc<Statement>> {
-        if self.has.len() <= most && self.bytes <= MOST_BYTES {
-            return None;
-        }
-        let oldest = self.has.iter().min_by_key(|(_, (_, used))| *used).map(|(&id, _)| id)?;
-        self.remove(oldest)
-    }
-
-    /// The backend has none any more.
-    pub fn clear(&mut self) {
-        for (_, (statement, _)) in self.has.drain() {
-            statement.remove_server();
-        }
-        self.bytes = 0;
-        self.unnamed = None;
-        self.doomed.clear();
-    }
-
-    /// How many it has.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.has.len()
-    }
-
-    /// Whether it has none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.has.is_empty()
-    }
-
-    fn forget(&mut self, statement: &Statement) {
-        self.bytes = self.bytes.saturating_sub(statement.bytes());
-        statement.remove_server();
-    }
-}
-
-impl Drop for Prepared {
-    fn drop(&mut self) {
-        self.clear();
     }
 }
 
@@ -492,7 +390,7 @@ mod tests {
         };
         assert_eq!((refused, table.bytes()), (10, limit));
         // What only a backend has is not in the way of new ones.
-        let mut prepared = Prepared::default();
+        let mut prepared = super::super::Prepared::default();
         held.drain(..).for_each(|statement| prepared.insert(statement));
         assert_eq!(table.bytes(), 0);
         let again = intern(&table, b"0000000\0");
@@ -539,54 +437,5 @@ mod tests {
         ] {
             assert_eq!(parameters(Origin::Sql, body), wanted, "{}", body.escape_ascii());
         }
-    }
-
-    #[test]
-    fn the_least_recently_used_goes_first() {
-        let table = Statements::default();
-        let all: Vec<_> = [b"a", b"b", b"c"].map(|body| intern(&table, body)).into();
-        let mut prepared = Prepared::default();
-        for statement in &all {
-            prepared.insert(Arc::clone(statement));
-        }
-        assert!(prepared.uses(all[0].id) && prepared.evict(3).is_none());
-        assert_eq!(prepared.evict(2).unwrap().id, all[1].id);
-        assert_eq!(all[1].servers(), 0);
-        assert_eq!(prepared.len(), 2);
-        assert!(!prepared.has(all[1].id) && !prepared.uses(all[1].id));
-        drop(prepared);
-        assert_eq!(all[0].servers(), 0);
-    }
-
-    #[test]
-    fn what_is_doomed_is_never_forgotten() {
-        let table = Statements::default();
-        let all: Vec<_> = [b"a", b"b", b"c"].map(|body| intern(&table, body)).into();
-        let mut prepared = Prepared::default();
-        for statement in &all {
-            prepared.insert(Arc::clone(statement));
-        }
-        prepared.doom(all[2].id);
-        assert!(!prepared.has(all[2].id) && prepared.find(all[1].id).is_some());
-        let before = std::mem::take(&mut prepared);
-        prepared.restore(before);
-        assert_eq!((prepared.len(), prepared.pop_doomed().unwrap().id), (2, all[2].id));
-        assert!(prepared.pop_doomed().is_none());
-        prepared.doom(all[0].id);
-        assert!(prepared.take_doomed(all[1].id).is_none() && prepared.take_doomed(all[0].id).is_some());
-        assert!(prepared.pop_doomed().is_none() && prepared.evict(3).is_none());
-    }
-
-    #[test]
-    fn a_backend_holds_no_more_than_its_bytes() {
-        let table = Statements::default();
-        let mut prepared = Prepared::default();
-        for index in 0..200_u32 {
-            let mut body = vec![b' '; 60_000];
-            body.extend_from_slice(&index.to_be_bytes());
-            prepared.insert(intern(&table, &body));
-            while prepared.evict(usize::MAX).is_some() {}
-        }
-        assert!(prepared.bytes <= MOST_BYTES && prepared.len() > 50);
     }
 }

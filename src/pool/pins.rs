@@ -108,20 +108,12 @@ fn hint(feature: Option<&Feature>) -> String {
 const SESSION_POOL: &str = "give such clients a pool with pool_mode = session.";
 
 /// What pins whatever the policies are, since nothing can be done about it but to keep the backend.
-const LASTING: &[Feature] = &[
-    Feature {
-        name: "prepared_statements",
-        subject: "PREPARE through the extended protocol is",
-        one: "a prepared statement that only this connection has",
-        instead: "Prepare statements by the protocol's own Parse, or send PREPARE as a simple query.",
-    },
-    Feature {
-        name: "long_statements",
-        subject: "statements that are too long to be looked at are",
-        one: "a statement that is too long to be looked at",
-        instead: "Send long values as parameters.",
-    },
-];
+const LASTING: &[Feature] = &[Feature {
+    name: "long_statements",
+    subject: "statements that are too long to be looked at are",
+    one: "a statement that is too long to be looked at",
+    instead: "Send long values as parameters.",
+}];
 
 /// The words about something that is left behind.
 struct Feature {

@@ -38,6 +38,17 @@ pub(super) fn is_stale_plan(body: &[u8]) -> bool {
     field(body, b'C') == Some(CACHED_PLAN.as_bytes()) && field(body, b'R') == Some(REVALIDATES)
 }
 
+/// PostgreSQL's error about such a plan. Drivers know it by its code and routine, and prepare anew.
+pub(super) fn stale_plan() -> Vec<u8> {
+    error(&[
+        b"SERROR\0VERROR\0C",
+        CACHED_PLAN.as_bytes(),
+        b"\0Mcached plan must not change result type\0Fplancache.c\0R",
+        REVALIDATES,
+        b"\0\0",
+    ])
+}
+
 /// Whether an error may be about a prepared statement.
 pub(super) fn names_statements(body: &[u8]) -> bool {
     let codes = [UNKNOWN_STATEMENT, CACHED_PLAN, TAKEN, WRONG_BIND];

@@ -4,7 +4,7 @@ use super::end::End;
 use super::errors::{UNKNOWN_STATEMENT, is_stale_plan, move_position, names_statements, rename};
 use super::names::{Names, take_back};
 use super::tally::Tally;
-use super::turn::{Back, Turn};
+use super::turn::{About, Back, Turn};
 use super::watch::Watch;
 use crate::backend::{Backend, Interner};
 use crate::config::PoolMode;
@@ -65,7 +65,7 @@ impl Judge<'_> {
         if tag == back::ERROR && self.turn.is_shifted() && piece.part == Part::Whole {
             *self.instead = move_position(body, |sent| self.turn.position(sent));
         }
-        let statement = self.turn.statement();
+        let about = self.turn.about();
         let taken = if tag == back::ERROR { self.turn.taken() } else { None };
         let verdict = self.turn.back(tag, body);
         if self.turn.has_undone() {
@@ -77,7 +77,7 @@ impl Judge<'_> {
             Back::Blame if self.takes_blame(body) => Ok(Rest::Discard),
             Back::Forward | Back::Blame if tag == back::ERROR && self.watching => {
                 let moved = self.instead.is_some();
-                let rest = self.error(piece, statement, taken.as_deref());
+                let rest = self.error(piece, about, taken.as_deref());
                 Ok(if moved { Rest::Discard } else { rest })
             }
             Back::Forward | Back::Blame => Ok(Rest::Forward),
@@ -204,7 +204,8 @@ impl Judge<'_> {
     }
 
     /// An error that the client gets: in its own words for statements, and with consequences for what the backend has.
-    fn error(&mut self, piece: &Piece<'_>, (statement, number): (u64, u32), taken: Option<&[u8]>) -> Rest {
+    fn error(&mut self, piece: &Piece<'_>, about: About, taken: Option<&[u8]>) -> Rest {
+        let About { statement, name: number, .. } = about;
         let body = piece.body();
         let whole = piece.part == Part::Whole;
         if !whole || !names_statements(body) {

@@ -3,6 +3,7 @@
 //! Idle, a [`Session`] owns its socket and a small record. The first bytes of a request borrow a workspace and take a
 //! lease; the relay runs the turn; the lease goes back. One task does all of it, and nothing here spawns.
 
+mod agree;
 mod end;
 mod errors;
 mod executed;
@@ -14,6 +15,7 @@ mod names;
 mod pin;
 mod reader;
 mod relay;
+mod renaming;
 mod repeat;
 mod requests;
 mod salvage;
@@ -49,7 +51,7 @@ pub use names::Step;
 pub use relay::whole_rows;
 #[doc(hidden)]
 pub use turn::fuzz as fuzz_turn;
-pub use turn::{Back, Front, Made, Own, Shifts, Turn, Undo};
+pub use turn::{About, Back, Front, Made, Own, Shifts, Turn, Undo};
 pub use workspace::Workspaces;
 
 /// What all sessions share.

@@ -10,10 +10,10 @@ use std::sync::atomic::Ordering::Relaxed;
 use ahash::RandomState;
 
 use super::unanswered::{Progress, Unanswered};
-use crate::backend::{Prepared, Statement};
+use crate::backend::{Prepared, Shape, Statement};
 
 /// What an entry costs beside its name and text, bytes.
-const OVERHEAD: usize = 64;
+const OVERHEAD: usize = 96;
 
 /// What was noted for one request, and is taken back if the request is not carried out.
 #[derive(Debug)]
@@ -29,6 +29,8 @@ pub enum Step {
     Deallocated(Box<[u8]>, Arc<Statement>, bool),
     /// The backend gets the statement of this id.
     Sent(u64),
+    /// PostgreSQL is asked what the statement of this id takes and gives.
+    Asked(u64),
     /// The backend loses this statement.
     Evicted(Arc<Statement>),
     /// The backend loses what it has under the name of this statement, which is of no use.
@@ -81,6 +83,7 @@ pub(super) fn take_back(step: Step, failed: bool, names: &mut Names, prepared: &
                 statement.refused.store(true, Relaxed);
             }
         }
+        Step::Asked(id) => prepared.unlearn(id),
         Step::Evicted(statement) => prepared.insert(statement),
         Step::Doomed(statement) => {
             let id = statement.id;
@@ -115,6 +118,8 @@ pub struct Names {
     named: HashMap<Box<[u8]>, (Arc<Statement>, u32), RandomState>,
     /// The number that was given to a name last.
     last: u32,
+    /// What the client was told of each name's statement, by the names' numbers.
+    told: HashMap<u32, Shape, RandomState>,
     /// The unnamed one.
     pub(super) unnamed: Option<Arc<Statement>>,
     bytes: usize,
@@ -205,9 +210,24 @@ impl Names {
         self.bytes += cost(&name, &statement);
         statement.add_client();
         self.last = self.last.wrapping_add(1).max(1);
-        if let Some((old, _)) = self.named.insert(name.clone(), (statement, self.last)) {
+        self.told.insert(self.last, Shape::default());
+        if let Some((old, number)) = self.named.insert(name.clone(), (statement, self.last)) {
             self.bytes -= cost(&name, &old).min(self.bytes);
+            self.told.remove(&number);
             old.remove_client();
+        }
+    }
+
+    /// What the client was told of the statement whose name has this number.
+    #[inline]
+    pub(super) fn told(&self, number: u32) -> Option<Shape> {
+        self.told.get(&number).copied()
+    }
+
+    /// The client is told what the statement takes and gives whose name has this number.
+    pub(super) fn tell(&mut self, number: u32, shape: Shape) {
+        if let Some(told) = self.told.get_mut(&number) {
+            *told = shape.or(*told);
         }
     }
 
@@ -215,6 +235,7 @@ impl Names {
     pub(super) fn remove(&mut self, name: &[u8]) -> Option<(Box<[u8]>, Arc<Statement>)> {
         let (name, (statement, number)) = self.named.remove_entry(name)?;
         self.bytes -= cost(&name, &statement).min(self.bytes);
+        self.told.remove(&number);
         statement.remove_client();
         while self.freed.front().is_some_and(|(_, batch)| *batch <= self.at.answered) {
             self.freed.pop_front();
@@ -223,26 +244,26 @@ impl Names {
         Some((name, statement))
     }
 
-    /// Frees all names, and answers them.
+    /// Frees all names, and answers them. The unnamed statement is not among them, as on PostgreSQL.
     pub(super) fn take_all(&mut self) -> Names {
         let named = std::mem::take(&mut self.named);
         for name in named.keys() {
             self.note_change(name);
         }
-        self.note_change(b"");
-        let bytes = std::mem::take(&mut self.bytes);
-        let unnamed = self.unnamed.take();
         let mut taken = Names::default();
-        (taken.named, taken.unnamed, taken.bytes) = (named, unnamed, bytes);
+        (taken.named, taken.bytes) = (named, std::mem::take(&mut self.bytes));
+        taken.told = std::mem::take(&mut self.told);
         taken
     }
 
     /// Takes these back, but for those that were given anew.
     fn restore(&mut self, mut before: Names) {
-        for (name, (statement, _)) in before.named.drain() {
+        let told = std::mem::take(&mut before.told);
+        for (name, (statement, number)) in before.named.drain() {
             statement.remove_client();
             if !self.named.contains_key(&name) {
                 self.insert(name, statement);
+                self.tell(self.last, told.get(&number).copied().unwrap_or_default());
             }
         }
     }
@@ -253,6 +274,7 @@ impl Names {
             statement.remove_client();
         }
         self.named = HashMap::default();
+        self.told = HashMap::default();
         self.bytes = 0;
         self.unnamed = None;
     }

@@ -11,7 +11,7 @@
 use super::errors::is_stale_plan;
 use super::names::{Names, Step};
 use super::relay::front_grammar;
-use super::turn::Turn;
+use super::turn::{About, Turn};
 use crate::backend::{Origin, Prepared, Statement};
 use crate::metrics::add;
 use crate::pool::Pool;
@@ -37,7 +37,7 @@ impl Repeat<'_> {
     /// An ErrorResponse has come, all else that was approved is sent. Answers whether the batch is sent again, and the
     /// error is not for the client.
     pub(super) fn error(&mut self, piece: &Piece<'_>) -> bool {
-        let (id, number) = self.turn.statement();
+        let About { statement: id, name: number, .. } = self.turn.about();
         if id == 0 || piece.part != Part::Whole || !*self.whole || *self.out_sent != self.out.len() {
             return false;
         }
@@ -57,6 +57,7 @@ impl Repeat<'_> {
         });
         self.out.extend_from_slice(&rest);
         self.parameters.clear();
+        self.prepared.unlearn(id);
         self.turn.repeat(Some(Box::new(Step::Sent(id))));
         add(&self.pool.counters.repeated_batches, 1);
         tracing::debug!(statement = id, "a plan was out of date; sending the batch again");

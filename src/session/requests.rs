@@ -8,10 +8,11 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use super::agree::{Bound, portal_name};
 use super::names::{Names, Step};
 use super::reader::Reader;
 use super::scripts::names_statement;
-use super::turn::{Made, Own, Turn, Undo};
+use super::turn::{About, Made, Own, Turn, Undo};
 use super::watch::Watch;
 use crate::backend::{Full, Key, Origin, PREFIX, Prepared, Statement};
 use crate::pool::{ClientRecord, Pool, PoolSettings};
@@ -58,8 +59,10 @@ pub(super) struct Requests<'a> {
     pub(super) pool: &'a Arc<Pool>,
     /// Whether the client is pinned already.
     pub(super) pinned: bool,
-    /// The last Bind's statement, if running it changes the book of names.
-    pub(super) pending: &'a mut Option<Arc<Statement>>,
+    /// The last Bind.
+    pub(super) bound: &'a mut Bound,
+    /// What has come of the client's next message.
+    pub(super) next: &'a [u8],
     /// Where what is written goes; everything approved stands before it.
     pub(super) out: &'a mut Vec<u8>,
 }
@@ -68,7 +71,7 @@ impl Requests<'_> {
     /// A whole Parse.
     pub(super) fn parse(&mut self, body: &[u8]) -> Verdict {
         let Some((name, rest)) = cstr(body) else { return Verdict::Forward };
-        let Some((text, types)) = cstr(rest) else { return Verdict::Forward };
+        let Some((text, _types)) = cstr(rest) else { return Verdict::Forward };
         let body_len = body.len();
         if self.settings.max_prepared == 0 {
             let script = self.reader.read(text);
@@ -86,15 +89,16 @@ impl Requests<'_> {
         if let Some(report) = self.judge_features(&statement.script, false) {
             return self.refuse_parse(&report);
         }
-        if let Some((renamed, shifts)) = self.rename_in_parse(text, &statement.script) {
-            let body = [&renamed[..], b"\0", types].concat();
-            let message = [name, b"\0", &body[..]].concat();
-            let key = Key { origin: Origin::Protocol, setting, body: &body };
-            let Ok(statement) = self.intern(key, &renamed) else { return self.refuse_parse(&full()) };
+        let renamed = match self.renamed_statement(&statement) {
+            Ok(renamed) => renamed,
+            Err(report) => return self.refuse_parse(&report),
+        };
+        if let Some((statement, shifts)) = renamed {
             self.ensure_named(&statement.script);
+            let body = statement.body.clone();
             let verdict = self.prepare(name, &body, statement);
             if verdict == Verdict::Entered {
-                self.write_message(front::PARSE, &message);
+                self.write_message(front::PARSE, &[name, b"\0", &body[..]].concat());
             }
             self.turn.shift_last(shifts);
             return if verdict == Verdict::Refused { verdict } else { Verdict::Replaced(body_len + 5) };
@@ -217,11 +221,21 @@ impl Requests<'_> {
         let Some((portal, rest)) = cstr(body) else { return Verdict::Forward };
         let Some((name, tail)) = cstr(rest) else { return Verdict::Forward };
         let Some((statement, number)) = self.names.numbered(name) else {
+            self.bound.note(portal, About::default());
             return self.unknown(front::BIND, bytes, portal.len() + 1, name);
         };
-        let statement = Arc::clone(statement);
-        if !statement.script.acts.is_empty() && self.names_are_uncertain(&statement.script) {
-            return Verdict::Wait;
+        let mut statement = Arc::clone(statement);
+        if !statement.script.acts.is_empty() {
+            if self.names_are_uncertain(&statement.script) {
+                return Verdict::Wait;
+            }
+            statement = match self.follow_names(statement) {
+                Ok(statement) => statement,
+                Err(report) => return self.refuse_bind(&report),
+            };
+        }
+        if let Some(verdict) = self.disagrees(&statement, number, tail) {
+            return verdict;
         }
         if !statement.script.acts.is_empty() || statement.script.sets > 0 {
             let parameter = |number| if whole { setting_name(tail, number) } else { None };
@@ -229,27 +243,42 @@ impl Requests<'_> {
             if let Some(report) = self.admit(script, parameter).or_else(|| self.admit_executed(script)) {
                 return self.refuse_bind(&report);
             }
-            self.ensure_named(&statement.script);
-            if statement.script.acts.iter().any(names_statement) {
-                *self.pending = Some(Arc::clone(&statement));
-            }
         }
+        let verdict = self.pass_bind(bytes, (portal, name, tail), &statement, number);
+        if statement.script.acts.iter().any(names_statement) {
+            self.bound.note_runs(statement);
+        }
+        verdict
+    }
+
+    /// A Bind of this statement is passed on.
+    #[inline]
+    fn pass_bind(
+        &mut self,
+        bytes: &[u8],
+        (portal, name, tail): (&[u8], &[u8], &[u8]),
+        statement: &Arc<Statement>,
+        number: u32,
+    ) -> Verdict {
+        let mut about = About { statement: statement.id, since: 0, name: number };
         if name.is_empty() && self.prepared.unnamed == Some(statement.id) {
-            self.turn.bind(statement.id, number);
+            self.bound.note(portal, about);
+            self.turn.bind(about);
             return Verdict::Entered;
         }
         if name.is_empty() && !self.prepared.uses(statement.id) {
-            match wrong_number(&statement, tail) {
+            match wrong_number(statement, tail) {
                 Some(parameters) => {
                     self.prepared.unnamed = None;
                     self.write_empty(b"", parameters);
                 }
-                None => self.prepare_unnamed(&statement),
+                None => self.prepare_unnamed(statement),
             }
-            self.turn.bind(statement.id, number);
+            self.bound.note(portal, about);
+            self.turn.bind(about);
             return self.entered_behind(bytes);
         }
-        self.ensure_for_bind(&statement, tail);
+        self.ensure_for_bind(statement, tail);
         let replaced = bytes.len() - tail.len();
         let length = word(bytes) - name.len() + statement.name.len();
         self.out.push(front::BIND);
@@ -258,13 +287,21 @@ impl Requests<'_> {
         self.out.push(0);
         self.out.extend_from_slice(&statement.name);
         self.out.push(0);
-        self.turn.bind(statement.id, number);
+        about.since = self.prepared.since(statement.id);
+        self.bound.note(portal, about);
+        self.turn.bind(about);
         Verdict::Replaced(replaced)
     }
 
     /// A whole Describe.
     pub(super) fn describe(&mut self, bytes: &[u8]) -> Verdict {
-        let Some(name) = statement_name(bytes) else { return Verdict::Forward };
+        let Some(name) = statement_name(bytes) else {
+            let Some(about) = portal_name(bytes).and_then(|name| self.bound.about(name)) else {
+                return Verdict::Forward;
+            };
+            self.turn.describe(about);
+            return Verdict::Entered;
+        };
         let Some((statement, number)) = self.names.numbered(name) else {
             return self.unknown(front::DESCRIBE, bytes, 1, name);
         };
@@ -272,13 +309,14 @@ impl Requests<'_> {
         if !statement.script.acts.is_empty() {
             self.ensure_named(&statement.script);
         }
+        let mut about = About { statement: statement.id, since: 0, name: number };
         if name.is_empty() && self.prepared.unnamed == Some(statement.id) {
-            self.turn.describe(statement.id, number);
+            self.turn.describe(about);
             return Verdict::Entered;
         }
         if name.is_empty() && !self.prepared.uses(statement.id) {
             self.prepare_unnamed(&statement);
-            self.turn.describe(statement.id, number);
+            self.turn.describe(about);
             return self.entered_behind(bytes);
         }
         self.ensure(&statement);
@@ -287,7 +325,8 @@ impl Requests<'_> {
             out.extend_from_slice(&statement.name);
             out.push(0);
         });
-        self.turn.describe(statement.id, number);
+        about.since = self.prepared.since(statement.id);
+        self.turn.describe(about);
         Verdict::Replaced(bytes.len())
     }
 
@@ -462,8 +501,8 @@ impl Requests<'_> {
 
     fn enter(&mut self, tag: u8) {
         match tag {
-            front::BIND => self.turn.bind(0, 0),
-            _ => self.turn.describe(0, 0),
+            front::BIND => self.turn.bind(About::default()),
+            _ => self.turn.describe(About::default()),
         }
     }
 
@@ -479,6 +518,14 @@ impl Requests<'_> {
         })
     }
 
+    pub(super) fn refuse_execute(&mut self, report: &Report) -> Verdict {
+        let mut text = Vec::new();
+        report.write(&mut text);
+        self.write_message(front::EXECUTE, &[REFUSED, &[0; 5]].concat());
+        self.turn.refuse_parse(text);
+        Verdict::Refused
+    }
+
     fn refuse_parse(&mut self, report: &Report) -> Verdict {
         let mut text = Vec::new();
         report.write(&mut text);
@@ -491,6 +538,11 @@ impl Requests<'_> {
     fn refuse_bind(&mut self, report: &Report) -> Verdict {
         let mut text = Vec::new();
         report.write(&mut text);
+        self.refuse_bind_with(text)
+    }
+
+    /// The client gets this ErrorResponse for its Bind.
+    pub(super) fn refuse_bind_with(&mut self, text: Vec<u8>) -> Verdict {
         self.write_message(front::BIND, &[b"\0", REFUSED, &[0; 7]].concat());
         self.turn.refuse_parse(text);
         Verdict::Refused
@@ -522,7 +574,7 @@ pub(super) fn prepare_text(statement: &Statement) -> Vec<u8> {
 
 /// How many parameters a statement has, if a Bind gives another number of them or of their formats; `tail` follows the
 /// names in it.
-fn wrong_number(statement: &Statement, tail: &[u8]) -> Option<u16> {
+pub(super) fn wrong_number(statement: &Statement, tail: &[u8]) -> Option<u16> {
     let (formats, rest) = tail.split_first_chunk::<2>()?;
     let formats = u16::from_be_bytes(*formats);
     let given = u16::from_be_bytes(*rest.get(usize::from(formats) * 2..)?.first_chunk()?);
@@ -562,7 +614,7 @@ pub(super) fn full() -> Report {
         .hint("Raise max_statement_bytes, or let applications close statements that they do not use any more.")
 }
 
-fn too_many() -> Report {
+pub(super) fn too_many() -> Report {
     Report::error(sqlstate::PROGRAM_LIMIT_EXCEEDED, "too many prepared statements")
         .detail("The names and texts of this client's prepared statements have reached max_client_statement_bytes.")
         .hint("Close statements that are not used any more, or raise max_client_statement_bytes.")

@@ -4,14 +4,15 @@
 //! Source: `sql-prepare.html`, `sql-execute.html`, `sql-deallocate.html`.
 
 use std::collections::VecDeque;
-use std::ops::Range;
 use std::sync::Arc;
 
-use super::names::Step;
-use super::requests::{REFUSED, Requests, Verdict, full, prepare_text, query_message};
-use super::turn::{Own, Shifts};
+use super::executed::Way;
+use super::names::{Step, take_back};
+use super::renaming::{Renamed, prepared_body, replaced};
+use super::requests::{REFUSED, Requests, Verdict, full, prepare_text, query_message, too_many};
+use super::turn::Own;
 use super::watch::feature_name;
-use crate::backend::{Full, Key, Origin, PREFIX, Statement, id_of};
+use crate::backend::{Full, Key, Origin, Statement, id_of};
 use crate::config::{Policy, SessionFeatures};
 use crate::pool::{feature_rejected, feature_warning, pin_refused};
 use crate::sql::{Act, Arg, Feature, Name, Script};
@@ -19,8 +20,14 @@ use crate::wire::tag::front;
 use crate::wire::view::{Status, cstr};
 use crate::wire::write::Report;
 
-/// Names in a text, and what stands in their places.
-type Renamed = Vec<(Range<usize>, Box<[u8]>)>;
+/// What the statements of a Query do to the book of names.
+#[derive(Default)]
+struct Named {
+    renamed: Renamed,
+    steps: VecDeque<Step>,
+    /// A name that is given although it is taken.
+    taken: Option<Box<[u8]>>,
+}
 
 impl Requests<'_> {
     /// A whole Query.
@@ -50,24 +57,40 @@ impl Requests<'_> {
             self.turn.query(VecDeque::from([ended]), None);
             return Verdict::Entered;
         }
-        let mut renamed = Renamed::new();
-        let mut steps = VecDeque::new();
-        let mut taken = None;
+        let mut named = Named::default();
+        if let Err(report) = self.name(text, &script, &mut named) {
+            for step in named.steps.into_iter().rev() {
+                take_back(step, false, self.names, self.prepared);
+            }
+            return self.refuse_query(&report);
+        }
+        let Named { renamed, mut steps, taken } = named;
+        steps.extend(ended);
+        if renamed.is_empty() {
+            self.turn.query(steps, None);
+            return Verdict::Entered;
+        }
+        let (text, shifts) = replaced(text, renamed);
+        query_message(self.out, &[&text]);
+        self.turn.query(steps, shifts);
+        if let Some(name) = taken.as_deref().or_else(|| executed(&script)) {
+            self.turn.take_last(name);
+        }
+        Verdict::Replaced(bytes.len())
+    }
+
+    /// Gives the statements of a Query the names that they have on backends, and sees to it that they are there.
+    fn name(&mut self, text: &[u8], script: &Script, named: &mut Named) -> Result<(), Report> {
+        let Named { renamed, steps, taken } = named;
         for act in &script.acts {
             match act {
                 Act::Prepare { name, types, statement } => {
                     if self.names.find(&name.text).is_some() {
-                        taken.get_or_insert(&name.text);
+                        taken.get_or_insert_with(|| name.text.clone());
                     }
-                    let part = |range: &Range<usize>| text.get(range.clone()).unwrap_or_default();
-                    let body = [part(types), b"\0", part(statement)].concat();
-                    match self.prepare_by_sql(name, &body) {
-                        Ok((to, step)) => {
-                            renamed.push((name.range.clone(), to));
-                            steps.push_back(step);
-                        }
-                        Err(report) => return self.refuse_query(&report),
-                    }
+                    let (to, step) = self.prepare_by_sql(name, &prepared_body(text, types, statement))?;
+                    renamed.push((name.range.clone(), to));
+                    steps.push_back(step);
                 }
                 Act::Execute(name) => {
                     renamed.extend(self.renamed(text, name));
@@ -75,6 +98,8 @@ impl Requests<'_> {
                         && !steps.iter().any(|step| prepares(step, statement.id))
                     {
                         self.ensure_for_query(&statement);
+                        let executed = self.note_executed(&statement, steps, Way::Query)?;
+                        *taken = taken.take().or(executed);
                     }
                 }
                 Act::Deallocate(name) => {
@@ -94,18 +119,7 @@ impl Requests<'_> {
                 _ => {}
             }
         }
-        steps.extend(ended);
-        if renamed.is_empty() {
-            self.turn.query(steps, None);
-            return Verdict::Entered;
-        }
-        let (text, shifts) = replaced(text, renamed);
-        query_message(self.out, &[&text]);
-        self.turn.query(steps, shifts);
-        if let Some(name) = taken.map(|name| &**name).or_else(|| executed(&script)) {
-            self.turn.take_last(name);
-        }
-        Verdict::Replaced(bytes.len())
+        Ok(())
     }
 
     /// The unnamed statement ends with a Query; what to take back if the Query is skipped.
@@ -126,20 +140,32 @@ impl Requests<'_> {
             self.ensure_something_for_query(&taken);
             return Ok((taken.name.clone(), Step::Sent(0)));
         }
+        let statement = self.intern_prepared(body)?;
+        Ok((statement.name.clone(), self.name_prepared(&name.text, &statement)?))
+    }
+
+    /// The statement that a PREPARE is about; see [`Origin::Sql`].
+    pub(super) fn intern_prepared(&self, body: &[u8]) -> Result<Arc<Statement>, Report> {
         let key = Key { origin: Origin::Sql, setting: self.reader.setting(body, true, self.record.id), body };
-        let statement =
-            self.intern(key, body.split(|&byte| byte == 0).nth(1).unwrap_or_default()).map_err(|Full| full())?;
-        self.close(&statement);
-        self.names.note_change(&name.text);
-        self.names.insert(name.text.clone(), Arc::clone(&statement));
-        self.prepared.insert(Arc::clone(&statement));
+        self.intern(key, body.split(|&byte| byte == 0).nth(1).unwrap_or_default()).map_err(|Full| full())
+    }
+
+    /// A PREPARE of this statement is about to run under a name that is free.
+    pub(super) fn name_prepared(&mut self, name: &[u8], statement: &Arc<Statement>) -> Result<Step, Report> {
+        if !self.names.fits(name, statement, self.settings.max_client_statement_bytes) {
+            return Err(too_many());
+        }
+        self.close(statement);
+        self.names.note_change(name);
+        self.names.insert(name.into(), Arc::clone(statement));
+        self.prepared.insert(Arc::clone(statement));
         self.names.note_move(statement.id);
-        Ok((statement.name.clone(), Step::Named(name.text.clone(), statement.id)))
+        Ok(Step::Named(name.into(), statement.id))
     }
 
     /// Sees to it that the backend has a statement when a Query arrives there. By itself where that can be: if it failed
     /// among the messages of an extended query, PostgreSQL would skip the Query.
-    fn ensure_for_query(&mut self, statement: &Arc<Statement>) {
+    pub(super) fn ensure_for_query(&mut self, statement: &Arc<Statement>) {
         if self.prepared.uses(statement.id) || self.turn.status() == Status::Failed {
             return;
         }
@@ -162,7 +188,7 @@ impl Requests<'_> {
     }
 
     /// The same where anything under the statement's name will do, since it is not run.
-    fn ensure_something_for_query(&mut self, statement: &Arc<Statement>) {
+    pub(super) fn ensure_something_for_query(&mut self, statement: &Arc<Statement>) {
         if self.prepared.uses(statement.id) {
             return;
         }
@@ -174,72 +200,30 @@ impl Requests<'_> {
         }
     }
 
-    /// The text of a Parse with the names of EXECUTE and DEALLOCATE replaced, where it has any.
-    pub(super) fn rename_in_parse(&mut self, text: &[u8], script: &Script) -> Option<(Vec<u8>, Shifts)> {
-        let mut renamed = Renamed::new();
-        for act in &script.acts {
-            if let Act::Execute(name) | Act::Deallocate(name) = act {
-                renamed.extend(self.renamed(text, name));
-            }
-        }
-        (!renamed.is_empty()).then(|| replaced(text, renamed))
-    }
-
-    /// What stands for a name on backends, where that is another one. A name that looks like one of ours, but that the
-    /// client does not have, must not find what others have.
-    fn renamed(&self, text: &[u8], name: &Name) -> Option<(Range<usize>, Box<[u8]>)> {
-        // What is written as U&"..." was not decoded.
-        let coded = text.get(name.range.clone()).is_some_and(|written| written.get(1) == Some(&b'&'));
-        let to = match self.names.find(&name.text) {
-            Some(statement) => statement.name.clone(),
-            None if coded || name.text.starts_with(PREFIX) => hidden(&name.text),
-            None => return None,
-        };
-        Some((name.range.clone(), to))
-    }
-
-    /// A statement of the extended protocol that names other statements is looked at: they have to be on the backend.
-    pub(super) fn ensure_named(&mut self, script: &Script) {
-        for act in &script.acts {
-            if let Act::Execute(name) | Act::Deallocate(name) = act
-                && let Some(statement) = self.named_on_backends(name)
-            {
-                self.ensure(&statement);
-            }
-        }
-    }
-
     /// An Execute of a statement that changes the book of names.
-    pub(super) fn execute(&mut self, script: &Script) -> Verdict {
+    pub(super) fn execute(&mut self, statement: &Statement) -> Verdict {
         let mut steps = VecDeque::new();
-        for act in &script.acts {
-            match act {
-                Act::Deallocate(name) => {
-                    if let Some(statement) = self.named_on_backends(name) {
-                        self.prepared.remove(statement.id);
-                        self.names.note_move(statement.id);
-                        let known = self.names.name_of(statement.id).map(Box::<[u8]>::from);
-                        let removed = known.and_then(|known| self.names.remove(&known));
-                        steps.extend(removed.map(|(known, statement)| Step::Deallocated(known, statement, true)));
-                    }
-                }
-                Act::DeallocateAll | Act::DiscardAll => steps.push_back(self.clear_names()),
-                // Under its own name, on this backend only.
-                Act::Prepare { .. } => self.watch.get_or_insert_default().lasting = Some("prepared_statements"),
-                _ => {}
-            }
-        }
+        let taken = match self.note_executed(statement, &mut steps, Way::Message) {
+            Ok(taken) => taken,
+            Err(report) => return self.refuse_execute(&report),
+        };
         self.turn.execute(Some(Box::new(Step::Several(steps))));
+        if let Some(name) = taken {
+            self.turn.take_last(&name);
+        }
         Verdict::Entered
     }
 
-    fn clear_names(&mut self) -> Step {
+    pub(super) fn clear_names(&mut self) -> Step {
         self.turn.expect_clear();
         let before = self.names.take_all();
-        Step::Cleared(Box::new((before, std::mem::take(self.prepared))))
+        let unnamed = self.prepared.unnamed;
+        let had = std::mem::take(self.prepared);
+        self.prepared.unnamed = unnamed;
+        Step::Cleared(Box::new((before, had)))
     }
 
-    fn named_on_backends(&self, name: &Name) -> Option<Arc<Statement>> {
+    pub(super) fn named_on_backends(&self, name: &Name) -> Option<Arc<Statement>> {
         let known = self.names.name_of(id_of(&name.text)?)?;
         self.names.find(known).cloned()
     }
@@ -331,19 +315,6 @@ fn prepares(step: &Step, id: u64) -> bool {
     matches!(step, Step::Named(_, prepared) if *prepared == id)
 }
 
-/// A name with a mark behind it, as an identifier. It keeps the mark where PostgreSQL cuts long ones.
-fn hidden(name: &[u8]) -> Box<[u8]> {
-    let mut out = vec![b'"'];
-    for &byte in name.get(..MOST_NAME).unwrap_or(name) {
-        out.extend_from_slice(if byte == b'"' { b"\"\"" } else { std::slice::from_ref(&byte) });
-    }
-    out.extend_from_slice(b"?\"");
-    out.into()
-}
-
-/// Bytes of a name behind which PostgreSQL cuts it, less one.
-const MOST_NAME: usize = 62;
-
 /// The policy for a feature.
 pub(super) fn policy(features: &SessionFeatures, feature: Feature) -> Policy {
     match feature {
@@ -353,25 +324,6 @@ pub(super) fn policy(features: &SessionFeatures, feature: Feature) -> Policy {
         Feature::Listen => features.listen,
         Feature::Load => features.load,
     }
-}
-
-/// The text with other names, and where it was made longer.
-fn replaced(text: &[u8], mut renamed: Renamed) -> (Vec<u8>, Shifts) {
-    let characters = |text: &[u8]| text.iter().filter(|&&byte| byte & 0xc0 != 0x80).count();
-    let length = |text: &[u8]| i64::try_from(characters(text)).unwrap_or(i64::MAX);
-    let mut shifts = Vec::new();
-    renamed.sort_by_key(|(range, _)| range.start);
-    let mut out = Vec::with_capacity(text.len() + 32);
-    let mut at = 0;
-    for (range, to) in renamed {
-        out.extend_from_slice(text.get(at..range.start).unwrap_or_default());
-        let by = length(&to) - length(text.get(range.clone()).unwrap_or_default());
-        out.extend_from_slice(&to);
-        shifts.push((length(&out), by));
-        at = range.end;
-    }
-    out.extend_from_slice(text.get(at..).unwrap_or_default());
-    (out, Some(shifts.into()))
 }
 
 /// The name of what a script executes, if it is one statement: errors are told by it, since a statement may have several.

@@ -50,7 +50,7 @@ impl Owed {
     /// Whether a request behind it is as sure to begin a transaction of its own as one before it.
     #[inline]
     fn rests(self) -> bool {
-        matches!(self, Owed::Settle | Owed::Own(Own::Close | Own::Parse) | Owed::Made(_) | Owed::Parse)
+        matches!(self, Owed::Settle | Owed::Own(Own::Close | Own::Parse | Own::Describe) | Owed::Made(_) | Owed::Parse)
     }
 
     /// Whether a ReadyForQuery of the client's answers it.
@@ -71,6 +71,8 @@ pub enum Own {
     Execute,
     /// Close of a statement.
     Close,
+    /// Describe of a statement.
+    Describe,
     /// Query.
     Query,
     /// Sync.
@@ -103,14 +105,23 @@ impl Made {
 /// What to take back if a request is not carried out.
 pub type Undo = Option<Box<Step>>;
 
+/// What a Bind or Describe is about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct About {
+    /// The statement's id, 0 for none that is known.
+    pub statement: u64,
+    /// Since when the backend has it under its shared name (`Prepared::since`), 0 for what it has without a name.
+    pub since: u64,
+    /// The number of the client's name for it, 0 where it has none.
+    pub name: u32,
+}
+
 /// A place in the queue.
 #[derive(Debug)]
 struct Entry {
     owed: Owed,
     undo: Undo,
-    /// The statement that a Bind or Describe is about, 0 for none that is known, and the number of the client's name
-    /// for it, 0 where it has none.
-    statement: (u64, u32),
+    about: About,
     /// The client's name, if it is taken already.
     taken: Option<Box<[u8]>>,
     /// Where its text was made longer: behind this character (from 1) of what was sent, by so many.
@@ -372,7 +383,7 @@ impl Turn {
             Owed::Query | Owed::Function | Owed::RefusedQuery => None,
             Owed::CopyEnd | Owed::Settle | Owed::Made(_) | Owed::Own(Own::Query | Own::Probe) => None,
             Owed::Parse | Owed::Bind | Owed::Describe | Owed::Execute | Owed::Close | Owed::RefusedParse => Some(true),
-            Owed::Own(Own::Parse | Own::Bind | Own::Execute | Own::Close) => Some(true),
+            Owed::Own(Own::Parse | Own::Bind | Own::Execute | Own::Close | Own::Describe) => Some(true),
         };
         self.owed.iter().rev().find_map(|entry| fails(entry.owed)).unwrap_or(false)
     }
@@ -397,20 +408,21 @@ impl Turn {
         matches!(self.head(), Some(Owed::Query | Owed::Execute))
     }
 
-    /// The statement that the next answer is about, 0 for none, and the number of the client's name for it.
+    /// What the next answer is about.
+    #[inline]
     #[must_use]
-    pub fn statement(&self) -> (u64, u32) {
-        self.owed.front().map_or((0, 0), |entry| entry.statement)
+    pub fn about(&self) -> About {
+        self.owed.front().map_or(About::default(), |entry| entry.about)
     }
 
     /// A Query of the pooler's own was put before everything else.
     pub fn settle(&mut self) {
-        self.push(Owed::Settle, None, (0, 0));
+        self.push(Owed::Settle, None, About::default());
     }
 
     /// A Query of the client's is passed on whose statements do this to the book of names, one after the other.
     pub fn query(&mut self, steps: VecDeque<Step>, shifts: Shifts) {
-        self.push(Owed::Query, Some(Box::new(Step::Several(steps))), (0, 0));
+        self.push(Owed::Query, Some(Box::new(Step::Several(steps))), About::default());
         self.shift_last(shifts);
     }
 
@@ -486,24 +498,28 @@ impl Turn {
 
     /// An Execute of the client's is passed on.
     pub fn execute(&mut self, undo: Undo) {
-        self.push(Owed::Execute, undo, (0, 0));
+        self.push(Owed::Execute, undo, About::default());
     }
 
     /// A Parse of the client's is passed on in any form.
     pub fn parse(&mut self, undo: Undo) {
-        self.push(Owed::Parse, undo, (0, 0));
+        self.push(Owed::Parse, undo, About::default());
     }
 
-    /// A Bind of the client's is passed on, whose statement is this one, 0 for none that is known, and the number
-    /// of the client's name for it.
+    /// A Bind of the client's is passed on.
     #[inline]
-    pub fn bind(&mut self, statement: u64, serial: u32) {
-        self.push(Owed::Bind, None, (statement, serial));
+    pub fn bind(&mut self, about: About) {
+        self.push(Owed::Bind, None, about);
     }
 
     /// The same of a Describe.
-    pub fn describe(&mut self, statement: u64, serial: u32) {
-        self.push(Owed::Describe, None, (statement, serial));
+    pub fn describe(&mut self, about: About) {
+        self.push(Owed::Describe, None, about);
+    }
+
+    /// A Describe of the pooler's own is put behind what was sent.
+    pub fn ask(&mut self, about: About, undo: Undo) {
+        self.push(Owed::Own(Own::Describe), undo, about);
     }
 
     /// How many messages PostgreSQL owes answers to, if the next is of a Bind or Describe and they are the rest of a
@@ -541,30 +557,36 @@ impl Turn {
     /// pooler's own; `undo`: if that Parse fails.
     pub fn repeat(&mut self, undo: Undo) {
         for (own, undo) in [(Own::Parse, undo), (Own::Close, None), (Own::Sync, None)] {
-            self.owed.push_front(Entry { owed: Owed::Own(own), undo, statement: (0, 0), shifts: None, taken: None });
+            self.owed.push_front(Entry {
+                owed: Owed::Own(own),
+                undo,
+                about: About::default(),
+                shifts: None,
+                taken: None,
+            });
         }
     }
 
     /// A request of the pooler's own is put behind what was sent.
     pub fn own(&mut self, own: Own, undo: Undo) {
-        self.push(Owed::Own(own), undo, (0, 0));
+        self.push(Owed::Own(own), undo, About::default());
     }
 
     /// A request of the client's is answered here, in its turn.
     pub fn make(&mut self, made: Made, undo: Undo) {
-        self.push(Owed::Made(made), undo, (0, 0));
+        self.push(Owed::Made(made), undo, About::default());
     }
 
     /// A Query is sent to fail; the client gets `report` for it, an ErrorResponse.
     pub fn refuse_query(&mut self, report: Vec<u8>) {
         self.reports.push_back(report);
-        self.push(Owed::RefusedQuery, None, (0, 0));
+        self.push(Owed::RefusedQuery, None, About::default());
     }
 
     /// A Parse is sent to fail; the client gets `report` for it, an ErrorResponse.
     pub fn refuse_parse(&mut self, report: Vec<u8>) {
         self.reports.push_back(report);
-        self.push(Owed::RefusedParse, None, (0, 0));
+        self.push(Owed::RefusedParse, None, About::default());
     }
 
     /// The answer that the pooler has to give now, if one is due. To be asked after each message of either side.
@@ -631,7 +653,7 @@ impl Turn {
                 self.owed.push_back(Entry {
                     owed: Owed::Sync,
                     undo: None,
-                    statement: (0, 0),
+                    about: About::default(),
                     shifts: None,
                     taken: None,
                 });
@@ -660,7 +682,7 @@ impl Turn {
             // Flush and CopyData are answered by nothing.
             _ => return Front::Forward,
         };
-        self.push(owed, None, (0, 0));
+        self.push(owed, None, About::default());
         Front::Forward
     }
 
@@ -724,10 +746,10 @@ impl Turn {
     }
 
     #[inline]
-    fn push(&mut self, owed: Owed, undo: Undo, statement: (u64, u32)) {
+    fn push(&mut self, owed: Owed, undo: Undo, about: About) {
         self.busy = true;
         self.batches.0 += u64::from(owed.ends_batch());
-        self.owed.push_back(Entry { owed, undo, statement, shifts: None, taken: None });
+        self.owed.push_back(Entry { owed, undo, about, shifts: None, taken: None });
     }
 
     fn settling(&mut self, tag: u8, body: &[u8]) -> Back {
@@ -752,7 +774,9 @@ impl Turn {
             (Own::Parse, back::PARSE_COMPLETE)
             | (Own::Bind, back::BIND_COMPLETE)
             | (Own::Close, back::CLOSE_COMPLETE)
-            | (Own::Execute, back::COMMAND_COMPLETE) => self.answered(),
+            | (Own::Execute, back::COMMAND_COMPLETE)
+            | (Own::Describe, back::ROW_DESCRIPTION | back::NO_DATA) => self.answered(),
+            (Own::Describe, back::PARAMETER_DESCRIPTION) => {}
             (Own::Query, back::COMMAND_COMPLETE) => {}
             (_, back::READY) if self.doubts > 0 => return self.doubt_is_answered(body),
             (Own::Probe, back::CLOSE_COMPLETE) => self.answered(),

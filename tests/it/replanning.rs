@@ -25,9 +25,13 @@ impl Stage {
     }
 
     fn with(workers: usize, settings: &str) -> Self {
+        Self::sized(workers, 1, settings)
+    }
+
+    fn sized(workers: usize, backends: usize, settings: &str) -> Self {
         let cluster = Cluster::start();
         cluster.sql("app", "create table t (x int); insert into t values (1), (2), (3); grant all on t to public");
-        let pooler = Pooler::trusting(&cluster, workers, &format!("default_pool_size = 1\n{settings}"));
+        let pooler = Pooler::trusting(&cluster, workers, &format!("default_pool_size = {backends}\n{settings}"));
         let [first, second] = [(), ()].map(|()| pooler.login("alice", "alicepw", "app"));
         let console = pooler.console();
         Self { cluster, pooler, console, first, second, columns: 1 }
@@ -167,15 +171,18 @@ fn a_block_fails_once_as_on_postgresql() {
 }
 
 #[test]
-fn what_was_told_something_else_before_gets_the_error_once() {
+fn what_was_told_something_else_before_gets_the_error_until_it_asks_again() {
     let mut stage = Stage::start(1);
     let rows_only = [bind("", "s", &[]), execute("", 0), sync()];
     assert_eq!(ask(&mut stage.first, &[parse("s", ALL, &[]), describe_statement("s"), sync()]).0, "1tTZ");
     assert_eq!(ask(&mut stage.first, &rows_only), ("2DDDCZ".into(), 1));
     stage.alter();
-    refused(&mut stage.first, &rows_only, "EZ");
+    for _ in 0..3 {
+        refused(&mut stage.first, &rows_only, "EZ");
+    }
+    assert_eq!(ask(&mut stage.first, &[describe_statement("s"), sync()]).0, "tTZ");
     assert_eq!(ask(&mut stage.first, &rows_only), ("2DDDCZ".into(), 2));
-    assert_eq!(stage.counted(), (1, 0));
+    assert_eq!(stage.counted(), (3, 0));
 }
 
 #[test]
@@ -304,4 +311,116 @@ fn statements_of_queries_are_made_afresh_too() {
     assert_eq!(stage.first.query("execute m").unwrap()[0].len(), 5);
     assert_eq!(stage.counted(), (4, 0));
     drop(stage.pooler);
+}
+
+/// Bind and Execute of a client that goes by what it was told when it prepared.
+fn bare(name: &str) -> [Vec<u8>; 3] {
+    [bind("", name, &[]), execute("", 0), sync()]
+}
+
+fn prepare(name: &str, text: &str) -> [Vec<u8>; 3] {
+    [parse(name, text, &[]), describe_statement(name), sync()]
+}
+
+#[test]
+fn a_backend_that_makes_it_afresh_keeps_to_what_the_client_was_told() {
+    for_each_worker_count(|workers| {
+        let mut stage = Stage::sized(workers, 2, "");
+        let made = |text: &str, width: usize| (text.to_owned(), width);
+        let mut reader = stage.pooler.login("alice", "alicepw", "app");
+        assert_eq!(ask(&mut reader, &prepare("s", ALL)).0, "1tTZ");
+        // The backend that came back last is taken, and the reader gets another one.
+        stage.first.query("begin").unwrap();
+        assert_eq!(ask(&mut reader, &bare("s")), made("2DDDCZ", 1));
+        stage.alter();
+        refused(&mut reader, &bare("s"), "EZ");
+        stage.second.query("begin").unwrap();
+        stage.first.query("rollback").unwrap();
+        // It has its statement from before the change here.
+        refused(&mut reader, &bare("s"), "EZ");
+        // Nor does it come to be right by itself, wherever that is made afresh.
+        for _ in 0..2 {
+            let answer = ask_whole(&mut reader, &bare("s"));
+            assert_eq!(tags(&answer), "EZ");
+            let routine = b"RRevalidateCachedQuery\0";
+            assert!(answer[0].body.windows(routine.len()).any(|window| window == routine), "drivers know it by that");
+        }
+        reader.query("begin").unwrap();
+        refused(&mut reader, &bare("s"), "EZ");
+        assert_eq!(reader.query("rollback").map(|_| ()), Ok(()));
+        // One that is told the columns with the rows sees nothing of it, and one that prepares anew once is done.
+        assert_eq!(ask(&mut reader, &[run("s"), sync()]), made("2TDDDCZ", 2));
+        assert_eq!(ask(&mut reader, &prepare("again", ALL)).0, "1tTZ");
+        assert_eq!(ask(&mut reader, &bare("again")), made("2DDDCZ", 2));
+        stage.first.query("begin").unwrap();
+        stage.second.query("rollback").unwrap();
+        assert_eq!(ask(&mut reader, &bare("again")), made("2DDDCZ", 2));
+        assert_eq!(stage.counted().1, 0);
+    });
+}
+
+#[test]
+fn a_backend_that_makes_it_afresh_keeps_to_the_parameters_too() {
+    let mut stage = Stage::sized(1, 2, "");
+    let mut reader = stage.pooler.login("alice", "alicepw", "app");
+    let text = "select 1 from t where x = $1";
+    assert_eq!(ask(&mut reader, &prepare("s", text)).0, "1tTZ");
+    stage.first.query("begin").unwrap();
+    stage.cluster.sql("app", "alter table t alter column x type text using x::text");
+    let bound = [bind("", "s", &[Some("1")]), execute("", 0), sync()];
+    refused(&mut reader, &bound, "EZ");
+    let described = [bind("", "s", &[Some("1")]), describe_portal(""), execute("", 0), sync()];
+    refused(&mut reader, &described, "EZ");
+    assert_eq!(ask(&mut reader, &prepare("again", text)).0, "1tTZ");
+    let bound = [bind("", "again", &[Some("1")]), execute("", 0), sync()];
+    assert_eq!(ask(&mut reader, &bound), ("2DCZ".into(), 1));
+}
+
+#[test]
+fn clients_with_tables_of_their_own_share_a_text() {
+    let mut stage = Stage::start(1);
+    stage.cluster.sql(
+        "app",
+        "create schema one; create table one.v (x int); insert into one.v values (1);
+         create schema two; create table two.v (x int, y text); insert into two.v values (1, 'y');
+         grant all on schema one, two to public; grant all on one.v, two.v to public",
+    );
+    let prepare = prepare("s", "select * from v");
+    for (client, path, answers) in
+        [(&mut stage.first, "set search_path = one", "1tTZ"), (&mut stage.second, "set search_path = two", "1tTZ")]
+    {
+        client.query(path).unwrap();
+        assert_eq!(ask(client, &prepare).0, answers);
+    }
+    for _ in 0..3 {
+        assert_eq!(ask(&mut stage.first, &bare("s")), ("2DCZ".into(), 1));
+        assert_eq!(ask(&mut stage.second, &bare("s")), ("2DCZ".into(), 2));
+    }
+    assert_eq!(stage.counted().0, 0);
+}
+
+#[test]
+fn two_binds_in_one_flight_wait_in_their_order() {
+    let mut stage = Stage::sized(1, 2, "");
+    let mut reader = stage.pooler.login("alice", "alicepw", "app");
+    for (name, text) in [("s", ALL), ("other", "select x from t where x > 1")] {
+        assert_eq!(ask(&mut reader, &prepare(name, text)).0, "1tTZ");
+    }
+    stage.first.query("begin").unwrap();
+    let both = [bind("", "s", &[]), execute("", 0), bind("", "other", &[]), execute("", 0), sync()].concat();
+    reader.send(&[&both[..], &both[..]].concat());
+    assert_eq!(tags(&reader.read_until_ready()), "2DDDC2DDCZ");
+    assert_eq!(tags(&reader.read_until_ready()), "2DDDC2DDCZ");
+    // The second cannot be made any more; the first has run by then, and is undone with it.
+    stage.cluster.sql("app", "alter table t add column gone int; create table log (n int); grant all on log to public");
+    for (name, text) in [("log", "insert into log values (1)"), ("gone", "select gone from t")] {
+        assert_eq!(ask(&mut reader, &prepare(name, text)).0, if name == "log" { "1tnZ" } else { "1tTZ" });
+    }
+    stage.second.query("begin").unwrap();
+    stage.first.query("rollback").unwrap();
+    stage.cluster.sql("app", "alter table t drop column gone");
+    let both = [bind("", "log", &[]), execute("", 0), bind("", "gone", &[]), execute("", 0), sync()];
+    let answer = ask_whole(&mut reader, &both);
+    assert_eq!((tags(&answer).as_str(), answer[2].error().code.as_str()), ("2CEZ", "42703"));
+    assert_eq!(reader.query("select count(*) from log").unwrap()[0][0].as_deref(), Some("0"));
 }

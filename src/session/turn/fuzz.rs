@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Back, MOST_OWED, Made, Own, Step, Turn};
+use super::{About, Back, MOST_OWED, Made, Own, Step, Turn};
 use crate::wire::tag::{back, front};
 use crate::wire::view::Status;
 
@@ -98,7 +98,7 @@ struct Run {
 
 const FRONT: &[u8; 12] = b"QPBDECSFHdcf";
 const BACK: &[u8; 20] = b"123CDEGHIKNSTVWZcnst";
-const OWN: [Own; 6] = [Own::Parse, Own::Bind, Own::Execute, Own::Close, Own::Query, Own::Sync];
+const OWN: [Own; 7] = [Own::Parse, Own::Bind, Own::Execute, Own::Close, Own::Query, Own::Sync, Own::Describe];
 
 /// Two bytes are one step: what happens, and its detail. The turn is never finished while an answer is owed, holds no
 /// more than what is owed, and takes nothing back twice.
@@ -172,8 +172,8 @@ impl Run {
         match detail % 8 {
             0 => self.turn.parse(undo),
             1 => self.turn.execute(undo),
-            2 => self.turn.bind(u64::from(detail), 1),
-            3 => self.turn.describe(u64::from(detail), 1),
+            2 => self.turn.bind(About { statement: u64::from(detail), since: 1, name: 1 }),
+            3 => self.turn.describe(About { statement: u64::from(detail), since: 1, name: 1 }),
             4 => self.turn.make(if detail & 8 == 0 { Made::ParseComplete } else { Made::CloseComplete }, undo),
             5 => self.turn.refuse_query(vec![detail]),
             6 => self.turn.refuse_parse(vec![detail]),
@@ -209,6 +209,7 @@ impl Run {
                 Own::Bind => Sent::Extended(front::BIND),
                 Own::Execute => Sent::Extended(front::EXECUTE),
                 Own::Close | Own::Probe => Sent::Extended(front::CLOSE),
+                Own::Describe => Sent::Extended(front::DESCRIBE),
                 Own::Query => Sent::Query,
                 Own::Sync => Sent::Sync,
             });

@@ -56,6 +56,14 @@ pub(super) const PREPARED: &[Text] = &[
     text(OtherSettings, "select nullif(current_setting('app.x', true), '')", 0),
     text(OtherSettings, "select name from place", 0),
     text(Roles, "select current_user", 0),
+    text(SqlPrepare, "prepare one as select $1::int + {n}", 0),
+    text(SqlPrepare, "prepare one (int) as select 'by message', $1", 0),
+    text(SqlPrepare, "prepare two as select x from plenty order by x limit {n}", 0),
+    text(SqlPrepare, "prepare two as selekt", 0),
+    text(SqlPrepare, "execute one(4)", 0),
+    text(SqlPrepare, "execute two", 0),
+    text(SqlPrepare, "deallocate one", 0),
+    text(SqlPrepare, "deallocate all", 0),
 ];
 
 /// Never `current_setting('app.x', true)` as it is: once a backend has seen the setting, NULL is the empty string.

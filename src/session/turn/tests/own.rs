@@ -72,7 +72,7 @@ fn what_was_to_be_refused_within_a_copy_that_failed_is_forgotten() {
 
 fn asked() -> impl Strategy<Value = Asked> {
     let fails = || proptest::bool::weighted(0.15);
-    let own = prop_oneof![Just(Own::Parse), Just(Own::Close), Just(Own::Bind), Just(Own::Execute)];
+    let own = prop_oneof![Just(Own::Parse), Just(Own::Close), Just(Own::Bind), Just(Own::Execute), Just(Own::Describe)];
     let owns = || proptest::collection::vec((own.clone(), fails()), 0..4);
     let made = prop_oneof![
         Just(Made::CloseComplete).prop_map(|made| (made, None)),
@@ -217,6 +217,7 @@ impl Between {
             Own::Parse => b'1',
             Own::Bind => b'2',
             Own::Close => b'3',
+            Own::Describe => b'n',
             Own::Execute | Own::Query | Own::Sync | Own::Probe => b'C',
         };
         self.turn.own(own, Some(step));
@@ -245,7 +246,7 @@ impl Between {
                     b'E' => (Owed::Execute, b'C'),
                     _ => (Owed::Close, b'3'),
                 };
-                self.turn.push(owed, Some(step), (0, 0));
+                self.turn.push(owed, Some(step), About::default());
                 self.model.extended((request, undo), answer, *fails, (true, true));
             }
             Asked::Made { made, own } => {

@@ -5,18 +5,20 @@ use proptest::prelude::*;
 use super::super::*;
 use super::run;
 
+const ABOUT: About = About { statement: 7, since: 1, name: 0 };
+
 /// A batch that may be repeated: its first request is about statement 7.
 fn batch(requests: &[Owed]) -> Turn {
     let mut turn = Turn::default();
     for request in requests {
         match request {
-            Owed::Bind => turn.bind(7, 0),
-            Owed::Describe => turn.describe(7, 0),
+            Owed::Bind => turn.bind(ABOUT),
+            Owed::Describe => turn.describe(ABOUT),
             Owed::Made(made) => turn.make(*made, None),
             Owed::Own(own) => turn.own(*own, None),
             Owed::Parse => turn.parse(None),
             Owed::Execute => turn.execute(None),
-            other => turn.push(*other, None, (0, 0)),
+            other => turn.push(*other, None, About::default()),
         }
     }
     turn
@@ -48,7 +50,7 @@ fn a_batch_is_repeated_only_whole_and_last() {
         assert_eq!(batch(requests).rest_of_batch(), wanted, "{requests:?}");
     }
     let mut block = run("> Q < C Zt");
-    block.bind(7, 0);
+    block.bind(ABOUT);
     block.front(b'S');
     assert_eq!(block.rest_of_batch(), None);
 }

@@ -1,0 +1,126 @@
+//! Whether a backend's statement still takes and gives what the client was told of it.
+//!
+//! A driver asks once what a statement takes and gives, and then only binds and executes it. Where a table was changed
+//! meanwhile, PostgreSQL refuses to run such a statement in the session that has prepared it; a backend that prepares it
+//! afresh would run it, and the client would misread its rows. So a Bind whose client will not be told anew waits until it
+//! is known that nothing has changed, once per backend and statement. Invariant: no such Bind is passed on to a backend
+//! whose statement is known to take or give something else.
+//!
+//! Source: `RevalidateCachedQuery` in PostgreSQL's `plancache.c`.
+
+use std::sync::Arc;
+
+use super::errors::stale_plan;
+use super::names::Step;
+use super::requests::{Requests, Verdict, wrong_number};
+use super::scripts::names_statement;
+use super::turn::About;
+use crate::backend::{Known, Shape, Statement};
+use crate::metrics::add;
+use crate::wire::tag::front;
+use crate::wire::view::{Status, cstr};
+use crate::wire::write::message;
+
+/// The last Bind of a turn.
+#[derive(Debug, Default)]
+pub(super) struct Bound {
+    portal: Vec<u8>,
+    about: About,
+    /// The statement, if running it changes the book of names.
+    runs: Option<Arc<Statement>>,
+    /// The statement that was prepared anew for the Bind that waits; 0 for none.
+    checked: u64,
+}
+
+impl Bound {
+    /// A Bind is passed on.
+    #[inline]
+    pub(super) fn note(&mut self, portal: &[u8], about: About) {
+        self.portal.clear();
+        self.portal.extend_from_slice(portal);
+        self.about = about;
+        self.runs = None;
+        self.checked = 0;
+    }
+
+    /// Running the statement of that Bind changes the book of names.
+    pub(super) fn note_runs(&mut self, statement: Arc<Statement>) {
+        self.runs = Some(statement);
+    }
+
+    /// Whether an Execute may change the book of names.
+    #[inline]
+    pub(super) fn runs_any(&self) -> bool {
+        self.runs.is_some()
+    }
+
+    /// The statement that this Execute runs, if it changes the book of names and has not run yet.
+    pub(super) fn take_runs(&mut self, execute: &[u8]) -> Option<Arc<Statement>> {
+        let (portal, _) = cstr(execute.get(5..)?)?;
+        self.runs.take_if(|_| *self.portal == *portal)
+    }
+
+    /// The statement of a portal, if it is the last that was bound.
+    pub(super) fn about(&self, portal: &[u8]) -> Option<About> {
+        (self.about.statement > 0 && *self.portal == *portal).then_some(self.about)
+    }
+}
+
+impl Requests<'_> {
+    /// What becomes of a Bind of this statement, whose name has this number, for the sake of what the client was told;
+    /// `tail` follows the names in it. Nothing, if it may be passed on.
+    #[inline]
+    pub(super) fn disagrees(&mut self, statement: &Arc<Statement>, number: u32, tail: &[u8]) -> Option<Verdict> {
+        let told = self.names.told(number).filter(|told| !told.is_unknown())?;
+        self.compare(statement, told, tail)
+    }
+
+    fn compare(&mut self, statement: &Arc<Statement>, told: Shape, tail: &[u8]) -> Option<Verdict> {
+        // It is told the columns again before it gets any rows.
+        let told = if is_describe_of_portal(self.next) { told.without_rows() } else { told };
+        // PostgreSQL refuses these for other reasons. What runs another statement has no result of its own.
+        if told.is_unknown()
+            || self.turn.status() == Status::Failed
+            || statement.script.acts.iter().any(names_statement)
+            || wrong_number(statement, tail).is_some()
+        {
+            return None;
+        }
+        match self.prepared.known(statement.id) {
+            Some(Known::Asked) => return Some(Verdict::Wait),
+            Some(Known::Shape(shape)) if shape.covers(told) && shape.agrees(told) => return None,
+            Some(Known::Shape(shape)) if self.bound.checked == statement.id => {
+                self.bound.checked = 0;
+                if shape.agrees(told) {
+                    return None;
+                }
+                add(&self.pool.counters.stale_plans, 1);
+                return Some(self.refuse_bind_with(stale_plan()));
+            }
+            _ => {}
+        }
+        // What the backend has may be as old as what the client knows, or made for another search path.
+        self.close(statement);
+        self.ensure(statement);
+        message(self.out, front::DESCRIBE, |out| {
+            out.push(b'S');
+            out.extend_from_slice(&statement.name);
+            out.push(0);
+        });
+        let about = About { statement: statement.id, since: self.prepared.since(statement.id), name: 0 };
+        self.turn.ask(about, Some(Box::new(Step::Asked(statement.id))));
+        self.prepared.ask(statement.id);
+        self.bound.checked = statement.id;
+        Some(Verdict::Wait)
+    }
+}
+
+/// Whether the bytes begin with a Describe of a portal, as far as they are there.
+fn is_describe_of_portal(bytes: &[u8]) -> bool {
+    bytes.first() == Some(&front::DESCRIBE) && bytes.get(5) == Some(&b'P')
+}
+
+/// The name of the portal in a Describe.
+pub(super) fn portal_name(bytes: &[u8]) -> Option<&[u8]> {
+    cstr(bytes.get(5..)?.strip_prefix(b"P")?).filter(|(_, rest)| rest.is_empty()).map(|(name, _)| name)
+}
