@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::config::check::Findings;
-use crate::config::choice::AuthType;
+use crate::config::choice::{AuthType, SslMode};
 use crate::config::general::General;
 use crate::config::problem::Problem;
 use crate::hba::{Directory, Fault, Files, IdentMaps, Kind, Method, Mistake, Rules, read_maps, read_rules};
@@ -62,10 +62,7 @@ pub(super) fn read(general: &General, findings: &mut Findings<'_>) -> Access {
     }
     check_features(&access, general, findings);
     check_maps(&access, general, findings);
-    for rule in access.rules.0.iter().filter(|rule| rule.kind == Kind::HostSsl) {
-        let message = String::from("a hostssl line fits no client: this version has no TLS");
-        findings.warnings.push(problem(&rule.place.file, Some(rule.place.line), message));
-    }
+    check_tls(&access, general, findings);
     access
 }
 
@@ -95,6 +92,30 @@ fn check_maps(access: &Access, general: &General, findings: &mut Findings<'_>) {
         } else if !access.maps.has(map) {
             findings.warnings.push(at(format!("auth_ident_file has no map \"{map}\": nobody can log in by this line")));
         }
+    }
+}
+
+/// Lines that can let nobody in, or fit nobody, with the clients' `sslmode`. PostgreSQL warns of the same.
+fn check_tls(access: &Access, general: &General, findings: &mut Findings<'_>) {
+    let mode = general.client_tls_sslmode;
+    for rule in &access.rules.0 {
+        let message = match rule.kind {
+            Kind::HostSsl if mode == SslMode::Disable => {
+                format!("hostssl line fits no client: TLS is off with client_tls_sslmode = {mode}")
+            }
+            Kind::HostSsl if mode < SslMode::VerifyCa && rule.options.clientcert.is_some() => format!(
+                "line with {} lets nobody in: no client is asked for a certificate with client_tls_sslmode = {mode}; \
+                 verify-ca and verify-full ask for one",
+                if rule.method == Method::Cert { "method cert" } else { "clientcert" }
+            ),
+            Kind::HostNoSsl if mode >= SslMode::Require => {
+                format!("hostnossl line fits no client: nobody comes without TLS with client_tls_sslmode = {mode}")
+            }
+            Kind::Local | Kind::Host | Kind::HostSsl | Kind::HostNoSsl | Kind::HostGssEnc | Kind::HostNoGssEnc => {
+                continue;
+            }
+        };
+        findings.warnings.push(problem(&rule.place.file, Some(rule.place.line), message));
     }
 }
 

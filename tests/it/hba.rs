@@ -194,6 +194,21 @@ fn hba_a_file_with_mistakes_is_refused_with_every_mistake() {
 }
 
 #[test]
+fn hba_lines_that_nobody_can_log_in_by_are_warned_of() {
+    let cluster = Cluster::start();
+    let rules = Rules::new("local all all trust\nhost all all all trust\nhostssl all alice all cert\n", "");
+    let dir = tempfile::tempdir().unwrap();
+    let file = write_settings(&cluster, dir.path(), &format!("[pgpool]\n{}", rules.settings()));
+    let ended = run(&["check", file.to_str().unwrap()], ENDS);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let place = format!("{}:3", rules.0.path().join("pg_hba.conf").display());
+    let told = format!("{place}: hostssl line fits no client: TLS is off with client_tls_sslmode = disable");
+    assert!(ended.stdout.contains(&format!("warning: {told}\n")), "{}", ended.stdout);
+    let pooler = Pooler::with_workers(&cluster, 1, &rules.settings());
+    pooler.wait_for_log(&told, SOON);
+}
+
+#[test]
 fn hba_reload_reads_the_files_again_or_keeps_what_it_had() {
     for_each_worker_count(|workers| {
         let cluster = Cluster::start();
