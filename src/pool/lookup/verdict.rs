@@ -52,10 +52,10 @@ pub(super) fn verdict(answered: Answered, user: &str) -> Result<Verdict, Misfit>
         (None, Some(_)) => return Err(Misfit::NullName),
         (Some(name), secret) => (name, secret),
     };
-    if *name != *user.as_bytes() {
+    if **name != *user.as_bytes() {
         return Err(Misfit::OtherUser);
     }
-    match secret.map(StoredSecret::take) {
+    match secret.map(|secret| StoredSecret::parse(&**secret)) {
         Some(secret) if secret.is_empty() => Ok(Verdict::NoSecret),
         Some(secret) => Ok(Verdict::Secret(secret)),
         None => Ok(Verdict::NoSecret),
@@ -65,9 +65,10 @@ pub(super) fn verdict(answered: Answered, user: &str) -> Result<Verdict, Misfit>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::Value;
 
     fn answered(columns: usize, rows: &[&[Option<&str>]]) -> Answered {
-        let value = |value: &Option<&str>| value.map(|text| text.as_bytes().into());
+        let value = |value: &Option<&str>| value.map(|text| Value::new(text.as_bytes().into()));
         Answered { columns, rows: rows.iter().map(|row| row.iter().map(value).collect()).collect() }
     }
 
