@@ -7,11 +7,15 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::config::check::Findings;
+use crate::config::Config;
+use crate::config::check::{self, Findings};
 use crate::config::choice::{AuthType, SslMode};
+use crate::config::file;
 use crate::config::general::General;
 use crate::config::problem::Problem;
-use crate::hba::{Directory, Fault, Files, IdentMaps, Kind, Method, Mistake, Rules, read_maps, read_rules};
+use crate::hba::{
+    DatabaseName, Directory, Fault, Files, IdentMaps, Kind, Method, Mistake, Rule, Rules, read_maps, read_rules,
+};
 
 /// What both files say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -93,6 +97,58 @@ fn check_maps(access: &Access, general: &General, findings: &mut Findings<'_>) {
             findings.warnings.push(at(format!("auth_ident_file has no map \"{map}\": nobody can log in by this line")));
         }
     }
+}
+
+/// Lines that need memberships, which are asked for where users are looked up: each database that they may be about needs
+/// an `auth_user`.
+pub(super) fn check_memberships(rules: &Rules, config: &Config, findings: &mut Findings<'_>) {
+    for rule in &rules.0 {
+        let Some((name, instead)) = rule.membership() else { continue };
+        let (database, setting, instead) = match without_source(rule, config) {
+            None => continue,
+            Some(Lacking::Console) => {
+                let instead = "name databases, without the console, which is one of all";
+                ("the console".to_owned(), "auth_user and auth_dbname in [pgpool]", instead)
+            }
+            Some(Lacking::Entry(entry)) => (format!("[databases.{entry}]"), "auth_user", instead),
+        };
+        let message = Mistake::Membership { name, database, setting, instead }.to_string();
+        findings.problems.push(problem(&rule.place.file, Some(rule.place.line), message));
+    }
+}
+
+/// Where users cannot be looked up.
+enum Lacking<'a> {
+    Console,
+    Entry(&'a str),
+}
+
+/// A database that the rule may be about and where users cannot be looked up.
+fn without_source<'a>(rule: &Rule, config: &'a Config) -> Option<Lacking<'a>> {
+    let names = &rule.databases;
+    let lacks = |name: &str| config.auth_source(name).is_none();
+    let entries = config.databases.keys().find(|name| lacks(name) && names.iter().any(|known| known.may_cover(name)));
+    if let Some(name) = entries {
+        return Some(Lacking::Entry(name));
+    }
+    let by_fallback = |name: &DatabaseName| match name {
+        DatabaseName::All | DatabaseName::SameUser | DatabaseName::SameRole | DatabaseName::Pattern(_) => true,
+        DatabaseName::Replication => false,
+        DatabaseName::Name(name) => !config.databases.contains_key(name) && !check::reserved(name),
+    };
+    if let Some(fallback) = config.fallback.as_ref().filter(|fallback| lacks(&fallback.name))
+        && names.iter().any(by_fallback)
+    {
+        return Some(Lacking::Entry(&fallback.name));
+    }
+    // `samerole` is never about the console, and `sameuser` only for a user of its name.
+    let of_console = |name: &DatabaseName| match name {
+        DatabaseName::SameUser | DatabaseName::SameRole | DatabaseName::Replication => false,
+        DatabaseName::All | DatabaseName::Name(_) | DatabaseName::Pattern(_) => {
+            file::RESERVED.iter().any(|console| name.may_cover(console))
+        }
+    };
+    (names.iter().any(of_console) && file::RESERVED.iter().any(|name| lacks(name))).then_some(Lacking::Console)
 }
 
 /// Lines that can let nobody in, or fit nobody, with the clients' `sslmode`. PostgreSQL warns of the same.

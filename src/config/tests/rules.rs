@@ -52,6 +52,45 @@ fn lines_that_the_sslmode_of_clients_makes_useless() {
 }
 
 #[test]
+fn memberships_need_somebody_to_ask_as() {
+    let lacking = |line: u32, name: &str, database: &str| {
+        let instead = match name {
+            _ if database == "the console" => "name databases, without the console, which is one of all",
+            "samerole" => "write the names, or sameuser where each user has a database of his name",
+            _ => "write the names of the members, or @file for a file of them",
+        };
+        let setting = if database == "the console" { "auth_user and auth_dbname in [pgpool]" } else { "auth_user" };
+        Err(format!(
+            "hba:{line}: \"{name}\" needs to know who is a member of which role, and {database} has no auth_user to \
+             ask PostgreSQL as: set {setting}, or {instead}"
+        ))
+    };
+    let fine = || Ok(String::new());
+    let (entry, fallback) = ("[databases.b]\nauth_user = \"x\"\n", "[databases.\"*\"]\nauth_user = \"x\"\n");
+    let cases = [
+        ("", "local a +staff md5", lacking(1, "+staff", "[databases.a]")),
+        ("", "local all all md5\nlocal all bob,+\"a b\" md5", lacking(2, "+a b", "[databases.a]")),
+        ("", "local samerole all md5", lacking(1, "samerole", "[databases.a]")),
+        ("", "local samegroup,/x +y md5", lacking(1, "samerole", "[databases.a]")),
+        ("", "local /^a +staff md5", lacking(1, "+staff", "[databases.a]")),
+        ("", "local /^b +staff md5", fine()),
+        ("auth_user = \"x\"", "local a,sameuser,samerole,nosuch +staff md5", fine()),
+        ("auth_user = \"x\"", "local all +staff md5", lacking(1, "+staff", "the console")),
+        ("auth_user = \"x\"", "local /^pgb +staff md5", lacking(1, "+staff", "the console")),
+        ("auth_user = \"x\"\nauth_dbname = \"a\"", "local all,pgbouncer +staff md5", fine()),
+        (entry, "local b +staff md5", fine()),
+        (entry, "local sameuser +staff md5", lacking(1, "+staff", "[databases.a]")),
+        (fallback, "local b,samerole +staff md5", lacking(1, "samerole", "[databases.a]")),
+        (fallback, "local b +staff md5", fine()),
+        ("[databases.\"*\"]\n", "local b +staff md5", lacking(1, "+staff", "[databases.*]")),
+        ("[databases.\"*\"]\n", "local replication +staff md5", fine()),
+    ];
+    for (settings, rules, expected) in cases {
+        assert_eq!(told(settings, rules), expected, "{settings} {rules}");
+    }
+}
+
+#[test]
 fn what_this_build_cannot_check_is_a_problem_at_each_place() {
     let refused = |built: bool, feature: &str, settings: &str, rules: &str, place: &str| {
         let expected = match built {
