@@ -235,7 +235,9 @@ pub(super) fn set(context: &Context, name: &str, value: &str) -> Result<Answer, 
     let _configuring = pools.configuring.lock().unwrap_or_else(PoisonError::into_inner);
     let mut config = Config::clone(&pools.config.load());
     config.general.set(name, value).map_err(|error| refusal(error.to_string()).hint("SHOW CONFIG lists all."))?;
-    if matches!(name, "auth_type" | "auth_hba_file" | "auth_ident_file" | "auth_ldap_options") {
+    const OF_ACCESS: [&str; 6] =
+        ["auth_type", "auth_hba_file", "auth_ident_file", "auth_ldap_options", "auth_user", "auth_dbname"];
+    if OF_ACCESS.contains(&name) {
         config.read_access().map_err(|problems| refusal(format!("`{name}`: {problems}")))?;
     }
     let tls = Tls::load(&config, Some(&pools.tls.load())).map_err(|error| refusal(error.to_string()))?;

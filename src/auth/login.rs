@@ -8,6 +8,8 @@
 use std::mem;
 use std::sync::Arc;
 
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
 use super::credential::{Credential, SALT_LEN};
 use super::crypto::{Key, NoEntropy, hmac, md5_answer, md5_hex, nonce, random, same, sha256};
 use super::refusal::Refusal;
@@ -82,6 +84,15 @@ pub struct MockSecret {
     scram_iterations: u32,
 }
 
+/// Whoever has the key can tell which users there are.
+impl Drop for MockSecret {
+    fn drop(&mut self) {
+        self.key.zeroize();
+    }
+}
+
+impl ZeroizeOnDrop for MockSecret {}
+
 impl MockSecret {
     /// A random one. `scram_iterations` is the setting of that name.
     pub fn new(scram_iterations: u32) -> Result<Self, NoEntropy> {
@@ -102,9 +113,9 @@ impl MockSecret {
 
     /// A verifier whose salt depends on the user alone and that no password satisfies.
     fn verifier(&self, user: &str) -> ScramVerifier {
-        let derived = hmac(&self.key, user.as_bytes());
+        let derived = Zeroizing::new(hmac(&self.key, user.as_bytes()));
         let salt = derived.iter().take(SALT_LEN).copied().collect();
-        let stored_key = sha256(&derived);
+        let stored_key = sha256(&*derived);
         ScramVerifier { iterations: self.scram_iterations, salt, stored_key, server_key: sha256(&stored_key) }
     }
 

@@ -71,12 +71,6 @@ impl StoredSecret {
 }
 
 impl StoredSecret {
-    /// [`StoredSecret::parse`] of a text that nobody else needs: it is wiped.
-    #[must_use]
-    pub fn take(text: Box<[u8]>) -> Self {
-        Self::parse(&*Zeroizing::new(text))
-    }
-
     /// An empty password is no secret: it admits nobody and answers nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {

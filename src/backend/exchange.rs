@@ -139,7 +139,10 @@ impl Backend {
                 back::READY if Status::from_ready(body) == Some(Status::Idle) => ready = true,
                 back::READY => return Err(ExchangeError::NotIdle),
                 back::ERROR => refused = Some(Box::new(Diagnostic::read(body))),
-                back::DATA_ROW if row.is_none() => row = Some(data_row(body).ok_or(ExchangeError::Unexpected(tag))?),
+                back::DATA_ROW if row.is_none() => {
+                    let values = data_row(body).ok_or(ExchangeError::Unexpected(tag))?;
+                    row = Some(values.into_iter().map(|value| value.map(Into::into)).collect());
+                }
                 back::COPY_IN | back::COPY_OUT | back::COPY_BOTH => return Err(ExchangeError::Unexpected(tag)),
                 _ => {}
             }

@@ -4,6 +4,7 @@
 use std::io;
 
 use bytes::BufMut;
+use zeroize::Zeroizing;
 
 use super::exchange::{ExchangeError, Messages};
 use super::{Backend, Interner};
@@ -11,8 +12,11 @@ use crate::wire::tag::{back, front};
 use crate::wire::view::{Diagnostic, Status, data_row};
 use crate::wire::write;
 
-/// The values of one row, as text; they may be secrets.
-pub type Values = Vec<Option<Box<[u8]>>>;
+/// A value as text. It may be a secret, and is wiped when it is dropped, whatever the answer turns out to be.
+pub type Value = Zeroizing<Box<[u8]>>;
+
+/// The values of one row.
+pub type Values = Vec<Option<Value>>;
 
 /// What came of a question.
 pub struct Answered {
@@ -58,7 +62,12 @@ impl Backend {
                     answered.columns = usize::from(u16::from_be_bytes(*count));
                 }
                 back::DATA_ROW if answered.rows.len() >= most as usize => return Err(ExchangeError::Unexpected(tag)),
-                back::DATA_ROW => answered.rows.push(data_row(body).ok_or(ExchangeError::Unexpected(tag))?),
+                back::DATA_ROW => {
+                    let values = data_row(body).ok_or(ExchangeError::Unexpected(tag))?;
+                    answered
+                        .rows
+                        .push(values.into_iter().map(|value| value.map(|text| Value::new(text.into()))).collect());
+                }
                 back::COPY_IN | back::COPY_OUT | back::COPY_BOTH => return Err(ExchangeError::Unexpected(tag)),
                 _ => {}
             }

@@ -26,7 +26,7 @@ use crate::wire::write::TERMINATE;
 pub use cancel::cancel;
 pub use connect::{ConnectError, Spec, connect};
 pub use exchange::ExchangeError;
-pub use inquiry::{Answered, Values};
+pub use inquiry::{Answered, Value, Values};
 pub use prepared::{Known, Prepared};
 pub use record::{BackendRecord, BackendState, Identity};
 pub use settings::{Difference, Interner, Settings, State, assignments, difference, quote_value};

@@ -7,11 +7,15 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::config::check::Findings;
-use crate::config::choice::AuthType;
+use crate::config::Config;
+use crate::config::check::{self, Findings};
+use crate::config::choice::{AuthType, SslMode};
+use crate::config::file;
 use crate::config::general::General;
 use crate::config::problem::Problem;
-use crate::hba::{Directory, Fault, Files, IdentMaps, Kind, Method, Mistake, Rules, read_maps, read_rules};
+use crate::hba::{
+    DatabaseName, Directory, Fault, Files, IdentMaps, Kind, Method, Mistake, Rule, Rules, read_maps, read_rules,
+};
 
 /// What both files say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -62,10 +66,7 @@ pub(super) fn read(general: &General, findings: &mut Findings<'_>) -> Access {
     }
     check_features(&access, general, findings);
     check_maps(&access, general, findings);
-    for rule in access.rules.0.iter().filter(|rule| rule.kind == Kind::HostSsl) {
-        let message = String::from("a hostssl line fits no client: this version has no TLS");
-        findings.warnings.push(problem(&rule.place.file, Some(rule.place.line), message));
-    }
+    check_tls(&access, general, findings);
     access
 }
 
@@ -95,6 +96,82 @@ fn check_maps(access: &Access, general: &General, findings: &mut Findings<'_>) {
         } else if !access.maps.has(map) {
             findings.warnings.push(at(format!("auth_ident_file has no map \"{map}\": nobody can log in by this line")));
         }
+    }
+}
+
+/// Lines that need memberships, which are asked for where users are looked up: each database that they may be about needs
+/// an `auth_user`.
+pub(super) fn check_memberships(rules: &Rules, config: &Config, findings: &mut Findings<'_>) {
+    for rule in &rules.0 {
+        let Some((name, instead)) = rule.membership() else { continue };
+        let (database, setting, instead) = match without_source(rule, config) {
+            None => continue,
+            Some(Lacking::Console) => {
+                let instead = "name databases, without the console, which is one of all";
+                ("the console".to_owned(), "auth_user and auth_dbname in [pgpool]", instead)
+            }
+            Some(Lacking::Entry(entry)) => (format!("[databases.{entry}]"), "auth_user", instead),
+        };
+        let message = Mistake::Membership { name, database, setting, instead }.to_string();
+        findings.problems.push(problem(&rule.place.file, Some(rule.place.line), message));
+    }
+}
+
+/// Where users cannot be looked up.
+enum Lacking<'a> {
+    Console,
+    Entry(&'a str),
+}
+
+/// A database that the rule may be about and where users cannot be looked up.
+fn without_source<'a>(rule: &Rule, config: &'a Config) -> Option<Lacking<'a>> {
+    let names = &rule.databases;
+    let lacks = |name: &str| config.auth_source(name).is_none();
+    let entries = config.databases.keys().find(|name| lacks(name) && names.iter().any(|known| known.may_cover(name)));
+    if let Some(name) = entries {
+        return Some(Lacking::Entry(name));
+    }
+    let by_fallback = |name: &DatabaseName| match name {
+        DatabaseName::All | DatabaseName::SameUser | DatabaseName::SameRole | DatabaseName::Pattern(_) => true,
+        DatabaseName::Replication => false,
+        DatabaseName::Name(name) => !config.databases.contains_key(name) && !check::reserved(name),
+    };
+    if let Some(fallback) = config.fallback.as_ref().filter(|fallback| lacks(&fallback.name))
+        && names.iter().any(by_fallback)
+    {
+        return Some(Lacking::Entry(&fallback.name));
+    }
+    // `samerole` is never about the console, and `sameuser` only for a user of its name.
+    let of_console = |name: &DatabaseName| match name {
+        DatabaseName::SameUser | DatabaseName::SameRole | DatabaseName::Replication => false,
+        DatabaseName::All | DatabaseName::Name(_) | DatabaseName::Pattern(_) => {
+            file::RESERVED.iter().any(|console| name.may_cover(console))
+        }
+    };
+    (names.iter().any(of_console) && file::RESERVED.iter().any(|name| lacks(name))).then_some(Lacking::Console)
+}
+
+/// Lines that can let nobody in, or fit nobody, with the clients' `sslmode`. PostgreSQL warns of the same.
+fn check_tls(access: &Access, general: &General, findings: &mut Findings<'_>) {
+    let mode = general.client_tls_sslmode;
+    for rule in &access.rules.0 {
+        let message = match rule.kind {
+            Kind::HostSsl if mode == SslMode::Disable => {
+                format!("hostssl line fits no client: TLS is off with client_tls_sslmode = {mode}")
+            }
+            Kind::HostSsl if mode < SslMode::VerifyCa && rule.options.clientcert.is_some() => format!(
+                "line with {} lets nobody in: no client is asked for a certificate with client_tls_sslmode = {mode}; \
+                 verify-ca and verify-full ask for one",
+                if rule.method == Method::Cert { "method cert" } else { "clientcert" }
+            ),
+            Kind::HostNoSsl if mode >= SslMode::Require => {
+                format!("hostnossl line fits no client: nobody comes without TLS with client_tls_sslmode = {mode}")
+            }
+            Kind::Local | Kind::Host | Kind::HostSsl | Kind::HostNoSsl | Kind::HostGssEnc | Kind::HostNoGssEnc => {
+                continue;
+            }
+        };
+        findings.warnings.push(problem(&rule.place.file, Some(rule.place.line), message));
     }
 }
 

@@ -10,7 +10,7 @@ use crate::config::choice::{AuthType, ChannelBinding, SslMode, SslNegotiation};
 use crate::config::problem::Problem;
 use crate::config::secret::{Secret, SecretKind, SecretSource};
 use crate::config::user::User;
-use crate::config::{Config, Database, file, secret_file, userlist};
+use crate::config::{Config, Database, access, file, secret_file, userlist};
 
 /// Problems and warnings found so far, and where each setting stands.
 pub(super) struct Findings<'a> {
@@ -122,6 +122,7 @@ pub(super) fn run(config: &Config, findings: &mut Findings<'_>) {
     listening(config, findings);
     logins(config, findings);
     lookups(config, findings);
+    access::check_memberships(&config.access.rules, config, findings);
     client_tls(config, findings);
     server_tls(config, findings);
     pools(config, findings);

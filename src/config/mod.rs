@@ -123,7 +123,8 @@ impl Config {
         if problems.is_empty() { Ok(Loaded { config, warnings }) } else { Err(Problems(problems)) }
     }
 
-    /// Reads the `auth_hba_file` and the `auth_ident_file` again, after one of their settings was changed by `SET`.
+    /// Reads the `auth_hba_file` and the `auth_ident_file` again, after one of their settings, or of those that they
+    /// need, was changed by `SET`.
     ///
     /// # Errors
     /// Everything that is wrong with them; nothing is changed then.
@@ -132,6 +133,7 @@ impl Config {
         let mut findings =
             check::Findings { file: &self.path, places: &places, problems: Vec::new(), warnings: Vec::new() };
         let access = access::read(&self.general, &mut findings);
+        access::check_memberships(&access.rules, self, &mut findings);
         if !findings.problems.is_empty() {
             return Err(Problems(findings.problems));
         }

@@ -3,18 +3,22 @@
 //! The rules themselves are `hba`'s, which knows no socket. Here are the facts that they ask for, the words in which
 //! a client is refused (PostgreSQL's own), and the methods `peer` and `cert`.
 
+use std::sync::Arc;
+
 use crate::auth::Password;
 use crate::config::Config;
 use crate::hba::{
-    CertificateError, Channel, ClientCertificate, Decision, Directory, Facts, HostName, Interfaces, Method, Place,
-    Rule, Surroundings,
+    CertificateError, Channel, ClientCertificate, Decision, Directory, Facts, HostName, Interfaces, Memberships,
+    Method, Place, Rule, Surroundings,
 };
 use crate::net::tls::{Certificate, Session};
 use crate::net::{Endpoint, Stream, lookup};
+use crate::pool::FoundRoles;
 use crate::wire::sqlstate;
 use crate::wire::startup::Startup;
 use crate::wire::write::Report;
 
+use super::login::while_there;
 use super::{CONSOLE, Gate, Rejected, is_console};
 
 const HINT: &str = "The rules that count are those of the pooler's auth_hba_file, not those of PostgreSQL.";
@@ -31,6 +35,9 @@ pub enum Denial {
     /// A rule rejects an address that could not be looked up.
     #[error("{0} rejects, and whether it is about this address could not be looked up")]
     InDoubt(Place),
+    /// Whether a rule is about it depends on its roles, and there is nobody to ask.
+    #[error("a line needs to know the roles of the user, and there is no auth_user to ask PostgreSQL as")]
+    NoAuthUser,
     /// Its certificate does not do.
     #[error("{error}, which {place} asks for")]
     Certificate {
@@ -100,7 +107,7 @@ pub(super) struct Caller<'a> {
 
 impl<'a> Caller<'a> {
     /// Finds the rule for the client, and checks what does not take a word from it.
-    pub(super) async fn prove(self, stream: &Stream) -> Result<Proving<'a>, Rejected> {
+    pub(super) async fn prove(self, stream: &mut Stream) -> Result<Proving<'a>, Rejected> {
         let channel = channel(stream, self.peer);
         let mut databases = vec![self.startup.database.as_str()];
         if is_console(self.startup) {
@@ -108,7 +115,7 @@ impl<'a> Caller<'a> {
             databases.extend(CONSOLE.iter().filter(|name| **name != self.startup.database));
         }
         let facts = Facts { channel: &channel, databases: &databases, user: &self.startup.user, replication: false };
-        let rule = self.rule(&facts).await?;
+        let rule = self.rule(&facts, stream).await?;
         let failed = |error| {
             let denial = Denial::Certificate { error, place: rule.place.clone() };
             let words = match error {
@@ -138,19 +145,38 @@ impl<'a> Caller<'a> {
         }))
     }
 
-    async fn rule(&self, facts: &Facts<'_>) -> Result<&'a Rule, Rejected> {
+    async fn rule(&self, facts: &Facts<'_>, stream: &mut Stream) -> Result<&'a Rule, Rejected> {
         let mut surroundings = Surroundings::default();
-        loop {
+        let mut roles: Option<FoundRoles> = None;
+        let found = loop {
             match self.config.access.rules.decide(facts, &surroundings) {
-                Decision::Rule(rule) => return Ok(rule),
-                Decision::NoRule => return Err(self.refused(facts.channel, Denial::NoRule)),
-                Decision::InDoubt(rule) => {
-                    return Err(self.refused(facts.channel, Denial::InDoubt(rule.place.clone())));
-                }
+                Decision::Rule(rule) => break Ok(rule),
+                Decision::NoRule => break Err(Denial::NoRule),
+                Decision::InDoubt(rule) => break Err(Denial::InDoubt(rule.place.clone())),
                 Decision::NeedsHostName => surroundings.name = self.host_name(facts.channel).await,
                 Decision::NeedsInterfaces => surroundings.interfaces = self.interfaces().await,
+                Decision::NeedsMemberships => {
+                    let Some(found) = self.roles(stream).await? else { break Err(Denial::NoAuthUser) };
+                    surroundings.memberships = Memberships::Known(Arc::clone(&found.roles));
+                    roles = Some(found);
+                }
             }
+        };
+        if let Some(roles) = roles
+            && found.as_ref().map_or(true, |rule| rule.method == Method::Reject)
+        {
+            roles.doubt();
         }
+        found.map_err(|denial| self.refused(facts.channel, denial))
+    }
+
+    /// The roles that the user is a member of; `None` where nobody can be asked, which a checked configuration leaves to
+    /// names of databases that there are not.
+    async fn roles(&self, stream: &mut Stream) -> Result<Option<FoundRoles>, Rejected> {
+        let Startup { user, database, .. } = self.startup;
+        let Some(source) = self.config.auth_source(database) else { return Ok(None) };
+        let pools = &self.gate.pools;
+        while_there(stream, pools.lookups.roles(pools, &source, user)).await.map(Some)
     }
 
     async fn host_name(&self, channel: &Channel) -> HostName {

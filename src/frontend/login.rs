@@ -14,7 +14,7 @@ use crate::config::{AuthSource, AuthType, Config};
 use crate::hba::Directory;
 use crate::net::Stream;
 use crate::net::tls::Certificate;
-use crate::pool::Found;
+use crate::pool::{Found, LookupError};
 use crate::wire::startup::Startup;
 
 /// That a client has proved who it is.
@@ -107,10 +107,18 @@ pub(super) async fn log_in(caller: Caller<'_>, stream: &mut Stream, intake: &mut
     }
 }
 
-/// Asks PostgreSQL for a user's secret, as long as the client stays.
+/// Asks PostgreSQL for a user's secret.
 async fn look_up(gate: &Gate, stream: &mut Stream, startup: &Startup, source: &AuthSource) -> Result<Found, Rejected> {
-    let mut find = Box::pin(gate.pools.lookups.find(&gate.pools, source, &startup.user));
-    poll_fn(|cx| match find.as_mut().poll(cx) {
+    while_there(stream, gate.pools.lookups.find(&gate.pools, source, &startup.user)).await
+}
+
+/// Waits for an answer of PostgreSQL's as long as the client stays.
+pub(super) async fn while_there<T>(
+    stream: &mut Stream,
+    answer: impl Future<Output = Result<T, LookupError>>,
+) -> Result<T, Rejected> {
+    let mut answer = Box::pin(answer);
+    poll_fn(|cx| match answer.as_mut().poll(cx) {
         Poll::Ready(found) => Poll::Ready(found.map_err(Rejected::Lookup)),
         Poll::Pending => stream.poll_closed(cx).map(|()| Err(Rejected::Left)),
     })

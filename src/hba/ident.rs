@@ -1,6 +1,7 @@
 //! `pg_ident.conf`: which user of the system, or of a certificate, may be which user of the database.
 
 use super::field::Columns;
+use super::matching::Memberships;
 use super::mistake::Mistake;
 use super::name::UserName;
 use super::pattern::Pattern;
@@ -52,6 +53,9 @@ pub(super) fn parse(line: &Line) -> Result<Mapping, Mistake> {
 /// `\1` counts where the system user is an expression and the database user is none.
 fn database_user(token: &Token, system: &SystemUser) -> Result<DatabaseUser, Mistake> {
     let fixed = UserName::parse(token)?;
+    if let UserName::Member(role) = fixed {
+        return Err(Mistake::MemberInMap(role));
+    }
     match (system, &fixed, token.text.split_once("\\1")) {
         (SystemUser::Pattern(pattern), UserName::Name(_), Some((before, after))) => {
             if !pattern.has_group() {
@@ -89,7 +93,7 @@ impl Mapping {
             },
         };
         match (&self.user, group) {
-            (DatabaseUser::Fixed(name), _) => name.covers(user),
+            (DatabaseUser::Fixed(name), _) => name.covers(user, &Memberships::Unasked) == Some(true),
             (DatabaseUser::Group(before, after), Some(group)) => user
                 .strip_prefix(before.as_str())
                 .and_then(|rest| rest.strip_suffix(after.as_str()))

@@ -1,9 +1,12 @@
 //! Which rule counts for a client: the first that fits.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::address::{Address, Network};
 use super::ident::IdentMaps;
+use super::name::{DatabaseName, UserName};
 use super::option::{CertificateName, ClientCert};
 use super::rule::{Kind, Method, Rule};
 use super::{HostPattern, Rules};
@@ -52,13 +55,15 @@ pub struct Facts<'a> {
     pub replication: bool,
 }
 
-/// What only the system knows.
+/// What only the system, or PostgreSQL, knows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Surroundings {
     /// The name of the client's address.
     pub name: HostName,
     /// The addresses of this machine.
     pub interfaces: Interfaces,
+    /// The roles that the user is a member of.
+    pub memberships: Memberships,
 }
 
 /// The name of a client's address.
@@ -87,6 +92,26 @@ pub enum Interfaces {
     Unknown,
 }
 
+/// The roles that the user is a member of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Memberships {
+    /// Nobody has asked yet.
+    #[default]
+    Unasked,
+    /// These, direct and indirect ones and the user's own; none where PostgreSQL has no such user.
+    Known(Arc<BTreeSet<Box<str>>>),
+}
+
+impl Memberships {
+    /// Whether the role is one of them.
+    pub(super) fn include(&self, role: &str) -> Option<bool> {
+        match self {
+            Self::Unasked => None,
+            Self::Known(roles) => Some(roles.contains(role)),
+        }
+    }
+}
+
 /// What the rules say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision<'a> {
@@ -100,6 +125,9 @@ pub enum Decision<'a> {
     NeedsHostName,
     /// Tell the addresses of this machine and ask again.
     NeedsInterfaces,
+    /// Tell the roles that the user is a member of and ask again. Where they cannot be found out, nobody may be let in:
+    /// the rules that follow are for those whom this one is not about.
+    NeedsMemberships,
 }
 
 /// Whether a rule is about a client.
@@ -109,6 +137,7 @@ enum Fit {
     Unknown,
     NeedsHostName,
     NeedsInterfaces,
+    NeedsMemberships,
 }
 
 impl Rules {
@@ -123,6 +152,7 @@ impl Rules {
                 Fit::Unknown => {}
                 Fit::NeedsHostName => return Decision::NeedsHostName,
                 Fit::NeedsInterfaces => return Decision::NeedsInterfaces,
+                Fit::NeedsMemberships => return Decision::NeedsMemberships,
             }
         }
         Decision::NoRule
@@ -144,12 +174,34 @@ impl Rule {
             }
             (Kind::HostSsl, Channel::Plain { .. }) | (Kind::HostNoSsl, Channel::Tls { .. }) => return Fit::No,
         };
-        // Names before addresses, which may have to be looked up.
-        let database = |name: &super::DatabaseName| name.covers(facts.databases, facts.user, facts.replication);
-        if !self.databases.iter().any(database) || !self.users.iter().any(|name| name.covers(facts.user)) {
+        // Names before addresses, which may have to be looked up; and nobody is asked for memberships where the address
+        // does not fit.
+        let memberships = &surroundings.memberships;
+        let databases = any(self.databases.iter().map(|name| name.covers(facts, memberships)));
+        let users = any(self.users.iter().map(|name| name.covers(facts.user, memberships)));
+        if databases == Some(false) || users == Some(false) {
             return Fit::No;
         }
-        peer.map_or(Fit::Yes, |peer| self.address.fit(peer, surroundings))
+        match peer.map_or(Fit::Yes, |peer| self.address.fit(peer, surroundings)) {
+            Fit::No => Fit::No,
+            _ if databases.is_none() || users.is_none() => Fit::NeedsMemberships,
+            fit => fit,
+        }
+    }
+
+    /// A name of this rule that needs memberships, and what to write where they cannot be had.
+    #[must_use]
+    pub fn membership(&self) -> Option<(String, &'static str)> {
+        let same = self.databases.contains(&DatabaseName::SameRole).then(|| {
+            ("samerole".to_owned(), "write the names, or sameuser where each user has a database of his name")
+        });
+        let member = |name: &UserName| match name {
+            UserName::Member(role) => {
+                Some((format!("+{role}"), "write the names of the members, or @file for a file of them"))
+            }
+            UserName::All | UserName::Name(_) | UserName::Pattern(_) => None,
+        };
+        same.or_else(|| self.users.iter().find_map(member))
     }
 
     /// Whether the client's certificate is what the rule asks for besides the method: none, unless `clientcert` or the
@@ -175,6 +227,16 @@ impl Rule {
             Err(CertificateError::OtherUser)
         }
     }
+}
+
+/// Whether one of them is so; `None` where that depends on one that is not known.
+fn any(mut answers: impl Iterator<Item = Option<bool>>) -> Option<bool> {
+    let mut sure = true;
+    let found = answers.any(|answer| {
+        sure &= answer.is_some();
+        answer == Some(true)
+    });
+    (found || sure).then_some(found)
 }
 
 /// Why a client's certificate does not do.

@@ -72,9 +72,24 @@ pub enum Mistake {
     /// The first column.
     #[error("invalid connection type \"{0}\": write local, host, hostssl, hostnossl, hostgssenc or hostnogssenc")]
     Kind(String),
-    /// Membership in a role, which is PostgreSQL's to know.
-    #[error("\"{0}\" needs to know who is a member of which role, which pgpool does not: {1}")]
-    Membership(String, &'static str),
+    /// Membership in a role, which is PostgreSQL's to know, where it cannot be asked.
+    #[error(
+        "\"{name}\" needs to know who is a member of which role, and {database} has no auth_user to ask PostgreSQL as: \
+         set {setting}, or {instead}"
+    )]
+    Membership {
+        /// The name that needs it.
+        name: String,
+        /// A database that the line may be about.
+        database: String,
+        /// What to configure.
+        setting: &'static str,
+        /// What to write instead.
+        instead: &'static str,
+    },
+    /// `+role` in a map.
+    #[error("\"+{0}\" in a map is not supported: write the names of the members, or an expression")]
+    MemberInMap(String),
     /// An expression that cannot be compiled.
     #[error("invalid regular expression \"{expression}\": {reason}")]
     Expression {

@@ -2,13 +2,13 @@
 //! client.
 //!
 //! Pure: files are read through [`Files`], and what only the system knows (the name of an address, the addresses of this
-//! machine) is asked for by an answer, [`Decision::NeedsHostName`] or [`Decision::NeedsInterfaces`], and handed in with
-//! [`Surroundings`]. Format and meaning are those of PostgreSQL 16's `hba.c` and of its manual's page
+//! machine), or PostgreSQL (who is a member of which role), is asked for by an answer such as
+//! [`Decision::NeedsHostName`], and handed in with [`Surroundings`]. Format and meaning are those of PostgreSQL 16's `hba.c` and of its manual's page
 //! "The pg_hba.conf File".
 //!
 //! Invariants: a file with one mistake is refused as a whole, with every mistake; the first rule that fits counts; and a
-//! rule never admits a client because something was not known: what needs role memberships is a mistake, and a `reject`
-//! whose address could not be looked up rejects.
+//! rule never admits a client because something was not known: without the memberships that a rule needs no later one
+//! counts, and a `reject` whose address could not be looked up rejects.
 
 mod address;
 mod field;
@@ -35,7 +35,9 @@ pub use fuzz::fuzz;
 pub use address::{Address, HostPattern, Network};
 pub use ident::{IdentMaps, Mapping};
 pub use ldap::{Directory, Entry, Scope, filter_for};
-pub use matching::{CertificateError, Channel, ClientCertificate, Decision, Facts, HostName, Interfaces, Surroundings};
+pub use matching::{
+    CertificateError, Channel, ClientCertificate, Decision, Facts, HostName, Interfaces, Memberships, Surroundings,
+};
 pub use mistake::{Fault, Mistake};
 pub use name::{DatabaseName, UserName};
 pub use option::{CertificateName, ClientCert, Options};

@@ -71,6 +71,7 @@ impl fmt::Display for DatabaseName {
         match self {
             Self::All => f.write_str("all"),
             Self::SameUser => f.write_str("sameuser"),
+            Self::SameRole => f.write_str("samerole"),
             Self::Replication => f.write_str("replication"),
             Self::Name(name) => Quoted("", name).fmt(f),
             Self::Pattern(pattern) => pattern.fmt(f),
@@ -82,6 +83,7 @@ impl fmt::Display for UserName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::All => f.write_str("all"),
+            Self::Member(role) => write!(f, "+{}", Quoted("", role)),
             Self::Name(name) => Quoted("", name).fmt(f),
             Self::Pattern(pattern) => pattern.fmt(f),
         }

@@ -43,7 +43,7 @@ pub use facts::{facts, failure_report, reason_report};
 pub use interrupt::{Interrupt, Reason};
 pub use lease::Lease;
 pub use listen::{Hub, HubShown, HubState, Listeners, Mailbox, NoListener, Subscription};
-pub use lookup::{Desk, Found, LookupError, Lookups, Misfit};
+pub use lookup::{Desk, Found, FoundRoles, LookupError, Lookups, Misfit};
 pub use pins::{Pin, feature_rejected, feature_warning, pin_refused};
 pub use pools::{PoolKey, Pools};
 pub use settings::{Credentials, PoolSettings, socket_options};

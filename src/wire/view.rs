@@ -43,7 +43,7 @@ pub fn int32(bytes: &[u8]) -> Option<(u32, &[u8])> {
 
 /// The values of a DataRow.
 #[must_use]
-pub fn data_row(body: &[u8]) -> Option<Vec<Option<Box<[u8]>>>> {
+pub fn data_row(body: &[u8]) -> Option<Vec<Option<&[u8]>>> {
     let (count, mut rest) = body.split_first_chunk::<2>()?;
     let mut values = Vec::new();
     for _ in 0..u16::from_be_bytes(*count) {
@@ -53,7 +53,7 @@ pub fn data_row(body: &[u8]) -> Option<Vec<Option<Box<[u8]>>>> {
             rest = tail;
         } else {
             let (value, tail) = tail.split_at_checked(length as usize)?;
-            values.push(Some(value.into()));
+            values.push(Some(value));
             rest = tail;
         }
     }
@@ -126,7 +126,7 @@ mod tests {
         assert_eq!(parameter_status(b"TimeZone\0UTC\0"), Some(("TimeZone", &b"UTC"[..])));
         assert_eq!(parameter_status(b"TimeZone\0UTC"), None);
         assert_eq!(parameter_status(b"TimeZone\0UTC\0x"), None);
-        assert_eq!(data_row(b"\0\x02\0\0\0\x01a\xff\xff\xff\xff"), Some(vec![Some(b"a"[..].into()), None]));
+        assert_eq!(data_row(b"\0\x02\0\0\0\x01a\xff\xff\xff\xff"), Some(vec![Some(&b"a"[..]), None]));
         assert_eq!(data_row(b"\0\x01\0\0\0\x02a"), None);
         let error = Diagnostic::read(b"SFEHLER\0VERROR\0C42P01\0Mno table\0Hlook\0\0");
         assert_eq!((error.severity.as_str(), error.code.as_str()), ("ERROR", "42P01"));

@@ -2,6 +2,7 @@
 
 mod against_postgresql;
 mod generate;
+mod memberships;
 
 use std::{fs, path::Path, time::Duration};
 
@@ -167,7 +168,7 @@ fn hba_peer_goes_by_the_user_of_the_process() {
 fn hba_a_file_with_mistakes_is_refused_with_every_mistake() {
     let cluster = Cluster::start();
     let rules =
-        Rules::new("host all all all trust\nhots all all all trust\nlocal all +staff peer\ninclude more\n", "m a\n");
+        Rules::new("host all all all trust\nhots all all all trust\nlocal all /( peer\ninclude more\n", "m a\n");
     rules.write("more", "host all all 10.0.0.0/40 md5\n");
     let dir = tempfile::tempdir().unwrap();
     let settings = format!("[pgpool]\nlisten_backlog = -1\n{}", rules.settings());
@@ -179,7 +180,7 @@ fn hba_a_file_with_mistakes_is_refused_with_every_mistake() {
         assert_eq!(ended.code, Some(1), "{}", ended.stderr);
         for told in [
             format!("{hba}:2: invalid connection type \"hots\""),
-            format!("{hba}:3: \"+staff\" needs to know"),
+            format!("{hba}:3: invalid regular expression"),
             format!("{more}:1: invalid CIDR mask"),
             format!("{ident}:1: end-of-line before database user name"),
             "pgpool.toml:".to_owned(),
@@ -191,6 +192,21 @@ fn hba_a_file_with_mistakes_is_refused_with_every_mistake() {
     let ended = run(&["check", missing.to_str().unwrap()], ENDS);
     assert!(ended.stderr.contains("auth_type hba needs auth_hba_file"), "{}", ended.stderr);
     assert!(ended.stderr.contains("cannot read auth_ident_file"), "{}", ended.stderr);
+}
+
+#[test]
+fn hba_lines_that_nobody_can_log_in_by_are_warned_of() {
+    let cluster = Cluster::start();
+    let rules = Rules::new("local all all trust\nhost all all all trust\nhostssl all alice all cert\n", "");
+    let dir = tempfile::tempdir().unwrap();
+    let file = write_settings(&cluster, dir.path(), &format!("[pgpool]\n{}", rules.settings()));
+    let ended = run(&["check", file.to_str().unwrap()], ENDS);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let place = format!("{}:3", rules.0.path().join("pg_hba.conf").display());
+    let told = format!("{place}: hostssl line fits no client: TLS is off with client_tls_sslmode = disable");
+    assert!(ended.stdout.contains(&format!("warning: {told}\n")), "{}", ended.stdout);
+    let pooler = Pooler::with_workers(&cluster, 1, &rules.settings());
+    pooler.wait_for_log(&told, SOON);
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod example;
 mod loading;
 mod precedence;
 mod problems;
+mod rules;
 mod values;
 
 /// Reads a file that has no problems.

@@ -19,6 +19,8 @@ fn lines_that_are_understood() {
             "host \"sameuser\",\"replication\",\"@f\" \"+g\" samenet trust",
             r#"host "sameuser","replication","@f" "+g" samenet trust"#,
         ),
+        ("local samerole,x +g,y trust", r#"local samerole,"x" +"g","y" trust"#),
+        ("local samegroup +\"a \"\"b\",+all trust", r#"local samerole +"a ""b",+"all" trust"#),
         ("hostnossl all all 10.0.0.0 255.0.255.0 trust", "hostnossl all all 10.0.0.0 255.0.255.0 trust"),
         ("hostgssenc all all samehost reject", "hostgssenc all all samehost reject"),
         ("hostnogssenc all all samehost peer.example.com trust", ""),
@@ -106,18 +108,6 @@ const REFUSED: &[(&str, &str)] = &[
         "address \"fe80::1%eth0/64\" names an interface: leave out what begins with %",
     ),
     ("host all all example.com/8 trust", "specifying both host name and CIDR mask is invalid: \"example.com/8\""),
-    (
-        "local samerole all trust",
-        "\"samerole\" needs to know who is a member of which role, which pgpool does not: write the names, or sameuser where each user has a database of his name",
-    ),
-    (
-        "local samegroup all trust",
-        "\"samegroup\" needs to know who is a member of which role, which pgpool does not: write the names, or sameuser where each user has a database of his name",
-    ),
-    (
-        "local all +staff trust",
-        "\"+staff\" needs to know who is a member of which role, which pgpool does not: write the names of the members, or @file for a file of them",
-    ),
     ("local all /( trust", "invalid regular expression \"(\": unclosed group"),
     (
         r"local all /\bapp trust",
@@ -195,10 +185,7 @@ fn maps_are_read_and_refused() {
         ("m a", "end-of-line before database user name"),
         ("m a b c", "there is more on the line than map, system user and database user"),
         ("m a b,c", "multiple values specified for database user name: write one, without commas"),
-        (
-            "m a +b",
-            "\"+b\" needs to know who is a member of which role, which pgpool does not: write the names of the members, or @file for a file of them",
-        ),
+        ("m a +b", "\"+b\" in a map is not supported: write the names of the members, or an expression"),
         ("m /( b", "invalid regular expression \"(\": unclosed group"),
         (
             r"m /a \1",

@@ -1,10 +1,12 @@
 //! Which rule counts, and which user of the system may be which user of the database.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::{maps, rules};
 use crate::hba::{
-    CertificateError, Channel, ClientCertificate, Decision, Facts, HostName, IdentMaps, Interfaces, Surroundings,
+    CertificateError, Channel, ClientCertificate, Decision, Facts, HostName, IdentMaps, Interfaces, Memberships,
+    Surroundings,
 };
 
 fn tcp(address: &str) -> Channel {
@@ -91,7 +93,7 @@ fn the_console_has_two_names() {
 #[test]
 fn host_names_are_asked_for_and_believed_when_confirmed() {
     let decide = |text: &str, user: &str, name: HostName| {
-        let surroundings = Surroundings { name, interfaces: Interfaces::Unasked };
+        let surroundings = Surroundings { name, ..Surroundings::default() };
         let channel = tcp("10.0.0.1");
         let facts = Facts { channel: &channel, databases: &["app"], user, replication: false };
         let rules = rules(text).unwrap();
@@ -101,6 +103,7 @@ fn host_names_are_asked_for_and_believed_when_confirmed() {
             Decision::NoRule => "none".to_owned(),
             Decision::NeedsHostName => "name".to_owned(),
             Decision::NeedsInterfaces => "interfaces".to_owned(),
+            Decision::NeedsMemberships => "roles".to_owned(),
         }
     };
     let text = "host all bob all trust\nhost all all db.example.com trust\nhost all all .Example.org md5\n\
@@ -127,14 +130,14 @@ fn this_machine_and_its_networks() {
     let known =
         Interfaces::Known(vec![(of("10.1.2.3"), of("255.255.0.0")), (of("fe80::1"), of("ffff:ffff:ffff:ffff::"))]);
     let decide = |text: &str, peer: &str, interfaces: &Interfaces| {
-        let surroundings = Surroundings { name: HostName::Unasked, interfaces: interfaces.clone() };
+        let surroundings = Surroundings { interfaces: interfaces.clone(), ..Surroundings::default() };
         let channel = tcp(peer);
         let facts = Facts { channel: &channel, databases: &["app"], user: "u", replication: false };
         match rules(text).unwrap().decide(&facts, &surroundings) {
             Decision::Rule(rule) => rule.place.line,
             Decision::InDoubt(_) => 77,
             Decision::NeedsInterfaces => 88,
-            Decision::NoRule | Decision::NeedsHostName => 0,
+            Decision::NoRule | Decision::NeedsHostName | Decision::NeedsMemberships => 0,
         }
     };
     for (peer, expected) in
@@ -145,6 +148,46 @@ fn this_machine_and_its_networks() {
     assert_eq!(decide(text, "10.1.2.3", &Interfaces::Unasked), 88);
     assert_eq!(decide(text, "10.1.2.3", &Interfaces::Unknown), 3);
     assert_eq!(decide("host all all samenet reject\nhost all all all trust", "10.1.2.3", &Interfaces::Unknown), 77);
+}
+
+#[test]
+fn memberships_are_asked_for_where_they_decide_and_nothing_counts_without_them() {
+    let decide = |text: &str, (user, database): (&str, &str), roles: Option<&[&str]>| {
+        let memberships = roles.map_or(Memberships::Unasked, |roles| {
+            Memberships::Known(Arc::new(roles.iter().copied().map(Into::into).collect()))
+        });
+        let surroundings = Surroundings { memberships, ..Surroundings::default() };
+        let channel = tcp("10.0.0.1");
+        let facts = Facts { channel: &channel, databases: &[database], user, replication: false };
+        match rules(text).unwrap().decide(&facts, &surroundings) {
+            Decision::Rule(rule) => rule.place.line,
+            Decision::NoRule => 0,
+            Decision::NeedsMemberships => 99,
+            other => panic!("{other:?}"),
+        }
+    };
+    let text = "host app alice,+staff 10.0.0.0/8 md5\nhost app \"+staff\" all trust\nhost all +staff 11.0.0.0/8 md5\n\
+                host samerole all all reject\nhost app +out x.example md5\nhost all bob all trust\n";
+    assert_eq!(decide(text, ("alice", "app"), None), 1, "who is named need not be a member");
+    assert_eq!(decide(text, ("bob", "app"), None), 99);
+    assert_eq!(decide(text, ("bob", "app"), Some(&["bob", "staff"])), 1);
+    assert_eq!(decide(text, ("bob", "app"), Some(&["bob", "app"])), 4);
+    assert_eq!(decide(text, ("bob", "app"), Some(&["bob"])), 6);
+    assert_eq!(decide(text, ("bob", "app"), Some(&[])), 6);
+    assert_eq!(decide(text, ("bob", "bob"), Some(&["bob"])), 4, "everybody is a member of himself");
+    assert_eq!(decide(text, ("+staff", "app"), Some(&[])), 2);
+    assert_eq!(decide("host all +a 11.0.0.0/8 md5\nhost b +a all md5", ("x", "app"), None), 0, "no need to ask");
+    assert_eq!(decide("host all +a x.example md5\nhost all all all md5", ("x", "app"), None), 99, "roles before names");
+}
+
+#[test]
+fn the_console_is_nobodys_role() {
+    let rules = rules("local samerole all trust\nlocal all +pgbouncer md5\n").unwrap();
+    let roles = Arc::new(["pgbouncer".into(), "pgpool".into()].into());
+    let surroundings = Surroundings { memberships: Memberships::Known(roles), ..Surroundings::default() };
+    let facts = Facts { channel: &LOCAL, databases: &["pgpool", "pgbouncer"], user: "a", replication: false };
+    let Decision::Rule(rule) = rules.decide(&facts, &surroundings) else { panic!() };
+    assert_eq!(rule.place.line, 2);
 }
 
 #[test]

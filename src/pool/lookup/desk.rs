@@ -1,9 +1,11 @@
-//! A desk: one task that asks `auth_query` for those who log in, one user after the other, on one connection.
+//! A desk: one task that asks `auth_query` for those who log in, and for the roles that they are members of, one after the
+//! other, on one connection.
 //!
 //! Like the connector it keeps those who wait in their places while PostgreSQL is away, and refuses them when its login
 //! is refused or it has been away for longer than `server_login_retry`. The connection counts for the limits over
 //! several pools, and is closed when nobody has asked for a while, by PAUSE, RECONNECT and a reload.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -11,8 +13,8 @@ use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
 use super::LookupError;
-use super::book::{Book, Lifetimes};
-use super::verdict::{MOST_ROWS, Verdict, verdict};
+use super::book::{Book, Lifetimes, Roles, Secret};
+use super::verdict::{MOST_ROLES, MOST_ROWS, ROLES, Verdict, roles, verdict};
 use crate::auth::{Credential, StoredSecret};
 use crate::backend::{
     Answered, Backend, BackendRecord, BackendState, ConnectError, ExchangeError, Identity, Spec, connect,
@@ -31,12 +33,21 @@ const LOOK: Duration = Duration::from_millis(250);
 /// Most time for one question, whatever `server_connect_timeout` says.
 const LONGEST: Duration = Duration::from_secs(60);
 
+/// Something that is asked about a user of this name.
+enum Question {
+    /// For his secret.
+    Secret(Box<str>),
+    /// For the roles that he is a member of.
+    Roles(Box<str>),
+}
+
 /// Where one query is asked in one database as one user.
 #[derive(Debug)]
 pub struct Desk {
     pub(super) source: AuthSource,
     shared: Arc<Shared>,
-    book: Mutex<Book>,
+    secrets: Mutex<Book<Secret>>,
+    roles: Mutex<Book<Roles>>,
     /// Somebody waits.
     asked: Notify,
     /// What holds it up may be over, or its connection should be looked at.
@@ -72,7 +83,8 @@ struct Failures {
 impl Desk {
     pub(super) fn new(source: AuthSource, shared: Arc<Shared>) -> Desk {
         let (asked, changed) = (Notify::new(), Notify::new());
-        Desk { source, shared, book: Mutex::default(), asked, changed, backend: Mutex::default() }
+        let (secrets, roles, backend) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Desk { source, shared, secrets, roles, asked, changed, backend }
     }
 
     /// Asks until nobody has needed it for a while.
@@ -83,8 +95,7 @@ impl Desk {
             if line.as_ref().is_some_and(|line| self.is_displaced(line, &pools)) {
                 self.close(&mut line);
             }
-            let next = self.book().next();
-            let Some(user) = next else {
+            let Some(question) = self.next() else {
                 if line.is_none() && pools.lookups.retire(&self) {
                     return;
                 }
@@ -95,7 +106,7 @@ impl Desk {
                 }
                 continue;
             };
-            match Box::pin(self.serve(&mut line, &user, &pools)).await {
+            match Box::pin(self.serve(&mut line, &question, &pools)).await {
                 Ok(()) => failures = Failures::default(),
                 Err(trouble) => {
                     let pause = self.failed(trouble, &mut failures, &pools);
@@ -108,9 +119,19 @@ impl Desk {
         }
     }
 
-    /// Asks about one user and notes the answer. A connection that has been waiting may have died unseen: then it is
+    /// What is asked next. Roles go first, since their logins go on with a secret.
+    fn next(&self) -> Option<Question> {
+        let roles = self.roles().next().map(Question::Roles);
+        roles.or_else(|| self.secrets().next().map(Question::Secret))
+    }
+
+    /// Asks one question and notes the answer. A connection that has been waiting may have died unseen: then it is
     /// asked once more on a new one.
-    async fn serve(&self, line: &mut Option<Line>, user: &str, pools: &Pools) -> Result<(), Trouble> {
+    async fn serve(&self, line: &mut Option<Line>, question: &Question, pools: &Pools) -> Result<(), Trouble> {
+        let (sql, user, most) = match question {
+            Question::Secret(user) => (self.source.query.as_str(), user, MOST_ROWS),
+            Question::Roles(user) => (ROLES, user, MOST_ROLES),
+        };
         loop {
             let waited = line.is_some();
             if line.as_mut().is_some_and(|line| line.backend.settle_idle(&self.shared.interner).is_err()) {
@@ -123,7 +144,7 @@ impl Desk {
             };
             let config = pools.config.load_full();
             let limit = limited(config.general.server_connect_timeout).min(LONGEST);
-            let ask = open.backend.ask(&self.source.query, user, MOST_ROWS, &self.shared.interner);
+            let ask = open.backend.ask(sql, user, most, &self.shared.interner);
             let answered = timeout(limit, ask).await;
             if matches!(answered, Ok(Ok(_) | Err(ExchangeError::Refused(_)))) {
                 *line = Some(open);
@@ -132,17 +153,26 @@ impl Desk {
                 self.close(&mut broken);
             }
             match answered {
-                Ok(Ok(answered)) => self.answered(user, answered, &config),
-                Ok(Err(ExchangeError::Refused(said))) => self.refused(user, said, &config),
+                Ok(Ok(answered)) => self.answered(question, answered, &config),
+                Ok(Err(ExchangeError::Refused(said))) => self.refused(question, said, &config),
                 Ok(Err(_)) if waited => continue,
-                Ok(Err(error)) => self.gave_none(user, LookupError::Broken(Arc::new(error))),
-                Err(_) => self.gave_none(user, LookupError::Timeout),
+                Ok(Err(error)) => self.gave_none(question, LookupError::Broken(Arc::new(error))),
+                Err(_) => self.gave_none(question, LookupError::Timeout),
             }
             return Ok(());
         }
     }
 
-    fn answered(&self, user: &str, answered: Answered, config: &Config) {
+    fn answered(&self, question: &Question, answered: Answered, config: &Config) {
+        let user = match question {
+            Question::Secret(user) => user,
+            Question::Roles(user) => {
+                return match roles(answered) {
+                    Ok(roles) => self.roles().member_of(user, roles, self.shared.clock.now(), lifetimes(config)),
+                    Err(misfit) => self.gave_none(question, misfit.into()),
+                };
+            }
+        };
         let secret = match verdict(answered, user) {
             Ok(Verdict::Unknown) => None,
             Ok(Verdict::NoSecret) => {
@@ -151,28 +181,41 @@ impl Desk {
                 Some(StoredSecret::parse(""))
             }
             Ok(Verdict::Secret(secret)) => Some(secret),
-            Err(misfit) => return self.gave_none(user, misfit.into()),
+            Err(misfit) => return self.gave_none(question, misfit.into()),
         };
         self.note(user, secret, config);
     }
 
     fn note(&self, user: &str, secret: Option<StoredSecret>, config: &Config) {
-        let general = &config.general;
-        let credential = secret.map(|secret| Credential::new(secret, general.scram_iterations));
-        let lifetimes = Lifetimes { found: general.auth_query_lifetime, nothing: general.auth_query_negative_lifetime };
-        self.book().answer(user, credential, self.shared.clock.now(), lifetimes);
+        let credential = secret.map(|secret| Credential::new(secret, config.general.scram_iterations));
+        self.secrets().answer(user, credential, self.shared.clock.now(), lifetimes(config));
     }
 
-    fn refused(&self, user: &str, said: Box<Diagnostic>, config: &Config) {
+    fn refused(&self, question: &Question, said: Box<Diagnostic>, config: &Config) {
         match said.code.as_str() {
             // A name that the database's encoding cannot hold is nobody's.
-            "22021" | "22P05" => self.note(user, None, config),
-            code if passes(code) => self.gave_none(user, LookupError::Broken(Arc::new(ExchangeError::Refused(said)))),
-            _ => self.gave_none(user, LookupError::Refused(Arc::new(*said))),
+            "22021" | "22P05" => match question {
+                Question::Secret(user) => self.note(user, None, config),
+                Question::Roles(user) => {
+                    self.roles().member_of(user, BTreeSet::new(), self.shared.clock.now(), lifetimes(config));
+                }
+            },
+            code if passes(code) => {
+                self.gave_none(question, LookupError::Broken(Arc::new(ExchangeError::Refused(said))));
+            }
+            _ => self.gave_none(question, LookupError::Refused(Arc::new(*said))),
         }
     }
 
-    fn gave_none(&self, user: &str, error: LookupError) {
+    fn gave_none(&self, question: &Question, error: LookupError) {
+        let AuthSource { database, user: auth_user, .. } = &self.source;
+        let user = match question {
+            Question::Secret(user) => user,
+            Question::Roles(user) => {
+                tracing::error!(user, %database, %auth_user, %error, "cannot find out the roles of a user");
+                return self.roles().fail(user, &error);
+            }
+        };
         let hint = match &error {
             LookupError::Refused(said) if matches!(said.code.as_str(), "42883" | "42P01") => {
                 Some("auth_query runs with search_path pg_catalog: name the schema of anything else")
@@ -182,9 +225,8 @@ impl Desk {
             }
             _ => None,
         };
-        let AuthSource { database, user: auth_user, .. } = &self.source;
         tracing::error!(user, %database, %auth_user, %error, hint, "auth_query gave no answer");
-        self.book().fail(user, &error);
+        self.secrets().fail(user, &error);
     }
 
     async fn open(&self, pools: &Pools) -> Result<Line, Trouble> {
@@ -273,7 +315,8 @@ impl Desk {
         failures.count = failures.count.saturating_add(1);
         if refused || lasting {
             let until = now.saturating_add(u64::try_from(pause.as_micros()).unwrap_or(u64::MAX));
-            self.book().fail_all(&error, until);
+            self.secrets().fail_all(&error, until);
+            self.roles().fail_all(&error, until);
         }
         pause
     }
@@ -291,13 +334,10 @@ impl Desk {
 
     /// A reload: what is known is asked again, on a new connection.
     pub(super) fn follow(&self, config: &Config) {
-        let mut book = self.book();
-        book.doubt_all();
-        book.try_again();
-        if config.database(&self.source.database).is_none() {
-            book.fail_all(&LookupError::NoDatabase(self.source.database.clone()), 0);
-        }
-        drop(book);
+        let gone = config.database(&self.source.database).is_none();
+        let gone = gone.then(|| LookupError::NoDatabase(self.source.database.clone()));
+        self.secrets().follow(gone.as_ref());
+        self.roles().follow(gone.as_ref());
         if let Some(record) = self.backend() {
             record.need_close();
         }
@@ -319,13 +359,27 @@ impl Desk {
         self.record().clone()
     }
 
-    pub(super) fn book(&self) -> MutexGuard<'_, Book> {
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Whether nobody waits and no answer counts any more.
+    pub(super) fn is_unused(&self, now: Micros) -> bool {
+        self.secrets().is_unused(now) && self.roles().is_unused(now)
+    }
+
+    pub(super) fn secrets(&self) -> MutexGuard<'_, Book<Secret>> {
+        self.secrets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn roles(&self) -> MutexGuard<'_, Book<Roles>> {
+        self.roles.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn record(&self) -> MutexGuard<'_, Option<Arc<BackendRecord>>> {
         self.backend.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn lifetimes(config: &Config) -> Lifetimes {
+    let general = &config.general;
+    Lifetimes { found: general.auth_query_lifetime, nothing: general.auth_query_negative_lifetime }
 }
 
 /// Whether PostgreSQL may answer the same question soon: it was interrupted, is short of something or shutting down.

@@ -1,4 +1,5 @@
-//! `auth_query`: secrets of users whom the configuration does not know are asked for in PostgreSQL.
+//! `auth_query`: secrets of users whom the configuration does not know are asked for in PostgreSQL; and so are the roles
+//! that a user is a member of, where a rule needs them.
 //!
 //! [`Lookups`] has a [`Desk`] per database entry, `auth_user` and text of the query. A desk asks on a connection of its
 //! own, which no client's parameters ever reach and whose `search_path` is `pg_catalog`; the name goes as a parameter.
@@ -8,7 +9,7 @@ mod book;
 mod desk;
 mod verdict;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::mpsc;
@@ -17,6 +18,7 @@ use super::{PoolKey, Pools, Shared};
 use crate::auth::Credential;
 use crate::backend::{BackendRecord, ConnectError, ExchangeError};
 use crate::config::{AuthSource, Config};
+use crate::net::Micros;
 use crate::wire::view::Diagnostic;
 
 pub use desk::Desk;
@@ -71,7 +73,7 @@ impl Found {
     /// The login was refused: the answer may be out of date.
     pub fn doubt(&self) {
         if let Some(desk) = &self.desk {
-            desk.book().doubt(&self.user);
+            desk.secrets().doubt(&self.user);
         }
     }
 
@@ -79,10 +81,28 @@ impl Found {
     #[must_use]
     pub fn is_latest(&self) -> bool {
         let Some(desk) = &self.desk else { return true };
-        let book = desk.book();
+        let book = desk.secrets();
         match (book.credential(&self.user), &self.credential) {
             (Some(latest), Some(found)) => Arc::ptr_eq(latest, found),
             (None, _) | (_, None) => true,
+        }
+    }
+}
+
+/// The roles that a user is a member of.
+#[derive(Debug)]
+pub struct FoundRoles {
+    /// Their names, the user's own among them; none where there is no such user.
+    pub roles: Arc<BTreeSet<Box<str>>>,
+    user: Box<str>,
+    desk: Option<Arc<Desk>>,
+}
+
+impl FoundRoles {
+    /// The login was refused: the answer may be out of date.
+    pub fn doubt(&self) {
+        if let Some(desk) = &self.desk {
+            desk.roles().doubt(&self.user);
         }
     }
 }
@@ -117,6 +137,30 @@ impl Lookups {
         if user.len() > LONGEST_NAME {
             return Ok(Found { credential: None, user: user.into(), desk: None });
         }
+        let (desk, credential) = self.ask(pools, source, |desk, now| desk.secrets().look(user, now)).await?;
+        Ok(Found { credential, user: user.into(), desk: Some(desk) })
+    }
+
+    /// The roles that the user is a member of, by an answer that still counts or by asking.
+    ///
+    /// Cancel safety: safe; others may wait for the same answer.
+    ///
+    /// # Errors
+    /// [`LookupError`]
+    pub async fn roles(&self, pools: &Pools, source: &AuthSource, user: &str) -> Result<FoundRoles, LookupError> {
+        if user.len() > LONGEST_NAME {
+            return Ok(FoundRoles { roles: Arc::default(), user: user.into(), desk: None });
+        }
+        let (desk, roles) = self.ask(pools, source, |desk, now| desk.roles().look(user, now)).await?;
+        Ok(FoundRoles { roles, user: user.into(), desk: Some(desk) })
+    }
+
+    async fn ask<T>(
+        &self,
+        pools: &Pools,
+        source: &AuthSource,
+        look: impl FnOnce(&Desk, Micros) -> book::Look<T>,
+    ) -> Result<(Arc<Desk>, T), LookupError> {
         if pools.config.load().database(&source.database).is_none() {
             return Err(LookupError::NoDatabase(source.database.clone()));
         }
@@ -127,25 +171,25 @@ impl Lookups {
             // Under the lock of the desks, so that none retires on which somebody is about to wait.
             let mut desks = self.lock();
             let desk = self.desk(&mut desks, source);
-            let look = desk.book().look(user, self.shared.clock.now());
+            let look = look(&desk, self.shared.clock.now());
             (desk, look)
         };
-        let credential = match look {
-            book::Look::Known(credential) => credential,
+        let found = match look {
+            book::Look::Known(found) => found,
             book::Look::Hopeless(error) => return Err(error),
             book::Look::Asked(answer) => {
                 desk.ask();
                 answer.await.unwrap_or(Err(LookupError::Ending))?
             }
         };
-        Ok(Found { credential, user: user.into(), desk: Some(desk) })
+        Ok((desk, found))
     }
 
     /// Whether some desk has found a secret of this user.
     #[must_use]
     pub fn knows(&self, user: &str) -> bool {
         let desks: Vec<Arc<Desk>> = self.lock().values().cloned().collect();
-        desks.iter().any(|desk| desk.book().credential(user).is_some_and(|credential| !credential.is_empty()))
+        desks.iter().any(|desk| desk.secrets().credential(user).is_some_and(|credential| !credential.is_empty()))
     }
 
     /// The connections of the desks.
@@ -195,7 +239,7 @@ impl Lookups {
     /// Takes a desk out that nobody needs; `false` while somebody does.
     fn retire(&self, desk: &Arc<Desk>) -> bool {
         let mut desks = self.lock();
-        let unused = desk.book().is_unused(self.shared.clock.now());
+        let unused = desk.is_unused(self.shared.clock.now());
         if unused {
             desks.remove(&desk.source);
         }

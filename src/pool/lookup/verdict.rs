@@ -1,10 +1,25 @@
-//! What an answer of auth_query says: two columns, name and secret, and at most one row, the user's.
+//! What an answer says: that of auth_query has two columns, name and secret, and at most one row, the user's; that about
+//! roles has a row for each.
+
+use std::collections::BTreeSet;
 
 use crate::auth::StoredSecret;
 use crate::backend::Answered;
 
 /// Rows that are read: one more than an answer may have.
 pub(super) const MOST_ROWS: u32 = 2;
+
+/// The roles that `$1` is a member of, as PostgreSQL's own rules see it (`is_member_of_role_nosuper`): direct and indirect
+/// ones, whether or not they are inherited, and the user's own; a superuser is a member of no others. No rows where there
+/// is no such user. Everybody may read what it reads.
+pub(super) const ROLES: &str = "\
+    WITH RECURSIVE mine (oid) AS (\
+     SELECT oid FROM pg_catalog.pg_roles WHERE rolname = $1::pg_catalog.text \
+     UNION SELECT m.roleid FROM pg_catalog.pg_auth_members m JOIN mine ON m.member = mine.oid) \
+    SELECT r.rolname FROM pg_catalog.pg_roles r JOIN mine ON r.oid = mine.oid";
+
+/// Roles that are read: one more than a user may have.
+pub(super) const MOST_ROLES: u32 = 10_001;
 
 /// What PostgreSQL knows of a user.
 #[derive(Debug, PartialEq, Eq)]
@@ -32,6 +47,18 @@ pub enum Misfit {
     /// Another user's name in the first column.
     #[error("auth_query returned another user than it was asked for")]
     OtherUser,
+    /// More roles than are read.
+    #[error("the user is a member of more than 10000 roles")]
+    Roles,
+}
+
+/// Reads an answer about a user's roles. One whose name is no text is left out: no rule can name it.
+pub(super) fn roles(answered: Answered) -> Result<BTreeSet<Box<str>>, Misfit> {
+    if answered.rows.len() >= MOST_ROLES as usize {
+        return Err(Misfit::Roles);
+    }
+    let values = answered.rows.into_iter().flatten().flatten();
+    Ok(values.filter_map(|name| std::str::from_utf8(&name).ok().map(Into::into)).collect())
 }
 
 /// Reads an answer about `user`.
@@ -52,10 +79,10 @@ pub(super) fn verdict(answered: Answered, user: &str) -> Result<Verdict, Misfit>
         (None, Some(_)) => return Err(Misfit::NullName),
         (Some(name), secret) => (name, secret),
     };
-    if *name != *user.as_bytes() {
+    if **name != *user.as_bytes() {
         return Err(Misfit::OtherUser);
     }
-    match secret.map(StoredSecret::take) {
+    match secret.map(|secret| StoredSecret::parse(&**secret)) {
         Some(secret) if secret.is_empty() => Ok(Verdict::NoSecret),
         Some(secret) => Ok(Verdict::Secret(secret)),
         None => Ok(Verdict::NoSecret),
@@ -65,9 +92,10 @@ pub(super) fn verdict(answered: Answered, user: &str) -> Result<Verdict, Misfit>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::Value;
 
     fn answered(columns: usize, rows: &[&[Option<&str>]]) -> Answered {
-        let value = |value: &Option<&str>| value.map(|text| text.as_bytes().into());
+        let value = |value: &Option<&str>| value.map(|text| Value::new(text.as_bytes().into()));
         Answered { columns, rows: rows.iter().map(|row| row.iter().map(value).collect()).collect() }
     }
 

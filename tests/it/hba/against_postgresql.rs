@@ -40,8 +40,7 @@ fn dialect(cluster: &Cluster) -> generate::Dialect {
 /// What pgpool refuses on purpose and PostgreSQL takes.
 fn on_purpose(mistake: &Mistake) -> bool {
     match mistake {
-        Mistake::Membership(..)
-        | Mistake::Unsupported(_)
+        Mistake::Unsupported(_)
         | Mistake::OpenQuote
         | Mistake::Dialect { .. }
         | Mistake::Scope(_)
@@ -103,7 +102,12 @@ fn hba_clients_hear_the_same_from_pgpool_and_postgresql() {
     let random = Random::announced();
     let cluster = Cluster::start();
     cluster.sql("postgres", "create database alice");
-    cluster.sql("postgres", "alter role trusty password 'trustypw'");
+    cluster.sql("postgres", "alter role trusty superuser password 'trustypw'");
+    cluster.sql(
+        "postgres",
+        "create role staff; create role crew noinherit in role staff; grant crew to alice; create role app; \
+         grant app, alice to bob; grant postgres to carol",
+    );
     let dialect = dialect(&cluster);
     let map = format!("m {} alice\nm {0} trusty\n", system_user());
     let files = Rules::new(PRELUDE, &map);
@@ -111,6 +115,7 @@ fn hba_clients_hear_the_same_from_pgpool_and_postgresql() {
     // Whoever is let in gets at PostgreSQL.
     let target =
         format!("host = \"{}\"\nport = {}\nuser = \"postgres\"\n", cluster.socket_dir().display(), cluster.port());
+    let asks = "auth_user = \"postgres\"\nauth_dbname = \"app\"\n";
     let entry = format!("[databases.app]\n{target}[databases.\"*\"]\n{target}");
     // What is stored decides what a client is asked for.
     let secret = |user: &str| {
@@ -118,7 +123,7 @@ fn hba_clients_hear_the_same_from_pgpool_and_postgresql() {
         format!("[users.{user}]\npassword = \"{stored}\"\n")
     };
     let users: String = USERS.map(secret).concat();
-    let pooler = Pooler::with_workers(&cluster, 1, &format!("{}{entry}{users}", files.settings()));
+    let pooler = Pooler::with_workers(&cluster, 1, &format!("{}{asks}{entry}{users}", files.settings()));
     let loaded = || cluster.sql("postgres", "select pg_conf_load_time()");
     let mut heard = BTreeSet::new();
     for number in 0..ROUNDS {

@@ -19,14 +19,29 @@ pub(super) fn good(random: &mut Random, dialect: Dialect) -> String {
         "\"app\"",
         "postgres",
         "sameuser",
+        "samerole",
+        "samegroup",
         "\"all\"",
         "replication",
         "alice",
         "\"sameuser\"",
         "App",
     ];
-    let mut users: Vec<&str> =
-        vec!["all", "all", "alice", "bob", "\"carol\"", "trusty", "\"all\"", "\"+bob\"", "a\"lic\"e"];
+    let mut users: Vec<&str> = vec![
+        "all",
+        "all",
+        "alice",
+        "bob",
+        "\"carol\"",
+        "trusty",
+        "\"all\"",
+        "\"+bob\"",
+        "a\"lic\"e",
+        "+staff",
+        "+\"app\"",
+        "+alice",
+        "+nosuch",
+    ];
     if dialect.expressions {
         databases.extend(["/^a", "/p+$", "\"/^(app|x,y)$\"", "/^[[:alpha:]]{3}$"]);
         users.extend(["/^[ab]", "/.*y$", "\"/^.{3,4}$\"", "/^(?:alice|x)$"]);
