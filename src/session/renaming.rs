@@ -6,7 +6,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::requests::{Requests, full};
+use super::refuse::full;
+use super::requests::Requests;
 use super::scripts::names_statement;
 use super::turn::Shifts;
 use crate::backend::{Full, Key, Origin, PREFIX, Prepares, Statement};

@@ -8,8 +8,10 @@ use std::sync::Arc;
 
 use super::executed::Way;
 use super::names::{Step, take_back};
+use super::provide::prepare_text;
+use super::refuse::{full, too_many};
 use super::renaming::{Renamed, prepared_body, replaced};
-use super::requests::{REFUSED, Requests, Verdict, full, prepare_text, query_message, too_many};
+use super::requests::{Requests, Verdict, query_message};
 use super::turn::Own;
 use super::watch::feature_name;
 use crate::backend::{Full, Key, Origin, Statement, id_of};
@@ -269,14 +271,6 @@ impl Requests<'_> {
         }
         *self.watch = None;
         Some(pin_refused(self.pool, self.record, wanted))
-    }
-
-    fn refuse_query(&mut self, report: &Report) -> Verdict {
-        let mut text = Vec::new();
-        report.write(&mut text);
-        query_message(self.out, &[REFUSED]);
-        self.turn.refuse_query(text);
-        Verdict::Refused
     }
 
     /// A Query or Parse begins that is too long to be looked at whole; it keeps the client's own name.
