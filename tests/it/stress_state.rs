@@ -65,7 +65,9 @@ const ROLES: usize = 4;
 /// How many tenants each client has to choose from, and how many rows each tenant has.
 const TENANTS: usize = 3;
 const ROWS: usize = 3;
+/// How long it runs at least, and at most until enough has happened.
 const RUNS: Duration = Duration::from_secs(5);
+const RUNS_AT_MOST: Duration = Duration::from_secs(60);
 const ONLY: &str = "PGPOOL_STRESS_MISCHIEF";
 
 #[test]
@@ -107,9 +109,13 @@ fn stir(cluster: &Cluster, mut random: Random, shared: &Shared<'_>) -> usize {
     let mut postgres = Raw::login(cluster.port(), "postgres", "", "postgres");
     let victim = "select pg_terminate_backend(pid) from pg_stat_activity where usename = 'alice' \
                   order by random() limit 1";
-    let end = Instant::now() + RUNS;
+    let begin = Instant::now();
     let mut terminated = 0;
-    while Instant::now() < end && !shared.is_over() {
+    let goes_on = |terminated| {
+        let gone = begin.elapsed();
+        gone < RUNS || (gone < RUNS_AT_MOST && !shared.has_enough(terminated))
+    };
+    while goes_on(terminated) && !shared.is_over() {
         if shared.mischief.contains(&Mischief::Terminations) && random.once_in(4) {
             // A panic here would leave the clients running for ever.
             terminated += postgres.query(victim).map_or(0, |rows| rows.len());

@@ -17,6 +17,9 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.UUID;
+import java.util.concurrent.Executors;
+import java.util.concurrent.ScheduledExecutorService;
+import java.util.concurrent.TimeUnit;
 import java.util.stream.Collectors;
 import java.util.stream.IntStream;
 import org.postgresql.PGConnection;
@@ -164,17 +167,18 @@ final class Jdbc extends Clients {
     static void cancel(Crowd crowd) throws Exception {
         crowd.turns(2, (client, number) -> {
             try (Statement statement = client.connection.createStatement()) {
-                Thread other = new Thread(() -> {
+                // Again until it hits: the first may come before the query has begun.
+                ScheduledExecutorService others = Executors.newSingleThreadScheduledExecutor();
+                others.scheduleWithFixedDelay(() -> {
                     try {
-                        Thread.sleep(300);
                         statement.cancel();
-                    } catch (Exception ignored) {
+                    } catch (SQLException ignored) {
                         // Then the query is not cancelled, and the case fails.
                     }
-                });
-                other.start();
+                }, 300, 300, TimeUnit.MILLISECONDS);
                 fails("57014", () -> statement.execute("select pg_sleep(10)"));
-                other.join();
+                others.shutdown();
+                equal(others.awaitTermination(10, TimeUnit.SECONDS), true);
             }
             equal(client.text("select 'on'"), "on");
         });
