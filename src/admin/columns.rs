@@ -225,6 +225,14 @@ shows! {
         Int4: age;
         Text: why;
     }
+    /// The backends that listen for all clients of a database.
+    Listeners "listeners" {
+        Text: database host;
+        Int4: port;
+        Text: state;
+        Int4: channels clients remote_pid;
+        Int8: delivered dropped losses;
+    }
     /// The prepared statements of all clients.
     PreparedStatements "prepared_statements" {
         Int8: id;

@@ -14,6 +14,7 @@ mod encode;
 mod extended;
 mod fakes;
 mod link;
+mod listeners;
 mod message;
 mod pins;
 mod show;

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::columns::{Row, Show, row};
-use super::{Context, databases, fakes, pins, sockets, statements, users};
+use super::{Context, databases, fakes, listeners, pins, sockets, statements, users};
 use crate::wire::write::Report;
 
 /// What a command answers.
@@ -39,7 +39,7 @@ const USAGE: &str = "
 \tSHOW HELP|CONFIG|DATABASES|POOLS|CLIENTS|SERVERS|USERS|VERSION
 \tSHOW PEERS|PEER_POOLS
 \tSHOW LISTS|STATE
-\tSHOW PINS|PREPARED_STATEMENTS
+\tSHOW PINS|LISTENERS|PREPARED_STATEMENTS
 \tSHOW DNS_HOSTS|DNS_ZONES
 \tSHOW STATS|STATS_TOTALS|STATS_AVERAGES|TOTALS
 \tSET key = arg
@@ -76,6 +76,7 @@ pub(super) fn show(show: Show, context: &Context) -> Answer {
         Show::StatsAverages => context.stats.average_rows(pools),
         Show::Totals => context.stats.sum_rows(pools),
         Show::Pins => pins::rows(pools),
+        Show::Listeners => listeners::rows(pools),
         Show::PreparedStatements => statements::rows(pools),
         // What does not exist here is shown as PgBouncer shows it where there is none.
         Show::Peers | Show::PeerPools | Show::DnsHosts | Show::DnsZones => Vec::new(),

@@ -66,6 +66,7 @@ const REFERENCE: &[(&str, &str)] = &[
     ("dns_zones", "zonename serial:q count:i"),
     // Not PgBouncer's.
     ("pins", "id:i user database addr port:i application_name server:i remote_pid:i features since age:i why"),
+    ("listeners", "database host port:i state channels:i clients:i remote_pid:i delivered:q dropped:q losses:q"),
     ("prepared_statements", "id:q name bytes:i clients:i servers:i parses:q hits:q query"),
 ];
 

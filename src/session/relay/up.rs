@@ -10,7 +10,9 @@ use super::super::requests::{Requests, Verdict};
 use super::super::turn::{Front, Own};
 use super::super::workspace::{MOST_OUT, Workspace};
 use super::{Parties, Relay};
+use crate::backend::State;
 use crate::config::Policy;
+use crate::sql::Feature;
 use crate::wire::scan::{Part, Scanner};
 use crate::wire::tag::front;
 use crate::wire::write::message;
@@ -157,9 +159,14 @@ impl Relay<'_> {
 
     /// Has the listening backend listen to what the client's requests are about to.
     fn subscribe(&mut self) {
-        let Parties { watch, listeners, record, pool, settings, .. } = &mut self.at;
+        let Parties { watch, listeners, record, pool, settings, backend, .. } = &mut self.at;
         let Some(watch) = watch.as_mut().filter(|watch| watch.asked < watch.listens.len()) else { return };
-        if settings.features.listen == Policy::Pin {
+        let encoding = |state: &State| state.reported.value("client_encoding").map(<[u8]>::to_vec);
+        let other = pool.welcome().is_some_and(|welcome| encoding(&welcome) != encoding(&backend.state));
+        if settings.features.listen == Policy::Pin && other {
+            // What the listening backend hears is in the encoding that it begins with.
+            watch.uses.insert(Feature::Listen);
+        } else if settings.features.listen == Policy::Pin {
             let new = watch.listens.iter().skip(watch.asked);
             self.asked.extend(new.map(|channel| listeners.subscribe(pool, record, channel)));
         }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::support::{Cluster, Pooler, Raw, eventually, for_each_worker_count, messages::extended, reply::Message};
+use crate::support::{
+    Cluster, Pooler, Raw, eventually, for_each_worker_count, messages::extended, reply::Message, table::Table,
+};
 
 const SOON: Duration = Duration::from_secs(10);
 const MOMENT: Duration = Duration::from_millis(30);
@@ -148,4 +150,42 @@ fn a_listener_that_is_killed_is_replaced_and_told_of() {
     }
     assert_eq!(client.expect_error().severity, "FATAL");
     client.expect_eof();
+}
+
+/// The listening backend has one encoding for all.
+#[test]
+fn a_client_of_another_encoding_hears_in_its_own() {
+    let cluster = Cluster::start();
+    let pooler = Pooler::trusting(&cluster, 1, "default_pool_size = 2");
+    let mut first = listener(&pooler);
+    first.query("listen news").unwrap();
+    let mut other = pooler.login("alice", "alicepw", "app");
+    other.query("set client_encoding = 'LATIN1'").unwrap();
+    other.query("listen news").unwrap();
+    super::pins_become(&pooler, 1);
+    assert_eq!(super::pins(&pooler).column("features"), ["listen"]);
+    notify(&cluster, &[("news", "caf\u{e9}")]);
+    assert_eq!(next(&mut first), note("news", "caf\u{e9}"));
+    let message = other.read();
+    assert_eq!((message.tag, message.body.ends_with(b"news\0caf\xe9\0")), (b'A', true), "{message:?}");
+}
+
+#[test]
+fn show_listeners_says_who_hears() {
+    let cluster = Cluster::start();
+    let pooler = Pooler::trusting(&cluster, 1, "default_pool_size = 2");
+    let show = || Table::of(&mut pooler.console(), "SHOW LISTENERS");
+    assert!(show().rows.is_empty());
+    let [mut first, _second] = [(), ()].map(|()| listener(&pooler));
+    first.query("listen news").unwrap();
+    notify(&cluster, &[("news", "one")]);
+    assert_eq!(next(&mut first), note("news", "one"));
+    let shown = show();
+    assert_eq!(shown.rows.len(), 1);
+    assert_eq!((shown.value("database").as_str(), shown.value("state").as_str()), ("app", "listening"));
+    let numbers = ["channels", "clients", "delivered", "dropped", "losses"].map(|name| shown.number(name));
+    assert_eq!(numbers, [2, 2, 1, 0, 0]);
+    assert_eq!(shown.value("remote_pid"), cluster.sql("app", LISTENING).trim());
+    drop(first);
+    eventually(SOON, "a client that has left is not counted", || show().number("clients") == 1);
 }
