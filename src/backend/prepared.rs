@@ -18,15 +18,18 @@ pub struct Prepared {
     doomed: Vec<Arc<Statement>>,
     bytes: usize,
     uses: u64,
+    /// How many it has got, for [`Has::since`].
+    given: u32,
 }
 
 /// One that it has.
 #[derive(Debug)]
 struct Has {
     statement: Arc<Statement>,
-    /// When it was used last, and came to be, as [`Prepared::uses`] counts.
+    /// When it was used last, as [`Prepared::uses`] counts.
     used: u64,
-    since: u64,
+    /// Which of all that the backend has got it is.
+    since: u32,
     known: Known,
 }
 
@@ -46,9 +49,7 @@ impl Prepared {
     /// Whether the backend has it; notes that it was used.
     #[inline]
     pub fn uses(&mut self, id: u64) -> bool {
-        self.uses += 1;
-        let now = self.uses;
-        self.has.get_mut(&id).map(|has| has.used = now).is_some()
+        self.used_since(id) > 0
     }
 
     /// Whether the backend has it.
@@ -62,8 +63,9 @@ impl Prepared {
         self.uses += 1;
         self.bytes += statement.bytes();
         statement.add_server();
+        self.given = self.given.wrapping_add(1).max(1);
         let known = Known::Shape(Shape::default());
-        let (id, has) = (statement.id, Has { statement, used: self.uses, since: self.uses, known });
+        let (id, has) = (statement.id, Has { statement, used: self.uses, since: self.given, known });
         if let Some(old) = self.has.insert(id, has) {
             self.forget(&old.statement);
         }
@@ -82,11 +84,16 @@ impl Prepared {
         self.has.get(&id).map(|has| has.known)
     }
 
-    /// Since when it has the statement, for [`Prepared::learn`]; 0 if it has not.
+    /// Since when it has the statement, for [`Prepared::learn`]; 0 if it has not. Notes that it was used.
     #[inline]
     #[must_use]
-    pub fn since(&self, id: u64) -> u64 {
-        self.has.get(&id).map_or(0, |has| has.since)
+    pub fn used_since(&mut self, id: u64) -> u32 {
+        self.uses += 1;
+        let now = self.uses;
+        self.has.get_mut(&id).map_or(0, |has| {
+            has.used = now;
+            has.since
+        })
     }
 
     /// PostgreSQL is asked what a statement takes and gives.
@@ -103,8 +110,19 @@ impl Prepared {
         }
     }
 
+    /// What the rows of a statement are known to be, that the backend has `since` then. They stay so, since PostgreSQL
+    /// refuses to run it where they would be others.
+    #[inline]
+    #[must_use]
+    pub fn known_rows(&self, id: u64, since: u32) -> Option<Shape> {
+        match self.has.get(&id).filter(|has| has.since == since)?.known {
+            Known::Shape(shape) if shape.knows_rows() => Some(shape),
+            Known::Shape(_) | Known::Asked => None,
+        }
+    }
+
     /// PostgreSQL has told what the statement takes and gives that the backend has `since` then.
-    pub fn learn(&mut self, id: u64, since: u64, shape: Shape) {
+    pub fn learn(&mut self, id: u64, since: u32, shape: Shape) {
         if let Some(has) = self.has.get_mut(&id).filter(|has| has.since == since) {
             let before = if let Known::Shape(before) = has.known { before } else { Shape::default() };
             has.known = Known::Shape(shape.or(before));

@@ -42,6 +42,19 @@ impl Shape {
         Shape { rows: 0, ..self }
     }
 
+    /// Whether the rows are known.
+    #[inline]
+    #[must_use]
+    pub fn knows_rows(self) -> bool {
+        self.rows != 0
+    }
+
+    /// What is known of the rows, and nothing else.
+    #[must_use]
+    pub fn rows_only(self) -> Shape {
+        Shape { parameters: 0, ..self }
+    }
+
     /// Whether nothing is known.
     #[must_use]
     pub fn is_unknown(self) -> bool {

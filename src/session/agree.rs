@@ -107,7 +107,7 @@ impl Requests<'_> {
             out.extend_from_slice(&statement.name);
             out.push(0);
         });
-        let about = About { statement: statement.id, since: self.prepared.since(statement.id), name: 0 };
+        let about = About { statement: statement.id, since: self.prepared.used_since(statement.id), name: 0 };
         self.turn.ask(about, Some(Box::new(Step::Asked(statement.id))));
         self.prepared.ask(statement.id);
         self.bound.checked = statement.id;

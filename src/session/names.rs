@@ -225,6 +225,7 @@ impl Names {
     }
 
     /// The client is told what the statement takes and gives whose name has this number.
+    #[inline]
     pub(super) fn tell(&mut self, number: u32, shape: Shape) {
         if let Some(told) = self.told.get_mut(&number) {
             *told = shape.or(*told);

@@ -17,16 +17,18 @@ const TEXT_TYPE: u32 = 25;
 impl Requests<'_> {
     /// Sees to it that the backend has a statement when a Bind arrives there. If that gives the wrong number of
     /// parameters, PostgreSQL finds this before anything else, whatever has become of the statement's tables and of the
-    /// transaction.
-    pub(super) fn ensure_for_bind(&mut self, statement: &Arc<Statement>, tail: &[u8]) {
-        if self.prepared.uses(statement.id) {
+    /// transaction. Answers since when the backend has it, 0 where it has something else.
+    pub(super) fn ensure_for_bind(&mut self, statement: &Arc<Statement>, tail: &[u8]) -> u32 {
+        let since = self.prepared.used_since(statement.id);
+        if since > 0 {
             statement.hits.fetch_add(1, Relaxed);
-            return;
+            return since;
         }
         match wrong_number(statement, tail) {
             Some(parameters) => self.ensure_something(statement, parameters),
             None => self.bring(statement),
         }
+        self.prepared.used_since(statement.id)
     }
 
     /// Sees to it that the backend has a statement when what is written next arrives there.

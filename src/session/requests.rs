@@ -268,7 +268,7 @@ impl Requests<'_> {
             self.turn.bind(about);
             return self.entered_behind(bytes);
         }
-        self.ensure_for_bind(statement, tail);
+        about.since = self.ensure_for_bind(statement, tail);
         let replaced = bytes.len() - tail.len();
         let length = word(bytes) - name.len() + statement.name.len();
         self.out.push(front::BIND);
@@ -277,7 +277,6 @@ impl Requests<'_> {
         self.out.push(0);
         self.out.extend_from_slice(&statement.name);
         self.out.push(0);
-        about.since = self.prepared.since(statement.id);
         self.bound.note(portal, about);
         self.turn.bind(about);
         Verdict::Replaced(replaced)
@@ -315,7 +314,7 @@ impl Requests<'_> {
             out.extend_from_slice(&statement.name);
             out.push(0);
         });
-        about.since = self.prepared.since(statement.id);
+        about.since = self.prepared.used_since(statement.id);
         self.turn.describe(about);
         Verdict::Replaced(bytes.len())
     }

@@ -145,6 +145,12 @@ fn learn(piece: &Piece<'_>, about: About, learnt: &mut Shape, (names, prepared):
     if about.statement == 0 {
         return;
     }
+    if piece.tag == back::ROW_DESCRIPTION
+        && learnt.is_unknown()
+        && let Some(known) = prepared.known_rows(about.statement, about.since)
+    {
+        return names.tell(about.name, known.rows_only());
+    }
     learnt.learn(piece.tag, (piece.part == Part::Whole).then(|| piece.body()));
     if piece.tag != back::PARAMETER_DESCRIPTION {
         let shape = std::mem::take(learnt);

@@ -93,7 +93,7 @@ pub struct About {
     /// The statement's id, 0 for none that is known.
     pub statement: u64,
     /// Since when the backend has it under its shared name (`Prepared::since`), 0 for what it has without a name.
-    pub since: u64,
+    pub since: u32,
     /// The number of the client's name for it, 0 where it has none.
     pub name: u32,
 }
