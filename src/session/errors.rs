@@ -56,12 +56,29 @@ pub(super) fn names_statements(body: &[u8]) -> bool {
     field(body, b'C').is_some_and(known) || body.windows(QUOTED.len()).any(|window| window == QUOTED)
 }
 
-/// The error with the client's name in the place of the one that all clients share; nothing where there is none.
-pub(super) fn rename(body: &[u8], names: &Names, known: Option<&[u8]>) -> Option<Vec<u8>> {
+/// What an error has around the name that a statement has on backends.
+struct Worded<'a> {
+    head: &'a [u8],
+    ours: &'a [u8],
+    tail: &'a [u8],
+}
+
+fn worded(body: &[u8]) -> Option<Worded<'_>> {
     let at = body.windows(PREFIX.len()).position(|window| window == PREFIX)?;
     let (head, rest) = body.split_at_checked(at)?;
     let part = |byte: &&u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || **byte == b'_';
     let (ours, tail) = rest.split_at_checked(rest.iter().take_while(part).count())?;
+    Some(Worded { head, ours, tail })
+}
+
+/// The name on backends that an error has in its text.
+pub(super) fn named_in(body: &[u8]) -> Option<&[u8]> {
+    worded(body).map(|worded| worded.ours)
+}
+
+/// The error with the client's name in the place of the one that all clients share; nothing where there is none.
+pub(super) fn rename(body: &[u8], names: &Names, known: Option<&[u8]>) -> Option<Vec<u8>> {
+    let Worded { head, ours, tail } = worded(body)?;
     let name = match tail.iter().position(|&byte| byte == b'"') {
         // A name of the client's own that looks like one of ours was sent with a mark behind it.
         Some(end) if end > 0 && tail.get(end - 1) == Some(&b'?') => {

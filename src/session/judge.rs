@@ -1,15 +1,16 @@
 //! What becomes of PostgreSQL's messages on their way to the client, and what they tell.
 
 use super::end::End;
-use super::errors::{UNKNOWN_STATEMENT, is_stale_plan, move_position, names_statements, rename};
+use super::errors::{UNKNOWN_STATEMENT, is_stale_plan, move_position, named_in, names_statements, rename};
 use super::names::{Names, take_back};
 use super::tally::Tally;
 use super::turn::{About, Back, Turn};
 use super::watch::Watch;
-use crate::backend::{Backend, Interner};
+use crate::backend::{Backend, Interner, id_of};
 use crate::config::PoolMode;
 use crate::metrics::add;
 use crate::pool::ClientRecord;
+use crate::sql::Act;
 use crate::wire::scan::{Part, Piece};
 use crate::wire::tag::back;
 use crate::wire::view::{Diagnostic, Status, parameter_status};
@@ -203,6 +204,21 @@ impl Judge<'_> {
         }
     }
 
+    /// The client's name for what a statement names in its text, and backends call `named`.
+    fn named_by(&self, statement: u64, named: &[u8]) -> Option<Box<[u8]>> {
+        let unnamed = self.names.unnamed.as_ref().filter(|unnamed| unnamed.id == statement);
+        let statement = self.backend.prepared.find(statement).or(unnamed)?;
+        let own = statement.renamed_from.get()?.script.acts.iter();
+        let pairs = statement.script.acts.iter().zip(own).filter_map(|(act, own)| match (act, own) {
+            (Act::Execute(name), Act::Execute(own)) | (Act::Deallocate(name), Act::Deallocate(own)) => {
+                Some((name, own))
+            }
+            _ => None,
+        });
+        let mut named = pairs.filter(|(name, _)| *name.text == *named);
+        named.next().map(|(_, own)| own.text.clone())
+    }
+
     /// An error that the client gets: in its own words for statements, and with consequences for what the backend has.
     fn error(&mut self, piece: &Piece<'_>, about: About, taken: Option<&[u8]>) -> Rest {
         let About { statement, name: number, .. } = about;
@@ -212,7 +228,8 @@ impl Judge<'_> {
             return Rest::Forward;
         }
         let said = Diagnostic::read(body);
-        if said.code == UNKNOWN_STATEMENT && statement > 0 {
+        let named = named_in(body);
+        if said.code == UNKNOWN_STATEMENT && statement > 0 && named.and_then(id_of) == Some(statement) {
             // Somebody has thrown it away by a way that no text told.
             self.backend.prepared.remove(statement);
         } else if is_stale_plan(body) {
@@ -224,7 +241,8 @@ impl Judge<'_> {
             (_, 0) => Some(&b""[..]),
             (_, number) => self.names.name_numbered(number),
         };
-        match rename(body, self.names, taken.or(own)) {
+        let inner = named.and_then(|named| self.named_by(statement, named));
+        match rename(body, self.names, inner.as_deref().or(taken).or(own)) {
             Some(message) => {
                 *self.instead = Some(message);
                 Rest::Discard
