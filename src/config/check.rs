@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 use crate::config::choice::{AuthType, ChannelBinding, SslMode, SslNegotiation};
-use crate::config::problem::Problem;
+use crate::config::problem::{Place, Problem};
 use crate::config::secret::{Secret, SecretKind, SecretSource};
 use crate::config::user::User;
 use crate::config::{Config, Database, file, secret_file, userlist};
@@ -15,7 +15,7 @@ use crate::config::{Config, Database, file, secret_file, userlist};
 /// Problems and warnings found so far, and where each setting stands.
 pub(super) struct Findings<'a> {
     pub(super) file: &'a Path,
-    pub(super) places: &'a BTreeMap<String, usize>,
+    pub(super) places: &'a BTreeMap<String, Place>,
     pub(super) problems: Vec<Problem>,
     pub(super) warnings: Vec<Problem>,
 }
@@ -23,8 +23,9 @@ pub(super) struct Findings<'a> {
 impl Findings<'_> {
     /// A problem or warning about the setting or section `key`, on its line if the file has it.
     fn about(&self, key: &str, message: String) -> Problem {
-        let line = self.places.get(key).copied();
-        Problem { file: self.file.to_path_buf(), line, key: Some(key.to_owned()), message }
+        let place = self.places.get(key);
+        let file = place.map_or(self.file, |place| &place.file);
+        Problem { file: file.to_path_buf(), line: place.map(|place| place.line), key: Some(key.to_owned()), message }
     }
 
     pub(super) fn problem(&mut self, key: &str, message: String) {

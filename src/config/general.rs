@@ -285,12 +285,11 @@ impl General {
     }
 
     /// The rows of `SHOW CONFIG`, by name.
-    pub fn shown(&self) -> Vec<Shown> {
-        let defaults = Self::default();
+    pub(super) fn shown(&self, defaults: &Self) -> Vec<Shown> {
         let show = |row: &Row<Self>| Shown {
             key: row.name,
             value: (row.show)(self),
-            default: (row.show)(&defaults),
+            default: (row.show)(defaults),
             changeable: row.when == When::Reload,
         };
         let mut rows: Vec<Shown> = Self::ROWS.iter().map(show).collect();

@@ -18,8 +18,10 @@ mod choice;
 mod database;
 mod features;
 mod file;
+mod foreign;
 mod fuzz;
 mod general;
+mod ini;
 mod keywords;
 mod kinds;
 mod problem;
@@ -55,7 +57,7 @@ pub use secret_file::{SecretFileError, SecretFiles};
 pub use table::{Row, Table, When};
 pub use tls::{Chosen, GROUPS, SUITES_12, SUITES_13, TlsProtocols};
 pub use user::User;
-pub use value::{Raw, ValueError};
+pub use value::{Raw, Shape, ValueError};
 
 /// A checked configuration. Never changes; a reload or `SET` makes a new one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -87,20 +89,19 @@ impl Config {
     /// Reads the file at `path`, and the files that it names.
     pub fn load(path: &Path) -> Result<Loaded, Problems> {
         let problem = |message| Problems(vec![Problem { file: path.to_path_buf(), line: None, key: None, message }]);
-        if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("ini")) {
-            return Err(problem(String::from("a pgbouncer.ini cannot be read by this version, only TOML")));
-        }
         let bytes = std::fs::read(path).map_err(|error| problem(format!("cannot read the file: {error}")))?;
         let bytes = Zeroizing::new(bytes);
         let text = std::str::from_utf8(&bytes).map_err(|error| problem(format!("the file is no text: {error}")))?;
         Self::parse(text, path)
     }
 
-    /// Reads `text` as the file at `path`; the files that it names are searched from the directory
-    /// of `path`.
+    /// Reads `text` as the file at `path`: as a pgbouncer.ini if its name ends in `.ini`, else as TOML. The files that it
+    /// names are searched from the directory of `path`, those of a pgbouncer.ini from the working directory.
     pub fn parse(text: &str, path: &Path) -> Result<Loaded, Problems> {
-        let (mut draft, problems) = file::read(text, path);
-        let mut findings = check::Findings { file: path, places: &draft.places, problems, warnings: Vec::new() };
+        let read = if is_ini(path) { ini::read } else { file::read };
+        let (mut draft, problems) = read(text, path);
+        let warnings = std::mem::take(&mut draft.warnings);
+        let mut findings = check::Findings { file: path, places: &draft.places, problems, warnings };
         check::read_secret_files(&mut draft.users, &mut draft.databases, &mut draft.fallback, &mut findings);
         let auth_file = draft.general.auth_file.clone();
         check::add_auth_file(auth_file.as_deref(), &mut draft.users, &mut findings);
@@ -139,6 +140,16 @@ impl Config {
         Ok(())
     }
 
+    /// The settings of `[pgpool]` that count where such a file says nothing.
+    pub fn defaults(&self) -> General {
+        if is_ini(&self.path) { ini::defaults() } else { General::default() }
+    }
+
+    /// The rows of `SHOW CONFIG`, by name.
+    pub fn shown(&self) -> Vec<Shown> {
+        self.general.shown(&self.defaults())
+    }
+
     /// The entry for a client that asks for `name`: the one of that name, else the fallback made out for it. The names
     /// of the console have none.
     pub fn database(&self, name: &str) -> Option<Arc<Database>> {
@@ -156,6 +167,11 @@ impl Config {
     pub fn user(&self, name: &str) -> Option<&Arc<User>> {
         self.users.get(name)
     }
+}
+
+/// Whether a file is in PgBouncer's format, by its name.
+fn is_ini(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("ini"))
 }
 
 fn shared<T>(entries: BTreeMap<String, T>) -> BTreeMap<String, Arc<T>> {

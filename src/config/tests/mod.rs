@@ -8,6 +8,7 @@ use crate::config::{Config, Loaded};
 
 mod changing;
 mod example;
+mod ini;
 mod loading;
 mod precedence;
 mod problems;
