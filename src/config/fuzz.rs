@@ -4,8 +4,9 @@ use std::path::Path;
 
 use super::{Config, userlist};
 
-/// A file whose directory is not there, so that no file is found that a text may name.
+/// Files whose directory is not there, so that no file is found that a text may name.
 const NAME: &str = "/nonexistent/pgpool/pgpool.toml";
+const INI: &str = "/nonexistent/pgpool/pgbouncer.ini";
 
 /// The configuration: a text is read as a whole or refused with the places of its mistakes, always in the same way; what
 /// was read knows every entry by its name.
@@ -14,12 +15,25 @@ const NAME: &str = "/nonexistent/pgpool/pgpool.toml";
 /// Where that is not so.
 #[doc(hidden)]
 pub fn fuzz(data: &[u8]) {
+    judge(data, NAME);
+}
+
+/// The same for a text in PgBouncer's format.
+///
+/// # Panics
+/// Where that is not so.
+#[doc(hidden)]
+pub fn fuzz_ini(data: &[u8]) {
+    judge(data, INI);
+}
+
+fn judge(data: &[u8], name: &str) {
     let text = String::from_utf8_lossy(data);
     // What a text may name is read: nothing but files that are not there.
     if text.contains("/dev/") || text.contains("/proc/") {
         return;
     }
-    let path = Path::new(NAME);
+    let path = Path::new(name);
     let lines = text.split('\n').count();
     match (Config::parse(&text, path), Config::parse(&text, path)) {
         (Ok(loaded), Ok(again)) => {

@@ -47,7 +47,7 @@ pub use choice::{
 pub use database::{Database, Host};
 pub use features::SessionFeatures;
 #[doc(hidden)]
-pub use fuzz::{fuzz, fuzz_userlist};
+pub use fuzz::{fuzz, fuzz_ini, fuzz_userlist};
 pub use general::{General, SetError, Shown};
 pub use kinds::FileMode;
 pub use problem::{Problem, Problems};
