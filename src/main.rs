@@ -3,18 +3,18 @@
 //! `pgpool [-q] [-v]... [-u USER] CONFIG` runs the pooler; `pgpool check CONFIG` reads the configuration, says everything that is
 //! wrong with it, and ends.
 
-use std::fmt::{self, Write as _};
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{ArgAction, Parser, Subcommand};
-use pgpool::config::{Config, Loaded, LogFormat};
+use pgpool::config::{Config, Loaded};
 use pgpool::net::tls::Tls;
-use tracing::field::Field;
-use tracing::level_filters::LevelFilter;
-use tracing_subscriber::field::MakeExt;
-use tracing_subscriber::fmt::format;
+
+use crate::cli::log;
+use crate::cli::pidfile::PidFile;
+
+mod cli;
 
 /// A PostgreSQL connection pooler.
 #[derive(Debug, Parser)]
@@ -81,7 +81,14 @@ fn run(path: &Path, arguments: &Arguments) -> ExitCode {
     if let Err(error) = pgpool::proxy::assume_identity(arguments.user.as_deref().unwrap_or(&config.general.user)) {
         return fail(&format!("pgpool: {error}"));
     }
-    log_to_stderr(&config, arguments);
+    if let Err(error) = log::begin(&config, arguments.quiet, arguments.verbose) {
+        return fail(&format!("pgpool: {error}"));
+    }
+    let pidfile = match config.general.pidfile.as_ref().map(|path| PidFile::write(&config.beside(path))) {
+        Some(Err(error)) => return fail(&format!("pgpool: {error}")),
+        Some(Ok(file)) => Some(file),
+        None => None,
+    };
     for warning in warnings {
         tracing::warn!("{warning}");
     }
@@ -104,51 +111,10 @@ fn run(path: &Path, arguments: &Arguments) -> ExitCode {
     let result = runtime.block_on(pgpool::proxy::run(config));
     // Sessions that did not end by themselves are not waited for.
     runtime.shutdown_background();
+    drop(pidfile);
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&format!("pgpool: {error}")),
-    }
-}
-
-fn log_to_stderr(config: &Config, arguments: &Arguments) {
-    let level = match (arguments.quiet, arguments.verbose.saturating_add(config.general.verbose)) {
-        (true, _) => LevelFilter::WARN,
-        (false, 0) => LevelFilter::INFO,
-        (false, 1) => LevelFilter::DEBUG,
-        (false, _) => LevelFilter::TRACE,
-    };
-    let builder = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_target(false);
-    match config.general.log_format {
-        LogFormat::Json => builder.json().init(),
-        LogFormat::Text => {
-            let fields = format::debug_fn(write_field).delimited(" ");
-            builder.fmt_fields(fields).with_ansi(std::io::stderr().is_terminal()).init();
-        }
-    }
-}
-
-/// A field as `name=value`, the message without a name. Both may hold what a client or a server has said: nothing of it
-/// begins a line or is a terminal's command. In JSON such characters are escaped anyway.
-fn write_field(writer: &mut format::Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
-    match field.name() {
-        "message" => {}
-        name if writer.has_ansi_escapes() => write!(writer, "\x1b[3m{name}\x1b[0m\x1b[2m=\x1b[0m")?,
-        name => write!(writer, "{name}=")?,
-    }
-    write!(Printable(writer), "{value:?}")
-}
-
-/// Writes control characters as `\n`, `\u{1b}` and so on.
-struct Printable<'a, 'b>(&'a mut format::Writer<'b>);
-
-impl fmt::Write for Printable<'_, '_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        for part in text.split_inclusive(char::is_control) {
-            let plain = part.trim_end_matches(char::is_control);
-            self.0.write_str(plain)?;
-            write!(self.0, "{}", part.get(plain.len()..).unwrap_or_default().escape_debug())?;
-        }
-        Ok(())
     }
 }
 

@@ -7,8 +7,6 @@ pub(super) enum Fate {
     Needless,
     /// Not there yet. A pgbouncer.ini is told so where it says something else than the default.
     Missing,
-    /// The same, but who asked for it must not be left without it: an error.
-    Refused,
 }
 
 /// A setting of PgBouncer that pgpool does not have.
@@ -28,25 +26,13 @@ const fn foreign(name: &'static str, default: &'static str, fate: Fate, why: &'s
 
 /// Of the section `[pgbouncer]`, by name.
 pub(super) const GENERAL: &[Foreign] = &[
-    foreign("application_name_add_host", "0", Fate::Missing, "application_name stays what the client says"),
-    foreign(
-        "autodb_idle_timeout",
-        "3600",
-        Fate::Missing,
-        "pools of \"*\" that nobody uses are forgotten after an hour",
-    ),
     foreign("conffile", "", Fate::Needless, "a reload reads the file that was named at the start"),
-    foreign("disable_pqexec", "0", Fate::Refused, "simple queries cannot be forbidden"),
     foreign("dns_max_ttl", "15", Fate::Needless, "the system's resolver is asked for each new connection"),
     foreign("dns_nxdomain_ttl", "15", Fate::Needless, "the system's resolver is asked for each new connection"),
     foreign("dns_zone_check_period", "0", Fate::Needless, "the system's resolver is asked for each new connection"),
     foreign("job_name", "pgbouncer", Fate::Needless, "it names a service of Windows"),
-    foreign("logfile", "", Fate::Missing, "log lines go to standard error only"),
-    foreign("login_notify_message", "", Fate::Missing, "clients are told nothing at their login"),
     foreign("peer_id", "0", Fate::Missing, "cancel requests are not passed on to other processes"),
-    foreign("pidfile", "", Fate::Missing, "no file with the process's id is written"),
     foreign("pkt_buf", "4096", Fate::Needless, "buffers have 64 kB and are lent to those who are served"),
-    foreign("pool_idle_timeout", "0", Fate::Missing, "pools of entries are kept"),
     foreign("resolv_conf", "", Fate::Missing, "the system's resolver is asked, by its own settings"),
     foreign("sbuf_loopcnt", "5", Fate::Needless, "connections take turns by themselves"),
     foreign("server_fast_close", "0", Fate::Missing, "a session keeps its connection until it ends"),
@@ -61,17 +47,13 @@ pub(super) const GENERAL: &[Foreign] = &[
     foreign("syslog", "0", Fate::Missing, "log lines go to standard error only, which systemd passes on"),
     foreign("syslog_facility", "daemon", Fate::Missing, "log lines go to standard error only"),
     foreign("syslog_ident", "pgbouncer", Fate::Missing, "log lines go to standard error only"),
-    foreign("tcp_defer_accept", "1", Fate::Missing, "connections are accepted when they come"),
-    foreign("tcp_socket_buffer", "0", Fate::Missing, "the system chooses the sizes of its buffers"),
+    foreign("tcp_defer_accept", "1", Fate::Needless, "connections are accepted when they come"),
     foreign("track_extra_parameters", "IntervalStyle", Fate::Needless, "every setting follows its client"),
-    foreign("unix_socket_group", "", Fate::Refused, "the socket's group cannot be set; unix_socket_mode can"),
 ];
 
 /// Of entries in `[databases]`, by name.
-pub(super) const DATABASE: &[Foreign] = &[
-    foreign("connect_query", "", Fate::Refused, "nothing is run on a new connection; ALTER ROLE ... SET may do"),
-    foreign("load_balance_hosts", "round-robin", Fate::Missing, "an entry has one host"),
-];
+pub(super) const DATABASE: &[Foreign] =
+    &[foreign("load_balance_hosts", "round-robin", Fate::Missing, "an entry has one host")];
 
 /// Whatever PgBouncer calls `name`, in any section.
 pub(super) fn find(name: &str) -> Option<&'static Foreign> {
@@ -89,7 +71,7 @@ impl Foreign {
     pub(super) fn message(&self) -> String {
         match self.fate {
             Fate::Needless => format!("`{}` of PgBouncer has no effect: {}", self.name, self.why),
-            Fate::Missing | Fate::Refused => {
+            Fate::Missing => {
                 format!("`{}` of PgBouncer is not supported by this version: {}", self.name, self.why)
             }
         }
@@ -113,6 +95,6 @@ mod tests {
     fn the_default_may_be_spelled_in_several_ways() {
         let timeout = find("suspend_timeout").unwrap();
         assert!(timeout.is_default("10") && timeout.is_default("10.0") && !timeout.is_default("11"));
-        assert!(find("logfile").unwrap().is_default("") && !find("logfile").unwrap().is_default("0"));
+        assert!(find("resolv_conf").unwrap().is_default("") && !find("resolv_conf").unwrap().is_default("0"));
     }
 }

@@ -140,6 +140,11 @@ impl Config {
         Ok(())
     }
 
+    /// A file of a setting as seen from the directory of the configuration file.
+    pub fn beside(&self, path: &Path) -> PathBuf {
+        check::beside(&self.path, path)
+    }
+
     /// The settings of `[pgpool]` that count where such a file says nothing.
     pub fn defaults(&self) -> General {
         if is_ini(&self.path) { ini::defaults() } else { General::default() }

@@ -39,6 +39,7 @@ mod modes;
 #[cfg(feature = "pam")]
 mod pam;
 mod pass_through;
+mod pgbouncer_settings;
 mod pipelines;
 mod privileges;
 mod program;

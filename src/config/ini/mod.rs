@@ -182,9 +182,8 @@ impl Reader {
     fn foreign(&mut self, key: &str, foreign: &Foreign, value: &str) {
         let message = foreign.message();
         match foreign.fate {
-            Fate::Missing | Fate::Refused if foreign.is_default(value) => {}
+            Fate::Missing if foreign.is_default(value) => {}
             Fate::Needless | Fate::Missing => self.warn(key, message),
-            Fate::Refused => self.problem(key, message),
         }
     }
 

@@ -161,9 +161,9 @@ fn includes_go_on_in_their_section() {
 #[test]
 fn every_mistake_is_told_at_once_with_its_line() {
     let text = "max_client_conn = 1\n[pgbouncer]\nmax_client_con = 5\nlisten_port = 70000\npool_size = 4\n\
-                default_pool_size = 20 ; many\nauth_file = /nonexistent/userlist.txt\ndisable_pqexec = 1\nconnect\n\
+                default_pool_size = 20 ; many\nauth_file = /nonexistent/userlist.txt\ndisable_pqexec = maybe\nconnect\n\
                 [databse]\nx = y\n[pgpool]\n[databases]\na = host=h bogus=1\nb = host='h\nc = port=\npgbouncer = host=x\n\
-                d = max_client_conn=3\ne = connect_query='select 1'\n[users]\nu = port=1\n%include /nonexistent/x.ini\n[u\n";
+                d = max_client_conn=3\ne = pool_mode=many\n[users]\nu = port=1\n%include /nonexistent/x.ini\n[u\n";
     let expected = [
         "1: `max_client_conn` stands in no section, such as [pgbouncer]",
         "3: unknown setting `max_client_con` in [pgbouncer], did you mean `max_client_conn`?",
@@ -171,7 +171,7 @@ fn every_mistake_is_told_at_once_with_its_line() {
         "5: `pool_size` belongs into [databases] or [users]",
         "6: `default_pool_size` in [pgbouncer]: `20 ; many` is not a whole number; a comment stands on a line of its own",
         "7: cannot read auth_file /nonexistent/userlist.txt: No such file or directory (os error 2)",
-        "8: `disable_pqexec` of PgBouncer is not supported by this version: simple queries cannot be forbidden",
+        "8: `disable_pqexec` in [pgbouncer]: `maybe` is not true or false",
         "9: expected `name = value`, [section], %include FILE, or a comment that begins with `;` or `#`",
         "10: unknown section [databse], did you mean [databases]?",
         "12: unknown section [pgpool]: its settings stand in [pgbouncer]",
@@ -180,8 +180,7 @@ fn every_mistake_is_told_at_once_with_its_line() {
         "16: `port` in [databases.c] is empty: leave it out",
         "17: the database name `pgbouncer` is reserved for the console",
         "18: `max_client_conn` belongs into [pgbouncer]",
-        "19: `connect_query` of PgBouncer is not supported by this version: nothing is run on a new connection; \
-         ALTER ROLE ... SET may do",
+        "19: `pool_mode` in [databases.e]: `many` is none of session, transaction, statement",
         "21: `port` belongs into [databases]",
         "22: cannot read %include /nonexistent/x.ini: No such file or directory (os error 2)",
         "23: a section's closing bracket is missing: write [name]",

@@ -18,8 +18,9 @@ fn each_problem_with_its_line() {
         ("[pgpool]\nauth_dbname = \"pgbouncer\"", "2: `auth_dbname` cannot be `pgbouncer`, which is the console"),
         ("[databases.a]\nauth_dbname = \"pgpool\"", "2: `auth_dbname` cannot be `pgpool`, which is the console"),
         (
-            "[databases.a]\nconnect_query = \"\"",
-            "2: `connect_query` of PgBouncer is not supported by this version: nothing is run on a new connection; ALTER ROLE ... SET may do",
+            "[databases.a]
+load_balance_hosts = \"a\"",
+            "2: `load_balance_hosts` of PgBouncer is not supported by this version: an entry has one host",
         ),
         ("[databases.a]\nmax_client_conn = 1", "2: `max_client_conn` belongs into [pgpool]"),
         ("[databases.a]\nhots = \"h\"", "2: unknown setting `hots` in [databases.a], did you mean `host`?"),

@@ -1,0 +1,4 @@
+//! What belongs to the program and not to the library: where log lines go, the file with its process id.
+
+pub(crate) mod log;
+pub(crate) mod pidfile;
