@@ -1,7 +1,7 @@
 //! The pgpool program: arguments, logging, runtime, signals.
 //!
 //! `pgpool [-q] [-v]... [-u USER] CONFIG` runs the pooler; `pgpool check CONFIG` reads the configuration, says everything that is
-//! wrong with it, and ends.
+//! wrong with it, and ends; `pgpool convert PGBOUNCER.INI` prints it as a pgpool.toml.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -45,6 +45,11 @@ enum Command {
         /// The configuration file.
         config: PathBuf,
     },
+    /// Print a pgbouncer.ini as a pgpool.toml, and to standard error what became of each setting.
+    Convert {
+        /// The configuration file of PgBouncer.
+        config: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
@@ -54,6 +59,7 @@ fn main() -> ExitCode {
     }
     match (&arguments.command, &arguments.config) {
         (Some(Command::Check { config }), _) => check(config),
+        (Some(Command::Convert { config }), _) => convert(config),
         (None, Some(config)) => run(config, &arguments),
         (None, None) => fail("pgpool: no configuration file was named; try `pgpool --help`"),
     }
@@ -68,6 +74,19 @@ fn check(path: &Path) -> ExitCode {
             let mut text: String = warnings.iter().map(|warning| format!("warning: {warning}\n")).collect();
             text.push_str(&format!("{}: no problem found\n", path.display()));
             print(&text)
+        }
+        Err(problems) => fail(&problems.to_string()),
+    }
+}
+
+fn convert(path: &Path) -> ExitCode {
+    match Config::convert(path) {
+        Ok(conversion) => {
+            let warnings = conversion.warnings.iter().map(|warning| format!("warning: {warning}\n"));
+            let text: String = conversion.report.iter().map(|line| format!("{line}\n")).chain(warnings).collect();
+            // Without a standard error there is nobody to tell.
+            let _ = std::io::stderr().write_all(text.as_bytes());
+            print(&conversion.toml)
         }
         Err(problems) => fail(&problems.to_string()),
     }

@@ -223,6 +223,10 @@ impl Kind for Hidden {
     fn show(_: &Secret) -> String {
         String::from("********")
     }
+
+    fn write(value: &Secret) -> String {
+        value.expose().to_owned()
+    }
 }
 
 impl Kind for Target {
@@ -267,5 +271,9 @@ impl<K: Kind> Kind for Maybe<K> {
 
     fn show(value: &Self::Value) -> String {
         value.as_ref().map(K::show).unwrap_or_default()
+    }
+
+    fn write(value: &Self::Value) -> String {
+        value.as_ref().map(K::write).unwrap_or_default()
     }
 }

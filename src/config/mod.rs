@@ -9,12 +9,14 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use problem::Place;
 use zeroize::Zeroizing;
 
 mod access;
 mod changes;
 mod check;
 mod choice;
+mod convert;
 mod database;
 mod features;
 mod file;
@@ -44,6 +46,7 @@ pub use choice::{
     AuthType, ChannelBinding, DheParams, ListenerLost, LogFormat, Policy, PoolMode, PrepareUnnamed, SslMode,
     SslNegotiation,
 };
+pub use convert::Conversion;
 pub use database::{Database, Host};
 pub use features::SessionFeatures;
 #[doc(hidden)]
@@ -88,16 +91,25 @@ pub struct Loaded {
 impl Config {
     /// Reads the file at `path`, and the files that it names.
     pub fn load(path: &Path) -> Result<Loaded, Problems> {
+        Self::load_with_places(path).map(|(loaded, _)| loaded)
+    }
+
+    /// The same, with the place of everything that the file says.
+    fn load_with_places(path: &Path) -> Result<(Loaded, BTreeMap<String, Place>), Problems> {
         let problem = |message| Problems(vec![Problem { file: path.to_path_buf(), line: None, key: None, message }]);
         let bytes = std::fs::read(path).map_err(|error| problem(format!("cannot read the file: {error}")))?;
         let bytes = Zeroizing::new(bytes);
         let text = std::str::from_utf8(&bytes).map_err(|error| problem(format!("the file is no text: {error}")))?;
-        Self::parse(text, path)
+        Self::parse_with_places(text, path)
     }
 
     /// Reads `text` as the file at `path`: as a pgbouncer.ini if its name ends in `.ini`, else as TOML. The files that it
     /// names are searched from the directory of `path`, those of a pgbouncer.ini from the working directory.
     pub fn parse(text: &str, path: &Path) -> Result<Loaded, Problems> {
+        Self::parse_with_places(text, path).map(|(loaded, _)| loaded)
+    }
+
+    fn parse_with_places(text: &str, path: &Path) -> Result<(Loaded, BTreeMap<String, Place>), Problems> {
         let read = if is_ini(path) { ini::read } else { file::read };
         let (mut draft, problems) = read(text, path);
         let warnings = std::mem::take(&mut draft.warnings);
@@ -121,7 +133,7 @@ impl Config {
         let place = |problem: &Problem| if problem.file == path { (false, problem.line) } else { (true, None) };
         problems.sort_by_key(place);
         warnings.sort_by_key(place);
-        if problems.is_empty() { Ok(Loaded { config, warnings }) } else { Err(Problems(problems)) }
+        if problems.is_empty() { Ok((Loaded { config, warnings }, draft.places)) } else { Err(Problems(problems)) }
     }
 
     /// Reads the `auth_hba_file` and the `auth_ident_file` again, after one of their settings was changed by `SET`.

@@ -31,6 +31,8 @@ pub struct Row<T> {
     pub set: fn(&mut T, &Raw<'_>) -> Result<(), ValueError>,
     /// The field in PgBouncer's spelling; "" when unset, never a secret.
     pub show: fn(&T) -> String,
+    /// The same with its secret, as text that `set` takes.
+    pub(crate) write: fn(&T) -> String,
     /// Whether the field is the same in both.
     pub same: fn(&T, &T) -> bool,
     /// Takes the field over from another `T` (first argument: the one that is changed).
@@ -87,6 +89,7 @@ macro_rules! settings {
                     Ok(())
                 },
                 show: |target| <$kind as crate::config::value::Kind>::show(&target.$field),
+                write: |target| <$kind as crate::config::value::Kind>::write(&target.$field),
                 same: |one, other| one.$field == other.$field,
                 copy: |target, from| target.$field.clone_from(&from.$field),
             }, )* ];

@@ -153,6 +153,10 @@ pub(super) trait Kind {
     fn read(raw: &Raw<'_>) -> Result<Self::Value, ValueError>;
     /// Shows a value in PgBouncer's spelling; never shows a secret.
     fn show(value: &Self::Value) -> String;
+    /// The text that `read` takes for this value, a secret included.
+    fn write(value: &Self::Value) -> String {
+        Self::show(value)
+    }
 }
 
 impl<'a> Raw<'a> {

@@ -69,6 +69,34 @@ fn check_tells_good_settings_from_bad_ones() {
     assert!(bad.stderr.contains("pool_mod"), "{bad:?}");
 }
 
+#[test]
+fn a_pgbouncer_ini_is_checked_and_converted() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let ini = write(
+        "pgbouncer.ini",
+        "[databases]\na = host=h password='x y' user=u\n[pgbouncer]\nsyslog = 1\nlog_stats = 0\n",
+    );
+    let checked = pooler::run(&["check", &ini], ENDS);
+    assert_eq!(checked.code, Some(0), "{checked:?}");
+    assert!(checked.stdout.contains("4: `syslog` of PgBouncer is not supported"), "{checked:?}");
+    let converted = pooler::run(&["convert", &ini], ENDS);
+    assert_eq!(converted.code, Some(0), "{converted:?}");
+    for told in ["2: databases.a.host: same\n", "4: syslog: ignored: log lines", "5: log_stats: same\n", "warning: "] {
+        assert!(converted.stderr.contains(told), "{told}: {converted:?}");
+    }
+    let toml = write("pgpool.toml", &converted.stdout);
+    assert!(converted.stdout.contains("\npassword = \"x y\"\n"), "{converted:?}");
+    let checked = pooler::run(&["check", &toml], ENDS);
+    assert_eq!(checked.code, Some(0), "{checked:?}");
+    let wrong = pooler::run(&["convert", &write("bad.ini", "[pgbouncer]\nlog_stat = 0\n[x]\n")], ENDS);
+    assert!(wrong.code == Some(1) && wrong.stdout.is_empty() && wrong.stderr.lines().count() == 2, "{wrong:?}");
+}
+
 /// `dsn` makes a URL of a user, a password and a database.
 fn check_psql(dsn: &dyn Fn(&str, &str, &str) -> String) {
     let output = psql(&dsn("alice", "alicepw", "app"), "select current_user, 1");

@@ -180,6 +180,7 @@ impl Reader {
     }
 
     fn foreign(&mut self, key: &str, foreign: &Foreign, value: &str) {
+        self.draft.places.insert(key.to_owned(), self.here.clone());
         let message = foreign.message();
         match foreign.fate {
             Fate::Missing if foreign.is_default(value) => {}

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use crate::config::{Config, Loaded};
 
 mod changing;
+mod convert;
 mod example;
 mod ini;
 mod loading;
