@@ -9,7 +9,6 @@ use std::process::ExitCode;
 
 use clap::{ArgAction, Parser, Subcommand};
 use pgpool::config::{Config, Loaded};
-use pgpool::net::tls::Tls;
 
 use crate::cli::log;
 use crate::cli::pidfile::PidFile;
@@ -44,6 +43,9 @@ enum Command {
     Check {
         /// The configuration file.
         config: PathBuf,
+        /// Also say what it changes for a process that runs with this file, at a reload and at a restart.
+        #[arg(long, value_name = "RUNNING")]
+        against: Option<PathBuf>,
     },
     /// Print a pgbouncer.ini as a pgpool.toml, and to standard error what became of each setting.
     Convert {
@@ -58,24 +60,13 @@ fn main() -> ExitCode {
         return print(&format!("pgpool {}\n", env!("CARGO_PKG_VERSION")));
     }
     match (&arguments.command, &arguments.config) {
-        (Some(Command::Check { config }), _) => check(config),
+        (Some(Command::Check { config, against }), _) => match cli::check::check(config, against.as_deref()) {
+            Ok(text) => print(&text),
+            Err(problems) => fail(&problems),
+        },
         (Some(Command::Convert { config }), _) => convert(config),
         (None, Some(config)) => run(config, &arguments),
         (None, None) => fail("pgpool: no configuration file was named; try `pgpool --help`"),
-    }
-}
-
-fn check(path: &Path) -> ExitCode {
-    match Config::load(path) {
-        Ok(Loaded { warnings, config }) => {
-            if let Err(error) = Tls::load(&config, None) {
-                return fail(&format!("{}: {error}", path.display()));
-            }
-            let mut text: String = warnings.iter().map(|warning| format!("warning: {warning}\n")).collect();
-            text.push_str(&format!("{}: no problem found\n", path.display()));
-            print(&text)
-        }
-        Err(problems) => fail(&problems.to_string()),
     }
 }
 

@@ -70,6 +70,50 @@ fn check_tells_good_settings_from_bad_ones() {
 }
 
 #[test]
+fn check_tells_what_a_reload_would_change() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let old = file(
+        "old.ini",
+        "[databases]\na = host=h\nb = host=h password=x user=u\nc =\ne = host=h\n[users]\nann = pool_size=1\n\
+         [pgbouncer]\nlisten_port = 1\nmax_client_conn = 5\n",
+    );
+    let new = file(
+        "new.ini",
+        "[databases]\na = host=i\nb = host=h password=y user=u\nd =\ne = host=h user=v\n[users]\nann = pool_size=2\n\
+         [pgbouncer]\nlisten_port = 2\nmax_client_conn = 6\nadmin_users = ann\n",
+    );
+    let run = |new: &str| pooler::run(&["check", new, "--against", &old], ENDS);
+    let told = run(&new);
+    assert_eq!(told.code, Some(0), "{told:?}");
+    let lines: Vec<&str> = told.stdout.lines().filter(|line| !line.starts_with("warning")).collect();
+    assert_eq!(
+        lines,
+        [
+            "reload: max_client_conn: 5 -> 6",
+            "reload: admin_users: (empty) -> ann",
+            "restart: listen_port: 1 -> 2",
+            "reload: database \"d\" is new",
+            "reload: database \"c\" goes, and its clients are disconnected",
+            "reload: database \"a\" changes, and its connections are replaced",
+            "reload: database \"b\" changes",
+            "reload: database \"e\" changes, and new clients get connections of its user",
+            "reload: user \"ann\" changes",
+            &format!("{new}: no problem found"),
+        ]
+    );
+    assert!(run(&old).stdout.contains("nothing changes\n"));
+    // What convert writes changes nothing, whatever the defaults of the formats are.
+    let toml = file("pgpool.toml", &pooler::run(&["convert", &old], ENDS).stdout);
+    let told = run(&toml);
+    assert!(told.stdout.contains("nothing changes\n"), "{told:?}");
+}
+
+#[test]
 fn a_pgbouncer_ini_is_checked_and_converted() {
     let dir = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| {
