@@ -59,6 +59,7 @@ fn database(old: &Config, new: &Config, name: &str) -> &'static str {
         _ => config.databases.get(name).cloned(),
     };
     match (entry(old), entry(new)) {
+        (Some(_), None) if new.fallback.is_some() => ", and its clients go on as those of \"*\"",
         (Some(_), None) => ", and its clients are disconnected",
         (Some(old), Some(new)) if old.user != new.user => ", and new clients get connections of its user",
         (Some(old), Some(new)) if !replaced(&old, &new) => "",

@@ -23,6 +23,7 @@ mod console;
 mod console_commands;
 mod death;
 mod differential;
+mod drop_in;
 mod features;
 mod fuzzing;
 mod harness;
