@@ -1,4 +1,4 @@
-//! Log lines: standard error, and the file of `logfile` besides.
+//! Log lines: standard error, and besides the file of `logfile` and syslog.
 //!
 //! Somebody may move the file away: it is looked for once a second, when there is something to write, and made anew.
 //! Control characters of what clients and servers say are escaped.
@@ -12,10 +12,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use pgpool::config::{Config, LogFormat};
+use tracing::Subscriber;
 use tracing::field::Field;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::field::MakeExt;
-use tracing_subscriber::fmt::format;
+use tracing_subscriber::fmt::{format, layer};
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use super::syslog::Syslog;
 
 /// How often it is looked for whether the file is still the one of its name.
 const LOOK: Duration = Duration::from_secs(1);
@@ -23,7 +29,7 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Begins to log, with the level of `quiet` and `verbose` of the command line.
 ///
 /// # Errors
-/// What is wrong with the `logfile`.
+/// What is wrong with the `logfile`, or with syslog.
 pub(crate) fn begin(config: &Config, quiet: bool, verbose: u8) -> Result<(), String> {
     let level = match (quiet, verbose.saturating_add(config.general.verbose)) {
         (true, _) => LevelFilter::WARN,
@@ -35,19 +41,32 @@ pub(crate) fn begin(config: &Config, quiet: bool, verbose: u8) -> Result<(), Str
         Some(path) => Some(LogFile::open(&config.beside(path))?),
         None => None,
     };
-    // The terminal's colours are none of a file's.
-    let ansi = io::stderr().is_terminal() && file.is_none();
+    let syslog = match config.general.syslog.then(|| Syslog::open(&config.general)) {
+        Some(syslog) => Some(syslog.map_err(|error| format!("cannot log to syslog: {error}"))?),
+        None => None,
+    };
+    // The terminal's colours are nobody else's.
+    let ansi = io::stderr().is_terminal() && file.is_none() && syslog.is_none();
     let out = Arc::new(Mutex::new(file));
     let builder =
         tracing_subscriber::fmt().with_max_level(level).with_writer(move || Lines(Arc::clone(&out))).with_target(false);
     match config.general.log_format {
-        LogFormat::Json => builder.json().init(),
+        LogFormat::Json => builder.json().finish().with(syslog.map(lines_to)).init(),
         LogFormat::Text => {
             let fields = format::debug_fn(write_field).delimited(" ");
-            builder.fmt_fields(fields).with_ansi(ansi).init();
+            builder.fmt_fields(fields).with_ansi(ansi).finish().with(syslog.map(lines_to)).init();
         }
     }
     Ok(())
+}
+
+/// The lines without their time, which syslog knows.
+fn lines_to<S>(syslog: Syslog) -> impl Layer<S>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    let fields = format::debug_fn(write_field).delimited(" ");
+    layer().without_time().with_ansi(false).with_target(false).fmt_fields(fields).with_writer(syslog)
 }
 
 /// Takes whole lines.

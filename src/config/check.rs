@@ -182,6 +182,13 @@ fn server_tls(config: &Config, findings: &mut Findings<'_>) {
 
 fn listening(config: &Config, findings: &mut Findings<'_>) {
     let general = &config.general;
+    if general.so_reuseport {
+        let message = String::from(
+            "so_reuseport: a cancel request may come to another process, which does not know its key; one process uses \
+             all cores by its worker_threads",
+        );
+        findings.warn("pgpool.so_reuseport", message);
+    }
     if general.listen_addr.is_empty() && general.unix_socket_dir.is_none() {
         let message = String::from("nothing to listen on: listen_addr and unix_socket_dir are both empty");
         findings.problem("pgpool.listen_addr", message);

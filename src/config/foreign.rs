@@ -35,18 +35,8 @@ pub(super) const GENERAL: &[Foreign] = &[
     foreign("pkt_buf", "4096", Fate::Needless, "buffers have 64 kB and are lent to those who are served"),
     foreign("resolv_conf", "", Fate::Missing, "the system's resolver is asked, by its own settings"),
     foreign("sbuf_loopcnt", "5", Fate::Needless, "connections take turns by themselves"),
-    foreign("server_fast_close", "0", Fate::Missing, "a session keeps its connection until it ends"),
     foreign("service_name", "pgbouncer", Fate::Needless, "it names a service of Windows"),
-    foreign(
-        "so_reuseport",
-        "0",
-        Fate::Missing,
-        "a second process cannot listen on the port; one uses all cores by its worker_threads",
-    ),
     foreign("suspend_timeout", "10", Fate::Missing, "there is no SUSPEND"),
-    foreign("syslog", "0", Fate::Missing, "log lines go to standard error only, which systemd passes on"),
-    foreign("syslog_facility", "daemon", Fate::Missing, "log lines go to standard error only"),
-    foreign("syslog_ident", "pgbouncer", Fate::Missing, "log lines go to standard error only"),
     foreign("tcp_defer_accept", "1", Fate::Needless, "connections are accepted when they come"),
     foreign("track_extra_parameters", "IntervalStyle", Fate::Needless, "every setting follows its client"),
 ];

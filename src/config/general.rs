@@ -6,7 +6,8 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use crate::config::choice::{
-    AuthType, ChannelBinding, DheParams, ListenerLost, LogFormat, PoolMode, PrepareUnnamed, SslMode, SslNegotiation,
+    AuthType, ChannelBinding, DheParams, Facility, ListenerLost, LogFormat, PoolMode, PrepareUnnamed, SslMode,
+    SslNegotiation,
 };
 use crate::config::features::{Features, SessionFeatures};
 use crate::config::kinds::{Count, File, FileMode, Flag, Hidden, INT_MAX, Maybe, Mode, OneOf, Text, Within, Words};
@@ -47,6 +48,8 @@ settings! {
     unix_socket_group: String as Text = String::new(), Boot;
     /// Connections that the kernel keeps waiting to be accepted, per listening socket.
     listen_backlog: u32 as Within<u32, 1, 65535> = 1024, Boot;
+    /// Let other processes listen on the same port; each has pools and cancel keys of its own.
+    so_reuseport: bool as Flag = false, Boot;
     /// Threads that serve connections; 0 = as many as the process has cores to run on.
     worker_threads: u16 as Within<u16, 0, 1024> = 0, Boot;
 
@@ -59,6 +62,12 @@ settings! {
     pidfile: Option<PathBuf> as File = None, Boot;
     /// Shape of a log line: text or json.
     log_format: LogFormat as OneOf<LogFormat> = LogFormat::Text, Boot;
+    /// Send log lines to the system's syslog as well.
+    syslog: bool as Flag = false, Boot;
+    /// Name of the program in syslog.
+    syslog_ident: String as Text = String::from("pgpool"), Boot;
+    /// Facility in syslog: auth, authpriv, daemon, user or local0 to local7.
+    syslog_facility: Facility as OneOf<Facility> = Facility::Daemon, Boot;
     /// How much more to log, 0 to 3; -v on the command line adds to it.
     verbose: u8 as Within<u8, 0, 3> = 0, Boot;
     /// Log each client login and each new connection to PostgreSQL.
@@ -191,6 +200,8 @@ settings! {
     server_check_query: String as Text = String::from("<empty>"), Reload;
     /// A connection that was idle for less than this is used without a check; 0 = always check.
     server_check_delay: Duration as Seconds = secs(30), Reload;
+    /// In session mode, close connections that have to be replaced as soon as they are in no transaction, with their client.
+    server_fast_close: bool as Flag = false, Reload;
     /// Age from which an unused connection to PostgreSQL is closed; 0 = use each connection once.
     server_lifetime: Duration as Seconds = secs(3600), Reload;
     /// Close connections that were idle this long, down to min_pool_size; 0 = never.

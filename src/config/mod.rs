@@ -43,7 +43,7 @@ mod value;
 pub use access::Access;
 pub use changes::{Changes, EntryChanges, SettingChange, changes};
 pub use choice::{
-    AuthType, ChannelBinding, DheParams, ListenerLost, LogFormat, Policy, PoolMode, PrepareUnnamed, SslMode,
+    AuthType, ChannelBinding, DheParams, Facility, ListenerLost, LogFormat, Policy, PoolMode, PrepareUnnamed, SslMode,
     SslNegotiation,
 };
 pub use convert::Conversion;

@@ -86,13 +86,16 @@ impl Drop for Listener {
     }
 }
 
-/// Listens on a TCP address.
+/// Listens on a TCP address, of which other processes may have a share.
 ///
 /// # Errors
 /// The system's error: address in use, not ours, no permission.
-pub fn bind_tcp(addr: SocketAddr, backlog: u32) -> io::Result<Listener> {
+pub fn bind_tcp(addr: SocketAddr, backlog: u32, shared: bool) -> io::Result<Listener> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
+    if shared {
+        socket.set_reuse_port(true)?;
+    }
     if addr.is_ipv6() {
         socket.set_only_v6(true)?;
     }

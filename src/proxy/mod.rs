@@ -182,7 +182,7 @@ async fn listen(config: &Config) -> Result<Vec<Listener>, StartError> {
     };
     for name in &general.listen_addr {
         for addr in addresses(name, general.listen_port).await? {
-            note(addr.to_string(), bind_tcp(addr, general.listen_backlog));
+            note(addr.to_string(), bind_tcp(addr, general.listen_backlog, general.so_reuseport));
         }
     }
     if let Some(dir) = &general.unix_socket_dir {

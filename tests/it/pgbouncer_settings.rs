@@ -144,3 +144,36 @@ fn the_log_is_a_file_too_and_is_made_anew() {
     pooler.wait_exit(SOON);
     assert!(!pidfile.exists());
 }
+
+#[test]
+fn two_processes_share_a_port() {
+    let cluster = Cluster::start();
+    let start = |settings: &str| Pooler::trusting(&cluster, 1, settings);
+    let one = start("so_reuseport = true");
+    let other = start(&format!("so_reuseport = true\nlisten_port = {}", one.port()));
+    assert_eq!(one.port(), other.port());
+    eventually(SOON, "both are chosen by the system", || {
+        assert_eq!(trusting(one.port(), &[]).value("select 1"), "1");
+        [&one, &other].iter().all(|pooler| pooler.log().contains("login succeeded"))
+    });
+    assert!(one.log().contains("a cancel request may come to another process"));
+}
+
+#[test]
+fn a_connection_that_is_to_be_replaced_ends_with_its_session() {
+    let cluster = Cluster::start();
+    let pooler = Pooler::trusting(&cluster, 1, "pool_mode = \"session\"\nserver_fast_close = true");
+    let (mut idle, mut busy) = (trusting(pooler.port(), &[]), trusting(pooler.port(), &[]));
+    assert_eq!(idle.value("select 1"), "1");
+    busy.query("begin").unwrap();
+    pooler.console().query("RECONNECT").unwrap();
+    let error = idle.expect_error();
+    assert_eq!((error.code.as_str(), error.message.as_str()), ("57P01", "database configuration changed"));
+    assert_eq!(busy.value("select 2"), "2");
+    busy.query("commit").unwrap();
+    assert_eq!(busy.expect_error().message, "database configuration changed");
+    // A backend of today is nobody's end.
+    let mut fresh = trusting(pooler.port(), &[]);
+    assert_eq!(fresh.value("select 3"), "3");
+    assert!(fresh.is_silent_for(Duration::from_millis(700)));
+}

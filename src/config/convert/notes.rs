@@ -26,6 +26,11 @@ const GENERAL: &[(&str, &str)] = &[
         "not needed: sessions follow their clients; costs the connection's prepared statements",
     ),
     ("server_tls_ciphers", "only what rustls has; anything else is an error"),
+    (
+        "so_reuseport",
+        "not needed: one process uses all cores by worker_threads; cancel requests may miss their process",
+    ),
+    ("syslog", "counts at the start only"),
     ("verbose", "counts at the start only"),
 ];
 

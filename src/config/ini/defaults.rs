@@ -10,6 +10,7 @@ const PGBOUNCER: &[(&str, &str)] = &[
     ("listen_backlog", "128"),
     ("max_client_conn", "100"),
     ("auth_type", "md5"),
+    ("syslog_ident", "pgbouncer"),
     ("tcp_keepidle", "0"),
     ("tcp_keepintvl", "0"),
     ("tcp_keepcnt", "0"),

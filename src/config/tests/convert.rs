@@ -32,6 +32,8 @@ const GENERAL: &[(&str, &[&str])] = &[
     ("login_notify_message", &["it's \u{e4} \"test\" \u{1b}[0m"]),
     ("pkt_buf", &["4096"]),
     ("syslog", &["1", "0"]),
+    ("syslog_facility", &["LOCAL3"]),
+    ("suspend_timeout", &["9"]),
 ];
 
 const KEYWORDS: &[&str] = &[

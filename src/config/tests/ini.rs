@@ -192,13 +192,13 @@ fn every_mistake_is_told_at_once_with_its_line() {
 #[test]
 fn what_pgbouncer_has_alone_is_said() {
     let text = "[databases]\na = load_balance_hosts=disable\nb = load_balance_hosts=round-robin\n[peers]\n1 = host=/x\n\
-                [peers]\n[pgbouncer]\npkt_buf = 4096\nsyslog = 0\nsuspend_timeout = 10.0\nso_reuseport = 1\npeer_id=1\n";
+                [peers]\n[pgbouncer]\npkt_buf = 4096\nresolv_conf =\nsuspend_timeout = 10.0\nso_reuseport = 1\npeer_id=1\n";
     let found = warnings(text);
     let starts = [
         "2: `load_balance_hosts` of PgBouncer is not supported by this version: ",
         "4: section [peers] of PgBouncer is not supported by this version: ",
         "8: `pkt_buf` of PgBouncer has no effect: ",
-        "11: `so_reuseport` of PgBouncer is not supported by this version: ",
+        "11: so_reuseport: a cancel request may come to another process",
         "12: `peer_id` of PgBouncer is not supported by this version: ",
     ];
     assert_eq!(found.len(), starts.len(), "{found:#?}");

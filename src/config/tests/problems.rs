@@ -12,8 +12,9 @@ fn each_problem_with_its_line() {
         ("pool_mode = 1", "1: `pool_mode` belongs into [pgpool] or [databases.NAME] or [users.NAME]"),
         ("frobnicate = 1", "1: `frobnicate` stands in no section"),
         (
-            "[pgpool]\nsyslog = \"a\"",
-            "2: `syslog` of PgBouncer is not supported by this version: log lines go to standard error only, which systemd passes on",
+            "[pgpool]
+peer_id = 1",
+            "2: `peer_id` of PgBouncer is not supported by this version: cancel requests are not passed on to other processes",
         ),
         ("[pgpool]\nauth_dbname = \"pgbouncer\"", "2: `auth_dbname` cannot be `pgbouncer`, which is the console"),
         ("[databases.a]\nauth_dbname = \"pgpool\"", "2: `auth_dbname` cannot be `pgpool`, which is the console"),

@@ -75,12 +75,7 @@ pub(super) const MISSING: &[&str] = &[
     "pkt_buf",
     "resolv_conf",
     "sbuf_loopcnt",
-    "server_fast_close",
-    "so_reuseport",
     "suspend_timeout",
-    "syslog",
-    "syslog_facility",
-    "syslog_ident",
     "tcp_defer_accept",
 ];
 
@@ -106,6 +101,9 @@ pub(super) const CONFIG: &[(&str, &str, &str)] = &[
         "value=prefer, PgBouncer value=disable; default=prefer, PgBouncer default=disable",
         "newer versions prefer TLS",
     ),
+    ("syslog", "changeable=no, PgBouncer changeable=yes", "it counts at the start"),
+    ("syslog_facility", "changeable=no, PgBouncer changeable=yes", "it counts at the start"),
+    ("syslog_ident", "changeable=no, PgBouncer changeable=yes", "it counts at the start"),
     ("unix_socket_mode", "value=0777, PgBouncer value=511", "a mode is shown in octal"),
     ("verbose", "default=0, PgBouncer default=; changeable=no, PgBouncer changeable=yes", "it counts at the start"),
 ];
