@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Config, userlist};
+use super::{Config, Loaded, convert, userlist};
 
 /// Files whose directory is not there, so that no file is found that a text may name.
 const NAME: &str = "/nonexistent/pgpool/pgpool.toml";
@@ -18,19 +18,29 @@ pub fn fuzz(data: &[u8]) {
     judge(data, NAME);
 }
 
-/// The same for a text in PgBouncer's format.
+/// The same for a text in PgBouncer's format; what was read is the same when it is written in TOML and read again.
 ///
 /// # Panics
 /// Where that is not so.
 #[doc(hidden)]
 pub fn fuzz_ini(data: &[u8]) {
     judge(data, INI);
+    let text = String::from_utf8_lossy(data);
+    if names_devices(&text) {
+        return;
+    }
+    if let Ok((Loaded { config, .. }, places)) = Config::parse_with_places(&text, Path::new(INI)) {
+        let toml = convert::write(&config, &places);
+        match Config::parse(&toml, Path::new(NAME)) {
+            Ok(again) => assert!(Config { path: config.path.clone(), ..again.config } == config, "{toml}"),
+            Err(problems) => assert_eq!(problems.to_string(), "", "{toml}"),
+        }
+    }
 }
 
 fn judge(data: &[u8], name: &str) {
     let text = String::from_utf8_lossy(data);
-    // What a text may name is read: nothing but files that are not there.
-    if text.contains("/dev/") || text.contains("/proc/") {
+    if names_devices(&text) {
         return;
     }
     let path = Path::new(name);
@@ -62,6 +72,11 @@ fn judge(data: &[u8], name: &str) {
             assert_eq!(problems.to_string(), "", "read once, refused once")
         }
     }
+}
+
+/// What a text may name is read: nothing but files that are not there.
+fn names_devices(text: &str) -> bool {
+    text.contains("/dev/") || text.contains("/proc/")
 }
 
 /// The file of users: each line is a user, a mistake or neither; and each user that is written down again is the same.

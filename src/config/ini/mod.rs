@@ -144,7 +144,7 @@ impl Reader {
     }
 
     fn setting(&mut self, name: &str, value: &str) {
-        if value.contains('\0') {
+        if name.contains('\0') || value.contains('\0') {
             return self.problem(name, String::from("a zero byte is not allowed"));
         }
         match self.section {
