@@ -323,6 +323,13 @@ fn the_console_shows_the_same_file() {
     same("show databases", &["name"], &columns);
     same("show databases", &["name"], &["max_connections", "paused", "disabled", "pool_mode"]);
     assert!(rows(&ours, "show databases", &["name"], &["port"])["app"].contains(&format!("port={port}")));
+    let host = |side: &Side, name: &str| {
+        Table::of(&mut side.console(), "show databases").matching(&[("name", name)]).value("host")
+    };
+    assert_eq!((host(&ours, "app"), host(&theirs, "app")), ("127.0.0.1".to_owned(), "127.0.0.1".to_owned()));
+    // An entry without host: docs/pgbouncer.md.
+    let sockets = cluster.socket_dir().display().to_string();
+    assert_eq!((host(&ours, "socket"), host(&theirs, "socket")), (sockets, String::new()));
     same("show users", &["name"], &["name", "pool_mode"]);
     same(
         "show pools",
