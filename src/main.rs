@@ -1,20 +1,19 @@
 //! The pgpool program: arguments, logging, runtime, signals.
 //!
 //! `pgpool [-q] [-v]... [-u USER] CONFIG` runs the pooler; `pgpool check CONFIG` reads the configuration, says everything that is
-//! wrong with it, and ends.
+//! wrong with it, and ends; `pgpool convert PGBOUNCER.INI` prints it as a pgpool.toml.
 
-use std::fmt::{self, Write as _};
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{ArgAction, Parser, Subcommand};
-use pgpool::config::{Config, Loaded, LogFormat};
-use pgpool::net::tls::Tls;
-use tracing::field::Field;
-use tracing::level_filters::LevelFilter;
-use tracing_subscriber::field::MakeExt;
-use tracing_subscriber::fmt::format;
+use pgpool::config::{Config, Loaded};
+
+use crate::cli::log;
+use crate::cli::pidfile::PidFile;
+
+mod cli;
 
 /// A PostgreSQL connection pooler.
 #[derive(Debug, Parser)]
@@ -44,6 +43,14 @@ enum Command {
     Check {
         /// The configuration file.
         config: PathBuf,
+        /// Also say what it changes for a process that runs with this file, at a reload and at a restart.
+        #[arg(long, value_name = "RUNNING")]
+        against: Option<PathBuf>,
+    },
+    /// Print a pgbouncer.ini as a pgpool.toml, and to standard error what became of each setting.
+    Convert {
+        /// The configuration file of PgBouncer.
+        config: PathBuf,
     },
 }
 
@@ -53,21 +60,24 @@ fn main() -> ExitCode {
         return print(&format!("pgpool {}\n", env!("CARGO_PKG_VERSION")));
     }
     match (&arguments.command, &arguments.config) {
-        (Some(Command::Check { config }), _) => check(config),
+        (Some(Command::Check { config, against }), _) => match cli::check::check(config, against.as_deref()) {
+            Ok(text) => print(&text),
+            Err(problems) => fail(&problems),
+        },
+        (Some(Command::Convert { config }), _) => convert(config),
         (None, Some(config)) => run(config, &arguments),
         (None, None) => fail("pgpool: no configuration file was named; try `pgpool --help`"),
     }
 }
 
-fn check(path: &Path) -> ExitCode {
-    match Config::load(path) {
-        Ok(Loaded { warnings, config }) => {
-            if let Err(error) = Tls::load(&config, None) {
-                return fail(&format!("{}: {error}", path.display()));
-            }
-            let mut text: String = warnings.iter().map(|warning| format!("warning: {warning}\n")).collect();
-            text.push_str(&format!("{}: no problem found\n", path.display()));
-            print(&text)
+fn convert(path: &Path) -> ExitCode {
+    match Config::convert(path) {
+        Ok(conversion) => {
+            let warnings = conversion.warnings.iter().map(|warning| format!("warning: {warning}\n"));
+            let text: String = conversion.report.iter().map(|line| format!("{line}\n")).chain(warnings).collect();
+            // Without a standard error there is nobody to tell.
+            let _ = std::io::stderr().write_all(text.as_bytes());
+            print(&conversion.toml)
         }
         Err(problems) => fail(&problems.to_string()),
     }
@@ -81,7 +91,14 @@ fn run(path: &Path, arguments: &Arguments) -> ExitCode {
     if let Err(error) = pgpool::proxy::assume_identity(arguments.user.as_deref().unwrap_or(&config.general.user)) {
         return fail(&format!("pgpool: {error}"));
     }
-    log_to_stderr(&config, arguments);
+    if let Err(error) = log::begin(&config, arguments.quiet, arguments.verbose) {
+        return fail(&format!("pgpool: {error}"));
+    }
+    let pidfile = match config.general.pidfile.as_ref().map(|path| PidFile::write(&config.beside(path))) {
+        Some(Err(error)) => return fail(&format!("pgpool: {error}")),
+        Some(Ok(file)) => Some(file),
+        None => None,
+    };
     for warning in warnings {
         tracing::warn!("{warning}");
     }
@@ -104,51 +121,10 @@ fn run(path: &Path, arguments: &Arguments) -> ExitCode {
     let result = runtime.block_on(pgpool::proxy::run(config));
     // Sessions that did not end by themselves are not waited for.
     runtime.shutdown_background();
+    drop(pidfile);
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&format!("pgpool: {error}")),
-    }
-}
-
-fn log_to_stderr(config: &Config, arguments: &Arguments) {
-    let level = match (arguments.quiet, arguments.verbose.saturating_add(config.general.verbose)) {
-        (true, _) => LevelFilter::WARN,
-        (false, 0) => LevelFilter::INFO,
-        (false, 1) => LevelFilter::DEBUG,
-        (false, _) => LevelFilter::TRACE,
-    };
-    let builder = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_target(false);
-    match config.general.log_format {
-        LogFormat::Json => builder.json().init(),
-        LogFormat::Text => {
-            let fields = format::debug_fn(write_field).delimited(" ");
-            builder.fmt_fields(fields).with_ansi(std::io::stderr().is_terminal()).init();
-        }
-    }
-}
-
-/// A field as `name=value`, the message without a name. Both may hold what a client or a server has said: nothing of it
-/// begins a line or is a terminal's command. In JSON such characters are escaped anyway.
-fn write_field(writer: &mut format::Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
-    match field.name() {
-        "message" => {}
-        name if writer.has_ansi_escapes() => write!(writer, "\x1b[3m{name}\x1b[0m\x1b[2m=\x1b[0m")?,
-        name => write!(writer, "{name}=")?,
-    }
-    write!(Printable(writer), "{value:?}")
-}
-
-/// Writes control characters as `\n`, `\u{1b}` and so on.
-struct Printable<'a, 'b>(&'a mut format::Writer<'b>);
-
-impl fmt::Write for Printable<'_, '_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        for part in text.split_inclusive(char::is_control) {
-            let plain = part.trim_end_matches(char::is_control);
-            self.0.write_str(plain)?;
-            write!(self.0, "{}", part.get(plain.len()..).unwrap_or_default().escape_debug())?;
-        }
-        Ok(())
     }
 }
 

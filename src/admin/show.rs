@@ -104,7 +104,7 @@ fn state(context: &Context) -> Vec<Row> {
 }
 
 fn config(context: &Context) -> Vec<Row> {
-    let shown = context.pools.config.load().general.shown();
+    let shown = context.pools.config.load().shown();
     shown.into_iter().map(|row| row![row.key, row.value, row.default, yes_no(row.changeable)]).collect()
 }
 

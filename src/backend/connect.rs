@@ -225,7 +225,8 @@ mod tests {
             socket.write_all(&out).await.unwrap();
         };
         let none = Duration::ZERO;
-        let socket = SocketOptions { keepalive: false, idle: none, interval: none, count: 0, user_timeout: none };
+        let socket =
+            SocketOptions { keepalive: false, idle: none, interval: none, count: 0, user_timeout: none, buffer: 0 };
         let spec = Spec {
             target: Target::Unix { path, port: 5432 },
             dbname: "app".to_owned(),

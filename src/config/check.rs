@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 use crate::config::choice::{AuthType, ChannelBinding, SslMode, SslNegotiation};
-use crate::config::problem::Problem;
+use crate::config::problem::{Place, Problem};
 use crate::config::secret::{Secret, SecretKind, SecretSource};
 use crate::config::user::User;
 use crate::config::{Config, Database, access, file, secret_file, userlist};
@@ -15,7 +15,7 @@ use crate::config::{Config, Database, access, file, secret_file, userlist};
 /// Problems and warnings found so far, and where each setting stands.
 pub(super) struct Findings<'a> {
     pub(super) file: &'a Path,
-    pub(super) places: &'a BTreeMap<String, usize>,
+    pub(super) places: &'a BTreeMap<String, Place>,
     pub(super) problems: Vec<Problem>,
     pub(super) warnings: Vec<Problem>,
 }
@@ -23,8 +23,9 @@ pub(super) struct Findings<'a> {
 impl Findings<'_> {
     /// A problem or warning about the setting or section `key`, on its line if the file has it.
     fn about(&self, key: &str, message: String) -> Problem {
-        let line = self.places.get(key).copied();
-        Problem { file: self.file.to_path_buf(), line, key: Some(key.to_owned()), message }
+        let place = self.places.get(key);
+        let file = place.map_or(self.file, |place| &place.file);
+        Problem { file: file.to_path_buf(), line: place.map(|place| place.line), key: Some(key.to_owned()), message }
     }
 
     pub(super) fn problem(&mut self, key: &str, message: String) {
@@ -182,6 +183,13 @@ fn server_tls(config: &Config, findings: &mut Findings<'_>) {
 
 fn listening(config: &Config, findings: &mut Findings<'_>) {
     let general = &config.general;
+    if general.so_reuseport {
+        let message = String::from(
+            "so_reuseport: a cancel request may come to another process, which does not know its key; one process uses \
+             all cores by its worker_threads",
+        );
+        findings.warn("pgpool.so_reuseport", message);
+    }
     if general.listen_addr.is_empty() && general.unix_socket_dir.is_none() {
         let message = String::from("nothing to listen on: listen_addr and unix_socket_dir are both empty");
         findings.problem("pgpool.listen_addr", message);

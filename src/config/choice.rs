@@ -174,6 +174,37 @@ choice! {
 }
 
 choice! {
+    /// A facility of syslog.
+    pub enum Facility("a facility of syslog") {
+        /// Logins.
+        Auth = "auth",
+        /// Logins, for few eyes.
+        AuthPriv = "authpriv",
+        /// Programs in the background.
+        Daemon = "daemon",
+        /// Programs of users.
+        User = "user",
+        /// For whatever an operator likes, as those below.
+        Local0 = "local0",
+        /// As above.
+        Local1 = "local1",
+        /// As above.
+        Local2 = "local2",
+        /// As above.
+        Local3 = "local3",
+        /// As above.
+        Local4 = "local4",
+        /// As above.
+        Local5 = "local5",
+        /// As above.
+        Local6 = "local6",
+        /// As above.
+        Local7 = "local7",
+    }
+    known to PgBouncer only: []
+}
+
+choice! {
     /// What is done about a client that leaves something on its backend beyond its transaction.
     #[derive(Default)]
     pub enum Policy("a policy") {

@@ -66,6 +66,8 @@ settings! {
     session_features: Option<SessionFeatures> as Maybe<Features> = None, Reload;
     /// Most pinned connections per pool; 0 = all but one of the pool's size; unset = max_pinned of [pgpool].
     max_pinned: Option<u32> as Maybe<Count> = None, Reload;
+    /// Query that a new connection to PostgreSQL runs first; an error is logged, nothing more; unset = none.
+    connect_query: Option<String> as Maybe<Text> = None, Reload;
     /// client_encoding for new connections to PostgreSQL; unset = the server's.
     client_encoding: Option<String> as Maybe<Text> = None, Reload;
     /// DateStyle for new connections to PostgreSQL; unset = the server's.
@@ -104,13 +106,14 @@ impl Database {
         .filter_map(|(name, value)| Some((name, value.as_deref()?)))
     }
 
-    /// Whether connections opened for `self` also serve `other`: same place, database and forced user. Other
+    /// Whether connections opened for `self` also serve `other`: same place, database, forced user and connect_query. Other
     /// differences need no new connections.
     pub fn same_target(&self, other: &Self) -> bool {
         self.host == other.host
             && self.port == other.port
             && self.backend_dbname() == other.backend_dbname()
             && self.user == other.user
+            && self.connect_query == other.connect_query
     }
 }
 

@@ -6,13 +6,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
 use toml::de::{DeTable, DeValue};
 
 use crate::config::database::Database;
 use crate::config::general::General;
-use crate::config::keywords;
-use crate::config::problem::Problem;
+use crate::config::keywords::{self, Escapes};
+use crate::config::problem::{Place, Problem};
 use crate::config::secret::SecretSource;
 use crate::config::suggest::{SECTIONS, elsewhere, nearest, unknown_setting};
 use crate::config::table::Table;
@@ -29,8 +30,10 @@ pub(super) struct Draft {
     pub(super) databases: BTreeMap<String, Database>,
     pub(super) fallback: Option<Database>,
     pub(super) users: BTreeMap<String, User>,
-    /// Line of each setting and section, by its dotted name.
-    pub(super) places: BTreeMap<String, usize>,
+    /// Where each setting and section stands, by its dotted name.
+    pub(super) places: BTreeMap<String, Place>,
+    /// What is doubtful about single lines.
+    pub(super) warnings: Vec<Problem>,
 }
 
 /// Reads `text`; `file` is only named in the problems.
@@ -58,6 +61,8 @@ pub(super) fn read(text: &str, file: &Path) -> (Draft, Vec<Problem>) {
 
 struct Reader<'a> {
     file: &'a Path,
+    /// The same, for the places.
+    shared: Arc<Path>,
     /// Offset at which each line begins.
     starts: Vec<usize>,
     /// Lines that are no TOML. What the parser makes of them would only cause further, misleading problems.
@@ -69,7 +74,14 @@ struct Reader<'a> {
 impl<'a> Reader<'a> {
     fn new(text: &str, file: &'a Path) -> Self {
         let starts = std::iter::once(0).chain(text.match_indices('\n').map(|(offset, _)| offset + 1)).collect();
-        Self { file, starts, broken: BTreeSet::new(), draft: Draft::default(), problems: Vec::new() }
+        Self {
+            file,
+            shared: Arc::from(file),
+            starts,
+            broken: BTreeSet::new(),
+            draft: Draft::default(),
+            problems: Vec::new(),
+        }
     }
 
     /// Line, from 1, on which `span` begins.
@@ -94,6 +106,10 @@ impl<'a> Reader<'a> {
         }
     }
 
+    fn place(&mut self, key: String, line: usize) {
+        self.draft.places.insert(key, Place { file: Arc::clone(&self.shared), line });
+    }
+
     /// Fills `target` from the TOML table of `section`.
     fn fill<T: Table>(&mut self, target: &mut T, table: &DeTable<'_>, section: &str) {
         for (key, value) in table {
@@ -104,7 +120,7 @@ impl<'a> Reader<'a> {
 
     /// Fills `target` from a connection string.
     fn fill_from_text<T: Table>(&mut self, target: &mut T, text: &str, section: &str, line: usize) {
-        let pairs = match keywords::parse(text) {
+        let pairs = match keywords::parse(text, Escapes::Backslashes) {
             Ok(pairs) => pairs,
             Err(error) => return self.problem(line, section, format!("`{section}`: {error}")),
         };
@@ -128,7 +144,7 @@ impl<'a> Reader<'a> {
                 }
             }
         }
-        self.draft.places.insert(path, line);
+        self.place(path, line);
     }
 
     fn databases(&mut self, entries: &DeTable<'_>) {
@@ -165,7 +181,7 @@ impl<'a> Reader<'a> {
     fn entry<T: Table>(&mut self, target: &mut T, name: &str, value: &DeValue<'_>, place: (&str, usize)) -> bool {
         let (kind, line) = place;
         let section = format!("{kind}.{name}");
-        self.draft.places.insert(section.clone(), line);
+        self.place(section.clone(), line);
         if name.is_empty() || name.contains('\0') {
             self.problem(line, kind, format!("a name in [{kind}] is empty or holds a zero byte"));
             return false;

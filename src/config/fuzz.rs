@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
-use super::{Config, userlist};
+use super::{Config, Loaded, convert, userlist};
 
-/// A file whose directory is not there, so that no file is found that a text may name.
+/// Files whose directory is not there, so that no file is found that a text may name.
 const NAME: &str = "/nonexistent/pgpool/pgpool.toml";
+const INI: &str = "/nonexistent/pgpool/pgbouncer.ini";
 
 /// The configuration: a text is read as a whole or refused with the places of its mistakes, always in the same way; what
 /// was read knows every entry by its name.
@@ -14,12 +15,35 @@ const NAME: &str = "/nonexistent/pgpool/pgpool.toml";
 /// Where that is not so.
 #[doc(hidden)]
 pub fn fuzz(data: &[u8]) {
+    judge(data, NAME);
+}
+
+/// The same for a text in PgBouncer's format; what was read is the same when it is written in TOML and read again.
+///
+/// # Panics
+/// Where that is not so.
+#[doc(hidden)]
+pub fn fuzz_ini(data: &[u8]) {
+    judge(data, INI);
     let text = String::from_utf8_lossy(data);
-    // What a text may name is read: nothing but files that are not there.
-    if text.contains("/dev/") || text.contains("/proc/") {
+    if names_devices(&text) {
         return;
     }
-    let path = Path::new(NAME);
+    if let Ok((Loaded { config, .. }, places)) = Config::parse_with_places(&text, Path::new(INI)) {
+        let toml = convert::write(&config, &places);
+        match Config::parse(&toml, Path::new(NAME)) {
+            Ok(again) => assert!(Config { path: config.path.clone(), ..again.config } == config, "{toml}"),
+            Err(problems) => assert_eq!(problems.to_string(), "", "{toml}"),
+        }
+    }
+}
+
+fn judge(data: &[u8], name: &str) {
+    let text = String::from_utf8_lossy(data);
+    if names_devices(&text) {
+        return;
+    }
+    let path = Path::new(name);
     let lines = text.split('\n').count();
     match (Config::parse(&text, path), Config::parse(&text, path)) {
         (Ok(loaded), Ok(again)) => {
@@ -48,6 +72,11 @@ pub fn fuzz(data: &[u8]) {
             assert_eq!(problems.to_string(), "", "read once, refused once")
         }
     }
+}
+
+/// What a text may name is read: nothing but files that are not there.
+fn names_devices(text: &str) -> bool {
+    text.contains("/dev/") || text.contains("/proc/")
 }
 
 /// The file of users: each line is a user, a mistake or neither; and each user that is written down again is the same.

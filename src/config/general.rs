@@ -6,7 +6,8 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use crate::config::choice::{
-    AuthType, ChannelBinding, DheParams, ListenerLost, LogFormat, PoolMode, PrepareUnnamed, SslMode, SslNegotiation,
+    AuthType, ChannelBinding, DheParams, Facility, ListenerLost, LogFormat, PoolMode, PrepareUnnamed, SslMode,
+    SslNegotiation,
 };
 use crate::config::features::{Features, SessionFeatures};
 use crate::config::kinds::{Count, File, FileMode, Flag, Hidden, INT_MAX, Maybe, Mode, OneOf, Text, Within, Words};
@@ -43,16 +44,30 @@ settings! {
     unix_socket_dir: Option<PathBuf> as File = Some(PathBuf::from("/tmp")), Boot;
     /// File mode of the Unix socket, in octal.
     unix_socket_mode: FileMode as Mode = FileMode(0o777), Boot;
+    /// System group of the Unix socket, by name or number; empty = that of the process.
+    unix_socket_group: String as Text = String::new(), Boot;
     /// Connections that the kernel keeps waiting to be accepted, per listening socket.
     listen_backlog: u32 as Within<u32, 1, 65535> = 1024, Boot;
+    /// Let other processes listen on the same port; each has pools and cancel keys of its own.
+    so_reuseport: bool as Flag = false, Boot;
     /// Threads that serve connections; 0 = as many as the process has cores to run on.
     worker_threads: u16 as Within<u16, 0, 1024> = 0, Boot;
 
     /// System user to become at the start, instead of root; empty = stay who started it, who must not be root.
     user: String as Text = String::new(), Boot;
 
+    /// File to append log lines to, besides standard error, relative to this file; one that is gone is made anew.
+    logfile: Option<PathBuf> as File = None, Boot;
+    /// File that has the process's id while it runs, relative to this file; empty = none.
+    pidfile: Option<PathBuf> as File = None, Boot;
     /// Shape of a log line: text or json.
     log_format: LogFormat as OneOf<LogFormat> = LogFormat::Text, Boot;
+    /// Send log lines to the system's syslog as well.
+    syslog: bool as Flag = false, Boot;
+    /// Name of the program in syslog.
+    syslog_ident: String as Text = String::from("pgpool"), Boot;
+    /// Facility in syslog: auth, authpriv, daemon, user or local0 to local7.
+    syslog_facility: Facility as OneOf<Facility> = Facility::Daemon, Boot;
     /// How much more to log, 0 to 3; -v on the command line adds to it.
     verbose: u8 as Within<u8, 0, 3> = 0, Boot;
     /// Log each client login and each new connection to PostgreSQL.
@@ -94,6 +109,12 @@ settings! {
     server_round_robin: bool as Flag = false, Reload;
     /// Largest single message that is let through, in bytes.
     max_packet_size: u32 as Within<u32, 16, INT_MAX> = 2_147_483_647, Reload;
+    /// Refuse simple queries, with which several statements may be sent at once; the client is disconnected.
+    disable_pqexec: bool as Flag = false, Reload;
+    /// Append the client's address and port to its application_name at the login.
+    application_name_add_host: bool as Flag = false, Reload;
+    /// Notice that every client is told at its login; empty = none.
+    login_notify_message: String as Text = String::new(), Reload;
     /// Startup parameters of clients to ignore instead of refusing the login.
     ignore_startup_parameters: Vec<String> as Words = Vec::new(), Reload;
 
@@ -179,6 +200,8 @@ settings! {
     server_check_query: String as Text = String::from("<empty>"), Reload;
     /// A connection that was idle for less than this is used without a check; 0 = always check.
     server_check_delay: Duration as Seconds = secs(30), Reload;
+    /// In session mode, close connections that have to be replaced as soon as they are in no transaction, with their client.
+    server_fast_close: bool as Flag = false, Reload;
     /// Age from which an unused connection to PostgreSQL is closed; 0 = use each connection once.
     server_lifetime: Duration as Seconds = secs(3600), Reload;
     /// Close connections that were idle this long, down to min_pool_size; 0 = never.
@@ -187,6 +210,11 @@ settings! {
     server_connect_timeout: Duration as Seconds = secs(15), Reload;
     /// Pause after PostgreSQL refused a login; also how long it may be away before clients are refused, not queued.
     server_login_retry: Duration as Seconds = secs(15), Reload;
+
+    /// Forget a pool of a database without entry (of "*") that nobody has used for this long; 0 = never.
+    autodb_idle_timeout: Duration as Seconds = secs(3600), Reload;
+    /// Forget any pool that nobody has used for this long, and what SHOW STATS has of it; 0 = never.
+    pool_idle_timeout: Duration as Seconds = Duration::ZERO, Reload;
 
     /// Prepared statements that a connection keeps for clients in transaction and statement mode; 0 = not followed.
     max_prepared_statements: u32 as Count = 200, Reload;
@@ -230,6 +258,8 @@ settings! {
     tcp_keepcnt: u32 as Within<u32, 0, 127> = 4, Reload;
     /// Drop a TCP connection whose peer takes nothing of what was sent for this long; 0 = the system's default.
     tcp_user_timeout: Duration as Millis = secs(300), Reload;
+    /// Size of the system's buffers per TCP connection and direction, in bytes; 0 = the system's default.
+    tcp_socket_buffer: u32 as Within<u32, 0, INT_MAX> = 0, Reload;
 }
 
 /// Why the console's `SET` was refused.
@@ -285,12 +315,11 @@ impl General {
     }
 
     /// The rows of `SHOW CONFIG`, by name.
-    pub fn shown(&self) -> Vec<Shown> {
-        let defaults = Self::default();
+    pub(super) fn shown(&self, defaults: &Self) -> Vec<Shown> {
         let show = |row: &Row<Self>| Shown {
             key: row.name,
             value: (row.show)(self),
-            default: (row.show)(&defaults),
+            default: (row.show)(defaults),
             changeable: row.when == When::Reload,
         };
         let mut rows: Vec<Shown> = Self::ROWS.iter().map(show).collect();

@@ -1,7 +1,7 @@
 //! Connection strings of `keyword=value` pairs, as libpq and PgBouncer's `[databases]` write them.
 //!
 //! Values with spaces stand in single quotes; a quote inside is written `\'` (libpq) or `''` (PgBouncer), a backslash
-//! `\\`. The messages never repeat the text: it may hold a password.
+//! `\\` (libpq) or as it is (PgBouncer). The messages never repeat the text: it may hold a password.
 
 use std::iter::Peekable;
 use std::str::Chars;
@@ -20,8 +20,17 @@ pub(super) enum KeywordError {
     AfterQuote,
 }
 
+/// What may stand for something else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Escapes {
+    /// A doubled quote, and whatever follows a backslash.
+    Backslashes,
+    /// A doubled quote, as in a pgbouncer.ini; a backslash is a backslash.
+    QuotesOnly,
+}
+
 /// The pairs of `text` in their order; keywords may repeat.
-pub(super) fn parse(text: &str) -> Result<Vec<(String, String)>, KeywordError> {
+pub(super) fn parse(text: &str, escapes: Escapes) -> Result<Vec<(String, String)>, KeywordError> {
     let mut chars = text.chars().peekable();
     let mut pairs = Vec::new();
     loop {
@@ -38,7 +47,8 @@ pub(super) fn parse(text: &str) -> Result<Vec<(String, String)>, KeywordError> {
             return Err(KeywordError::NoValue);
         }
         skip_spaces(&mut chars);
-        let value = if chars.next_if_eq(&'\'').is_some() { quoted(&mut chars)? } else { bare(&mut chars) };
+        let value =
+            if chars.next_if_eq(&'\'').is_some() { quoted(&mut chars, escapes)? } else { bare(&mut chars, escapes) };
         pairs.push((key, value));
     }
 }
@@ -47,20 +57,20 @@ fn skip_spaces(chars: &mut Peekable<Chars<'_>>) {
     while chars.next_if(|c| c.is_whitespace()).is_some() {}
 }
 
-fn bare(chars: &mut Peekable<Chars<'_>>) -> String {
+fn bare(chars: &mut Peekable<Chars<'_>>, escapes: Escapes) -> String {
     let mut value = String::new();
     while let Some(c) = chars.next_if(|c| !c.is_whitespace()) {
-        let escaped = if c == '\\' { chars.next() } else { Some(c) };
+        let escaped = if c == '\\' && escapes == Escapes::Backslashes { chars.next() } else { Some(c) };
         value.extend(escaped);
     }
     value
 }
 
-fn quoted(chars: &mut Peekable<Chars<'_>>) -> Result<String, KeywordError> {
+fn quoted(chars: &mut Peekable<Chars<'_>>, escapes: Escapes) -> Result<String, KeywordError> {
     let mut value = String::new();
     loop {
         match chars.next().ok_or(KeywordError::OpenQuote)? {
-            '\\' => value.push(chars.next().ok_or(KeywordError::OpenQuote)?),
+            '\\' if escapes == Escapes::Backslashes => value.push(chars.next().ok_or(KeywordError::OpenQuote)?),
             '\'' if chars.next_if_eq(&'\'').is_some() => value.push('\''),
             '\'' => break,
             c => value.push(c),
@@ -92,14 +102,22 @@ mod tests {
             ("dbname=a=b", &[("dbname", "a=b")]),
         ];
         for (text, expected) in cases {
-            let pairs = parse(text).unwrap();
+            let pairs = parse(text, Escapes::Backslashes).unwrap();
             let pairs: Vec<(&str, &str)> = pairs.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
             assert_eq!(&pairs, expected, "{text}");
         }
     }
 
     #[test]
+    fn a_backslash_is_no_escape_in_a_pgbouncer_ini() {
+        let pairs = parse(r"a=x\'y b='it''s \' c=\", Escapes::QuotesOnly).unwrap();
+        let pairs: Vec<(&str, &str)> = pairs.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+        assert_eq!(pairs, [("a", r"x\'y"), ("b", r"it's \"), ("c", r"\")]);
+    }
+
+    #[test]
     fn what_is_wrong() {
+        let parse = |text| parse(text, Escapes::Backslashes);
         assert_eq!(parse("host"), Err(KeywordError::NoValue));
         assert_eq!(parse("=x"), Err(KeywordError::NoValue));
         assert_eq!(parse("postgres://u:p@h/d"), Err(KeywordError::NoValue));
@@ -111,7 +129,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_is_read_or_refused(text in ".*") {
-            let _ = parse(&text);
+            let _ = (parse(&text, Escapes::Backslashes), parse(&text, Escapes::QuotesOnly));
         }
     }
 }

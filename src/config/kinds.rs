@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use crate::config::choice::Choice;
 use crate::config::database::Host;
 use crate::config::secret::Secret;
-use crate::config::value::{Kind, Raw, ValueError};
+use crate::config::value::{Kind, Raw, Shape, ValueError};
 
 /// The largest number that PgBouncer's settings hold.
 pub(super) const INT_MAX: u64 = 2_147_483_647;
@@ -42,6 +42,7 @@ pub struct FileMode(pub u32);
 
 impl Kind for Flag {
     type Value = bool;
+    const SHAPE: Shape = Shape::Flag;
 
     fn read(raw: &Raw<'_>) -> Result<bool, ValueError> {
         let known = match raw {
@@ -68,6 +69,7 @@ where
     T: TryFrom<i128> + ToString,
 {
     type Value = T;
+    const SHAPE: Shape = Shape::Number;
 
     fn read(raw: &Raw<'_>) -> Result<T, ValueError> {
         let expected = "a whole number";
@@ -147,6 +149,7 @@ impl Kind for Words {
 
 impl Kind for File {
     type Value = Option<PathBuf>;
+    const SHAPE: Shape = Shape::Path;
 
     fn read(raw: &Raw<'_>) -> Result<Option<PathBuf>, ValueError> {
         let Raw::Text(text) = raw else { return Err(raw.mismatch("a path")) };
@@ -179,6 +182,7 @@ impl<C: Choice> Kind for OneOf<C> {
 
 impl Kind for Mode {
     type Value = FileMode;
+    const SHAPE: Shape = Shape::Mode;
 
     fn read(raw: &Raw<'_>) -> Result<FileMode, ValueError> {
         let expected = "a file mode in octal, like \"0777\"";
@@ -219,6 +223,10 @@ impl Kind for Hidden {
     fn show(_: &Secret) -> String {
         String::from("********")
     }
+
+    fn write(value: &Secret) -> String {
+        value.expose().to_owned()
+    }
 }
 
 impl Kind for Target {
@@ -251,6 +259,7 @@ impl Kind for Target {
 
 impl<K: Kind> Kind for Maybe<K> {
     type Value = Option<K::Value>;
+    const SHAPE: Shape = K::SHAPE;
     const UNIT: &'static str = K::UNIT;
 
     fn read(raw: &Raw<'_>) -> Result<Self::Value, ValueError> {
@@ -262,5 +271,9 @@ impl<K: Kind> Kind for Maybe<K> {
 
     fn show(value: &Self::Value) -> String {
         value.as_ref().map(K::show).unwrap_or_default()
+    }
+
+    fn write(value: &Self::Value) -> String {
+        value.as_ref().map(K::write).unwrap_or_default()
     }
 }

@@ -9,17 +9,21 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use problem::Place;
 use zeroize::Zeroizing;
 
 mod access;
 mod changes;
 mod check;
 mod choice;
+mod convert;
 mod database;
 mod features;
 mod file;
+mod foreign;
 mod fuzz;
 mod general;
+mod ini;
 mod keywords;
 mod kinds;
 mod problem;
@@ -39,13 +43,14 @@ mod value;
 pub use access::Access;
 pub use changes::{Changes, EntryChanges, SettingChange, changes};
 pub use choice::{
-    AuthType, ChannelBinding, DheParams, ListenerLost, LogFormat, Policy, PoolMode, PrepareUnnamed, SslMode,
+    AuthType, ChannelBinding, DheParams, Facility, ListenerLost, LogFormat, Policy, PoolMode, PrepareUnnamed, SslMode,
     SslNegotiation,
 };
+pub use convert::Conversion;
 pub use database::{Database, Host};
 pub use features::SessionFeatures;
 #[doc(hidden)]
-pub use fuzz::{fuzz, fuzz_userlist};
+pub use fuzz::{fuzz, fuzz_ini, fuzz_userlist};
 pub use general::{General, SetError, Shown};
 pub use kinds::FileMode;
 pub use problem::{Problem, Problems};
@@ -55,7 +60,7 @@ pub use secret_file::{SecretFileError, SecretFiles};
 pub use table::{Row, Table, When};
 pub use tls::{Chosen, GROUPS, SUITES_12, SUITES_13, TlsProtocols};
 pub use user::User;
-pub use value::{Raw, ValueError};
+pub use value::{Raw, Shape, ValueError};
 
 /// A checked configuration. Never changes; a reload or `SET` makes a new one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -86,21 +91,29 @@ pub struct Loaded {
 impl Config {
     /// Reads the file at `path`, and the files that it names.
     pub fn load(path: &Path) -> Result<Loaded, Problems> {
+        Self::load_with_places(path).map(|(loaded, _)| loaded)
+    }
+
+    /// The same, with the place of everything that the file says.
+    fn load_with_places(path: &Path) -> Result<(Loaded, BTreeMap<String, Place>), Problems> {
         let problem = |message| Problems(vec![Problem { file: path.to_path_buf(), line: None, key: None, message }]);
-        if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("ini")) {
-            return Err(problem(String::from("a pgbouncer.ini cannot be read by this version, only TOML")));
-        }
         let bytes = std::fs::read(path).map_err(|error| problem(format!("cannot read the file: {error}")))?;
         let bytes = Zeroizing::new(bytes);
         let text = std::str::from_utf8(&bytes).map_err(|error| problem(format!("the file is no text: {error}")))?;
-        Self::parse(text, path)
+        Self::parse_with_places(text, path)
     }
 
-    /// Reads `text` as the file at `path`; the files that it names are searched from the directory
-    /// of `path`.
+    /// Reads `text` as the file at `path`: as a pgbouncer.ini if its name ends in `.ini`, else as TOML. The files that it
+    /// names are searched from the directory of `path`, those of a pgbouncer.ini from the working directory.
     pub fn parse(text: &str, path: &Path) -> Result<Loaded, Problems> {
-        let (mut draft, problems) = file::read(text, path);
-        let mut findings = check::Findings { file: path, places: &draft.places, problems, warnings: Vec::new() };
+        Self::parse_with_places(text, path).map(|(loaded, _)| loaded)
+    }
+
+    fn parse_with_places(text: &str, path: &Path) -> Result<(Loaded, BTreeMap<String, Place>), Problems> {
+        let read = if is_ini(path) { ini::read } else { file::read };
+        let (mut draft, problems) = read(text, path);
+        let warnings = std::mem::take(&mut draft.warnings);
+        let mut findings = check::Findings { file: path, places: &draft.places, problems, warnings };
         check::read_secret_files(&mut draft.users, &mut draft.databases, &mut draft.fallback, &mut findings);
         let auth_file = draft.general.auth_file.clone();
         check::add_auth_file(auth_file.as_deref(), &mut draft.users, &mut findings);
@@ -120,7 +133,7 @@ impl Config {
         let place = |problem: &Problem| if problem.file == path { (false, problem.line) } else { (true, None) };
         problems.sort_by_key(place);
         warnings.sort_by_key(place);
-        if problems.is_empty() { Ok(Loaded { config, warnings }) } else { Err(Problems(problems)) }
+        if problems.is_empty() { Ok((Loaded { config, warnings }, draft.places)) } else { Err(Problems(problems)) }
     }
 
     /// Reads the `auth_hba_file` and the `auth_ident_file` again, after one of their settings, or of those that they
@@ -141,6 +154,21 @@ impl Config {
         Ok(())
     }
 
+    /// A file of a setting as seen from the directory of the configuration file.
+    pub fn beside(&self, path: &Path) -> PathBuf {
+        check::beside(&self.path, path)
+    }
+
+    /// The settings of `[pgpool]` that count where such a file says nothing.
+    pub fn defaults(&self) -> General {
+        if is_ini(&self.path) { ini::defaults() } else { General::default() }
+    }
+
+    /// The rows of `SHOW CONFIG`, by name.
+    pub fn shown(&self) -> Vec<Shown> {
+        self.general.shown(&self.defaults())
+    }
+
     /// The entry for a client that asks for `name`: the one of that name, else the fallback made out for it. The names
     /// of the console have none.
     pub fn database(&self, name: &str) -> Option<Arc<Database>> {
@@ -158,6 +186,11 @@ impl Config {
     pub fn user(&self, name: &str) -> Option<&Arc<User>> {
         self.users.get(name)
     }
+}
+
+/// Whether a file is in PgBouncer's format, by its name.
+fn is_ini(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("ini"))
 }
 
 fn shared<T>(entries: BTreeMap<String, T>) -> BTreeMap<String, Arc<T>> {

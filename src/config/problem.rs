@@ -1,7 +1,8 @@
 //! What is wrong with a configuration, and on which line.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// One thing that is wrong, or doubtful, in a configuration. Never holds a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +15,15 @@ pub struct Problem {
     pub key: Option<String>,
     /// A sentence without the place.
     pub message: String,
+}
+
+/// Where something stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    /// The file as it was named.
+    pub(super) file: Arc<Path>,
+    /// Line from 1.
+    pub(super) line: usize,
 }
 
 /// Everything that is wrong with a configuration, in the order of the file. Never empty.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::config::kinds::INT_MAX;
-use crate::config::value::{Kind, Raw, ValueError};
+use crate::config::value::{Kind, Raw, Shape, ValueError};
 
 /// A time of at least `MIN` and at most `MAX` units, where a bare number counts units of `UNIT` microseconds and the
 /// time must be a multiple of `GRAIN` microseconds (finer parts are rounded off where the grain is one microsecond).
@@ -35,6 +35,7 @@ impl<const UNIT: u64, const GRAIN: u64, const MIN: u64, const MAX: u64> Span<UNI
 
 impl<const UNIT: u64, const GRAIN: u64, const MIN: u64, const MAX: u64> Kind for Span<UNIT, GRAIN, MIN, MAX> {
     type Value = Duration;
+    const SHAPE: Shape = Shape::Time;
     const UNIT: &'static str = if UNIT == SECOND { "seconds" } else { "milliseconds" };
 
     fn read(raw: &Raw<'_>) -> Result<Duration, ValueError> {

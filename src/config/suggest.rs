@@ -1,43 +1,10 @@
 //! What somebody may have meant by a name that is not known.
 
 use crate::config::database::Database;
+use crate::config::foreign;
 use crate::config::general::General;
 use crate::config::table::Table;
 use crate::config::user::User;
-
-/// Settings of PgBouncer's `[pgbouncer]` section that this version does not have.
-pub(super) const PGBOUNCER_GENERAL: &[&str] = &[
-    "application_name_add_host",
-    "autodb_idle_timeout",
-    "conffile",
-    "disable_pqexec",
-    "dns_max_ttl",
-    "dns_nxdomain_ttl",
-    "dns_zone_check_period",
-    "job_name",
-    "logfile",
-    "login_notify_message",
-    "peer_id",
-    "pidfile",
-    "pkt_buf",
-    "pool_idle_timeout",
-    "resolv_conf",
-    "sbuf_loopcnt",
-    "server_fast_close",
-    "service_name",
-    "so_reuseport",
-    "suspend_timeout",
-    "syslog",
-    "syslog_facility",
-    "syslog_ident",
-    "tcp_defer_accept",
-    "tcp_socket_buffer",
-    "track_extra_parameters",
-    "unix_socket_group",
-];
-
-/// Settings of PgBouncer's database entries that this version does not have.
-pub(super) const PGBOUNCER_DATABASE: &[&str] = &["connect_query", "load_balance_hosts"];
 
 /// The sections of a file.
 pub(super) const SECTIONS: &[&str] = &["pgpool", "databases", "users"];
@@ -66,16 +33,16 @@ pub(super) fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str> + Clo
 ///
 /// `section` is what stands in the brackets of the file, `T` what such a section fills.
 pub(super) fn unknown_setting<T: Table>(name: &str, section: &str) -> String {
-    let unsupported = || format!("setting `{name}` of PgBouncer is not supported by this version");
     // PgBouncer's `user` of the general section is the account to run as, not the `user` of a database.
-    if T::SECTION == General::SECTION && PGBOUNCER_GENERAL.contains(&name) {
-        return unsupported();
+    let in_general = |foreign: &&foreign::Foreign| T::SECTION == General::SECTION && foreign.name == name;
+    if let Some(foreign) = foreign::GENERAL.iter().find(in_general) {
+        return foreign.message();
     }
     if let Some(message) = elsewhere(name) {
         return message;
     }
-    if PGBOUNCER_DATABASE.contains(&name) || PGBOUNCER_GENERAL.contains(&name) {
-        return unsupported();
+    if let Some(foreign) = foreign::find(name) {
+        return foreign.message();
     }
     let hint = match nearest(name, names::<T>()) {
         Some(known) => format!(", did you mean `{known}`?"),
@@ -133,16 +100,5 @@ mod tests {
         for (word, expected) in cases {
             assert_eq!(nearest(word, names::<General>()), expected, "{word}");
         }
-    }
-
-    #[test]
-    fn a_setting_is_either_ours_or_missing() {
-        for name in PGBOUNCER_GENERAL {
-            assert!(General::row(name).is_none(), "{name} is supported");
-        }
-        for name in PGBOUNCER_DATABASE {
-            assert!(Database::row(name).is_none(), "{name} is supported");
-        }
-        assert!(PGBOUNCER_GENERAL.is_sorted());
     }
 }

@@ -4,7 +4,7 @@
 //! come the fields of the struct, the parser of the file, `SET`, `SHOW CONFIG`, the comparison of two configurations and
 //! the test of the example file, so none of them can forget a setting.
 
-use crate::config::value::{Raw, ValueError};
+use crate::config::value::{Raw, Shape, ValueError};
 
 /// When a changed value takes effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,12 +23,16 @@ pub struct Row<T> {
     pub doc: &'static str,
     /// Unit of a bare number ("seconds", "milliseconds"), or "".
     pub unit: &'static str,
+    /// What a value looks like.
+    pub shape: Shape,
     /// Whether a reload may change it.
     pub when: When,
     /// Reads a value into the field; leaves the field alone on error.
     pub set: fn(&mut T, &Raw<'_>) -> Result<(), ValueError>,
     /// The field in PgBouncer's spelling; "" when unset, never a secret.
     pub show: fn(&T) -> String,
+    /// The same with its secret, as text that `set` takes.
+    pub(crate) write: fn(&T) -> String,
     /// Whether the field is the same in both.
     pub same: fn(&T, &T) -> bool,
     /// Takes the field over from another `T` (first argument: the one that is changed).
@@ -78,12 +82,14 @@ macro_rules! settings {
                 name: stringify!($field),
                 doc: $doc.trim_ascii_start(),
                 unit: <$kind as crate::config::value::Kind>::UNIT,
+                shape: <$kind as crate::config::value::Kind>::SHAPE,
                 when: crate::config::table::When::$when,
                 set: |target, raw| {
                     target.$field = <$kind as crate::config::value::Kind>::read(raw)?;
                     Ok(())
                 },
                 show: |target| <$kind as crate::config::value::Kind>::show(&target.$field),
+                write: |target| <$kind as crate::config::value::Kind>::write(&target.$field),
                 same: |one, other| one.$field == other.$field,
                 copy: |target, from| target.$field.clone_from(&from.$field),
             }, )* ];

@@ -122,10 +122,29 @@ fn feature_hint(nearest: Option<&str>, known: &[&str]) -> String {
     }
 }
 
+/// What a value looks like: for files whose text says the same in another spelling than TOML or `SET`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// Words.
+    Text,
+    /// A whole number.
+    Number,
+    /// True or false.
+    Flag,
+    /// A time.
+    Time,
+    /// Permissions of a file.
+    Mode,
+    /// The path of a file.
+    Path,
+}
+
 /// How one type of setting is read and shown.
 pub(super) trait Kind {
     /// What the configuration holds.
     type Value;
+    /// What a value looks like.
+    const SHAPE: Shape = Shape::Text;
     /// Unit of a bare number, "" when there is none.
     const UNIT: &'static str = "";
     /// Whether the empty text leaves an optional setting of this kind unset, as in a pgbouncer.ini.
@@ -134,6 +153,10 @@ pub(super) trait Kind {
     fn read(raw: &Raw<'_>) -> Result<Self::Value, ValueError>;
     /// Shows a value in PgBouncer's spelling; never shows a secret.
     fn show(value: &Self::Value) -> String;
+    /// The text that `read` takes for this value, a secret included.
+    fn write(value: &Self::Value) -> String {
+        Self::show(value)
+    }
 }
 
 impl<'a> Raw<'a> {

@@ -362,6 +362,10 @@ async fn session(
     let record = client.record();
     encode(&key_data(record), &mut out)?;
     let mut ready = Vec::new();
+    if !config.general.login_notify_message.is_empty() {
+        let notice = Report::new("NOTICE", "00000", config.general.login_notify_message.as_str());
+        notice.write_notice(&mut ready);
+    }
     ready_idle(&mut ready);
     out.extend_from_slice(&ready);
     stream.write_all(&out).await?;

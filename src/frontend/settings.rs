@@ -37,6 +37,7 @@ pub(super) async fn first_settings(
 ) -> Result<State, Rejected> {
     let Some(pool) = client.record().pool() else { return Err(Rejected::Internal("no pool")) };
     let mut name = None;
+    let host = config.general.application_name_add_host.then(|| client.record().identity.peer.to_string());
     let mut rest = Vec::new();
     for (key, value) in &startup.settings {
         let key = key.to_ascii_lowercase();
@@ -44,10 +45,15 @@ pub(super) async fn first_settings(
             continue;
         }
         if key == "application_name" && value.len() <= NAME && value.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
-            name = Some(value.as_bytes());
+            name = Some(value.clone());
+        } else if let ("application_name", Some(_)) = (key.as_str(), &host) {
+            name = Some(printable(value));
         } else {
             rest.push((key, value.clone()));
         }
+    }
+    if let Some(host) = host {
+        name = Some(with_host(name.as_deref().unwrap_or("app"), &host));
     }
     let known = if rest.is_empty() { pool.welcome() } else { pool.accepted(&rest) };
     let mut state = match known {
@@ -55,9 +61,23 @@ pub(super) async fn first_settings(
         None => Box::pin(ask(Arrival { gate, pool, client, stream }, rest)).await?,
     };
     if let Some(name) = name.filter(|_| state.reported.value("application_name").is_some()) {
-        state.reported = pool.shared.interner.with(&state.reported, "application_name", name);
+        state.reported = pool.shared.interner.with(&state.reported, "application_name", name.as_bytes());
     }
     Ok(state)
+}
+
+/// `name - host`, of no more bytes than PostgreSQL keeps: the name is cut, not the host.
+fn with_host(name: &str, host: &str) -> String {
+    const BETWEEN: &str = " - ";
+    let room = NAME.saturating_sub(host.len() + BETWEEN.len());
+    let name: String = name.chars().take(room).collect();
+    format!("{name}{BETWEEN}{host}").chars().take(NAME).collect()
+}
+
+/// What PostgreSQL makes of an `application_name`: only the characters of ASCII that can be printed.
+fn printable(name: &str) -> String {
+    let kept = |c: char| if (' '..='~').contains(&c) { c } else { '?' };
+    name.chars().map(kept).collect()
 }
 
 /// Asks PostgreSQL what it makes of these settings.

@@ -3,9 +3,10 @@
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
+use nix::unistd::Group;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, UnixListener};
 
@@ -27,9 +28,14 @@ pub enum Listener {
     },
 }
 
-/// Permission bits of a unix socket's file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mode(pub u32);
+/// Who may use a unix socket's file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rights {
+    /// Permission bits.
+    pub mode: u32,
+    /// Group, by name or number; empty: that of the process.
+    pub group: String,
+}
 
 impl Listener {
     /// The next connection.
@@ -80,13 +86,16 @@ impl Drop for Listener {
     }
 }
 
-/// Listens on a TCP address.
+/// Listens on a TCP address, of which other processes may have a share.
 ///
 /// # Errors
 /// The system's error: address in use, not ours, no permission.
-pub fn bind_tcp(addr: SocketAddr, backlog: u32) -> io::Result<Listener> {
+pub fn bind_tcp(addr: SocketAddr, backlog: u32, shared: bool) -> io::Result<Listener> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
+    if shared {
+        socket.set_reuse_port(true)?;
+    }
     if addr.is_ipv6() {
         socket.set_only_v6(true)?;
     }
@@ -100,7 +109,7 @@ pub fn bind_tcp(addr: SocketAddr, backlog: u32) -> io::Result<Listener> {
 ///
 /// # Errors
 /// The system's error; `AddrInUse` when somebody answers there.
-pub fn bind_unix(dir: &Path, port: u16, mode: Mode, backlog: u32) -> io::Result<Listener> {
+pub fn bind_unix(dir: &Path, port: u16, rights: &Rights, backlog: u32) -> io::Result<Listener> {
     let path = dir.join(format!(".s.PGSQL.{port}"));
     if path.exists() {
         if std::os::unix::net::UnixStream::connect(&path).is_ok() {
@@ -111,8 +120,19 @@ pub fn bind_unix(dir: &Path, port: u16, mode: Mode, backlog: u32) -> io::Result<
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
     socket.bind(&socket2::SockAddr::unix(&path)?)?;
-    fs::set_permissions(&path, fs::Permissions::from_mode(mode.0))?;
+    if !rights.group.is_empty() {
+        chown(&path, None, Some(group_id(&rights.group)?))?;
+    }
+    fs::set_permissions(&path, fs::Permissions::from_mode(rights.mode))?;
     socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
     let listener = UnixListener::from_std(socket.into())?;
     Ok(Listener::Unix { listener, path, port })
+}
+
+fn group_id(group: &str) -> io::Result<u32> {
+    if let Ok(id) = group.parse() {
+        return Ok(id);
+    }
+    let known = Group::from_name(group)?.map(|known| known.gid.as_raw());
+    known.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("there is no group \"{group}\"")))
 }

@@ -19,7 +19,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpStream, UnixStream, lookup_host};
 
 pub use clock::{Clock, Micros};
-pub use listen::{Listener, Mode, bind_tcp, bind_unix};
+pub use listen::{Listener, Rights, bind_tcp, bind_unix};
 pub use stream::{Peek, Stream};
 
 /// Where a connection leads to, before names are resolved.
@@ -107,6 +107,8 @@ pub struct SocketOptions {
     pub count: u32,
     /// `tcp_user_timeout`.
     pub user_timeout: Duration,
+    /// `tcp_socket_buffer`, bytes.
+    pub buffer: u32,
 }
 
 /// Opens a connection, trying every address that the name has, in the resolver's order; each gets its share of `limit`,
@@ -169,8 +171,34 @@ fn tune(stream: &TcpStream, options: &SocketOptions) -> io::Result<()> {
         }
         socket.set_tcp_keepalive(&keepalive)?;
     }
+    if options.buffer > 0 {
+        let size = usize::try_from(options.buffer).unwrap_or(usize::MAX);
+        socket.set_send_buffer_size(size)?;
+        socket.set_recv_buffer_size(size)?;
+    }
     if !options.user_timeout.is_zero() {
         socket.set_tcp_user_timeout(Some(options.user_timeout))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_systems_buffers_have_the_size_that_was_asked_for() {
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let none = Duration::ZERO;
+        for (buffer, enlarged) in [(0, false), (131_072, true)] {
+            let options =
+                SocketOptions { keepalive: false, idle: none, interval: none, count: 0, user_timeout: none, buffer };
+            let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let before = SockRef::from(&stream).send_buffer_size().unwrap();
+            tune(&stream, &options).unwrap();
+            // Linux doubles what is asked for.
+            let now = SockRef::from(&stream).send_buffer_size().unwrap();
+            assert!(if enlarged { (131_072..=262_144).contains(&now) } else { now == before }, "{before} {now}");
+        }
+    }
 }

@@ -12,7 +12,7 @@ use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Sleep, sleep, timeout};
 
 use super::cap::Starving;
 use super::plan::{Plan, View, plan};
@@ -20,7 +20,7 @@ use super::pools::Pools;
 use super::shelf::Held;
 use super::{Listing, Permit, Phase, Pool, Reason};
 use crate::auth::AnswerError;
-use crate::backend::{Backend, BackendState, ConnectError, Identity, connect};
+use crate::backend::{Backend, BackendState, ConnectError, ExchangeError, Identity, connect};
 use crate::net::{Clock, Micros};
 
 /// Most backends that one pool opens at the same time.
@@ -69,6 +69,20 @@ struct Work {
     starving: Vec<Starving>,
     /// When to look without being asked; `None`: not at all.
     pause: Option<Pin<Box<Sleep>>>,
+}
+
+/// Runs `connect_query` on a new backend. What PostgreSQL says against it is logged and nothing more.
+async fn greet(backend: &mut Backend, query: &str, pool: &Pool, limit: Duration) -> Result<(), ConnectError> {
+    let answered = timeout(limit, backend.query(query.as_bytes(), &pool.shared.interner)).await;
+    match answered.map_err(|_| ConnectError::Timeout)? {
+        Ok(()) => Ok(()),
+        Err(ExchangeError::Refused(said)) => {
+            let (database, user) = (&*pool.key.database, &*pool.key.user);
+            tracing::warn!(database, user, error = said.message, code = said.code, "connect_query failed");
+            Ok(())
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 impl Pool {
@@ -204,7 +218,10 @@ impl Pool {
             let epoch = pool.shelf.lock().epoch;
             let id = pool.shared.next_id();
             let who = Identity { id, database: Arc::clone(&pool.key.database), user: Arc::clone(&pool.key.user) };
-            let backend = connect(&settings.spec, who, &pool.shared.interner, &pool.shared.clock).await?;
+            let mut backend = connect(&settings.spec, who, &pool.shared.interner, &pool.shared.clock).await?;
+            if let Some(query) = settings.database.connect_query.as_deref() {
+                greet(&mut backend, query, &pool, settings.spec.timeout).await?;
+            }
             if pool.shelf.lock().epoch != epoch {
                 backend.record.need_close();
             }

@@ -133,6 +133,11 @@ pub fn reason_report(reason: Reason) -> Option<Report> {
             "Notifications may have been missed. Connect again, LISTEN again, and look at what they would have told; \
              listener_lost of the pooler is disconnect.",
         ),
+        Reason::ServerReplaced => (
+            sqlstate::ADMIN_SHUTDOWN,
+            "database configuration changed",
+            "Connect again; server_fast_close of the pooler is set.",
+        ),
         Reason::Shutdown => {
             (sqlstate::ADMIN_SHUTDOWN, "pooler is shutting down", "Connect again; another pooler may serve.")
         }

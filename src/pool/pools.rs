@@ -28,8 +28,6 @@ pub struct PoolKey {
     pub user: Arc<str>,
 }
 
-/// How long a pool that the fallback entry made is kept without client and backend (PgBouncer's autodb_idle_timeout).
-const KEEP_EMPTY: Duration = Duration::from_secs(3600);
 /// How long a retiring pool is kept, so that a login that has just found it may join it.
 const LEAVE_TAKING: Duration = Duration::from_secs(5);
 
@@ -344,7 +342,7 @@ impl Pools {
     }
 
     /// Takes out a pool that nobody needs: one that retires at once when it is empty, one that the fallback entry or a
-    /// user that auth_query found made when it has been empty for [`KEEP_EMPTY`]. What `min_pool_size` keeps open for
+    /// user that auth_query found made when it has been empty for `autodb_idle_timeout`, any for `pool_idle_timeout`. What `min_pool_size` keeps open for
     /// such a user counts as nothing, or whoever was there once would have connections for ever.
     pub(super) fn forget_if_unused(&self, pool: &Pool, now: Micros) {
         let counts = pool.counts();
@@ -358,7 +356,10 @@ impl Pools {
         }
         let empty_for = Clock::between(pool.touched.load(Relaxed), now);
         let made_up = found || !config.databases.contains_key(&*pool.key.database);
-        if (made_up && empty_for > KEEP_EMPTY) || (pool.retiring.load(Relaxed) && empty_for > LEAVE_TAKING) {
+        let general = &config.general;
+        let over = |limit: Duration| !limit.is_zero() && empty_for > limit;
+        let idle = (made_up && over(general.autodb_idle_timeout)) || over(general.pool_idle_timeout);
+        if idle || (pool.retiring.load(Relaxed) && empty_for > LEAVE_TAKING) {
             tracing::info!(database = %pool.key.database, user = %pool.key.user, "pool is forgotten");
             self.forget(pool);
         }

@@ -51,6 +51,8 @@ pub struct PoolSettings {
     pub query_wait_notify: Duration,
     /// `log_connections`.
     pub log_connections: bool,
+    /// `disable_pqexec`.
+    pub no_simple_queries: bool,
     /// `max_packet_size`, bytes.
     pub max_packet: u32,
     /// `max_prepared_statements`; 0, as always in session mode, means that statements are not followed.
@@ -101,6 +103,7 @@ impl PoolSettings {
             transaction_timeout: config.transaction_timeout(known),
             query_wait_notify: general.query_wait_notify,
             log_connections: general.log_connections,
+            no_simple_queries: general.disable_pqexec,
             max_packet: general.max_packet_size,
             max_prepared: if mode == PoolMode::Session { 0 } else { general.max_prepared_statements },
             prepare_unnamed: general.prepare_unnamed == PrepareUnnamed::Auto,
@@ -153,6 +156,7 @@ pub fn socket_options(general: &General) -> SocketOptions {
         interval: general.tcp_keepintvl,
         count: general.tcp_keepcnt,
         user_timeout: general.tcp_user_timeout,
+        buffer: general.tcp_socket_buffer,
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use super::{ClientRecord, Phase, Pool, PoolSettings, Pools, Reason};
+use crate::config::PoolMode;
 use crate::net::{Clock, Micros};
 
 /// The limits of one client; 0 is none.
@@ -26,6 +27,8 @@ pub struct WaitRules {
     pub idle_transaction: Duration,
     /// `transaction_timeout`
     pub transaction: Duration,
+    /// `server_fast_close`, where the client's backend has to be closed
+    pub replace: bool,
 }
 
 /// What the sweeper sees of a client.
@@ -49,6 +52,7 @@ fn verdict(seen: &Seen, rules: &WaitRules) -> Option<Reason> {
     }
     match seen.phase {
         Phase::Login => None,
+        Phase::Idle if rules.replace => Some(Reason::ServerReplaced),
         Phase::Idle => over(seen.phase_for, rules.idle).then_some(Reason::ClientIdleTimeout),
         Phase::Waiting if over(seen.phase_for, rules.wait) => Some(Reason::QueryWaitTimeout),
         Phase::Waiting if over(seen.phase_for, rules.query) => Some(Reason::QueryTimeout),
@@ -91,6 +95,9 @@ fn sweep_client(pools: &Pools, client: &ClientRecord, last: Micros, now: Micros)
         rules.query = settings.query_timeout;
         rules.idle_transaction = settings.idle_transaction_timeout;
         rules.transaction = settings.transaction_timeout;
+        if phase == Phase::Idle && config.general.server_fast_close && settings.mode == PoolMode::Session {
+            rules.replace = pool.listed().get(&client.link()).is_some_and(|record| record.close_needed());
+        }
         if phase == Phase::Waiting {
             if pool.paused() {
                 client.grace.fetch_add(now.saturating_sub(last.max(since)), Relaxed);
@@ -181,6 +188,7 @@ mod tests {
             query: SECOND * 8,
             idle_transaction: SECOND * 3,
             transaction: SECOND * 14,
+            replace: false,
         };
         let cases = [
             (Phase::Idle, 5, None),
@@ -199,6 +207,9 @@ mod tests {
             assert_eq!(verdict(&seen(phase, seconds), &rules), expected, "{phase:?} for {seconds} s");
             assert_eq!(verdict(&seen(phase, seconds), &none), None);
         }
+        let replaced = WaitRules { replace: true, ..none };
+        assert_eq!(verdict(&seen(Phase::Idle, 0), &replaced), Some(Reason::ServerReplaced));
+        assert_eq!(verdict(&seen(Phase::InTransaction, 9), &replaced), None);
         let late = Seen { admitted: false, ..seen(Phase::Login, 100) };
         assert_eq!(verdict(&late, &rules), Some(Reason::LoginTimeout));
         assert_eq!(verdict(&Seen { phase: Phase::Waiting, ..late }, &rules), Some(Reason::LoginTimeout));

@@ -23,7 +23,7 @@ use crate::auth::{MockSecret, NoEntropy};
 use crate::config::Config;
 use crate::frontend::{Errand, Errands, Gate};
 use crate::net::tls::{TlsError, Turnstile};
-use crate::net::{Listener, Mode, bind_tcp, bind_unix};
+use crate::net::{Listener, Rights, bind_tcp, bind_unix};
 use crate::pool::{Pools, Reason};
 use crate::session::Workspaces;
 
@@ -182,12 +182,12 @@ async fn listen(config: &Config) -> Result<Vec<Listener>, StartError> {
     };
     for name in &general.listen_addr {
         for addr in addresses(name, general.listen_port).await? {
-            note(addr.to_string(), bind_tcp(addr, general.listen_backlog));
+            note(addr.to_string(), bind_tcp(addr, general.listen_backlog, general.so_reuseport));
         }
     }
     if let Some(dir) = &general.unix_socket_dir {
-        let mode = Mode(general.unix_socket_mode.0);
-        note(dir.display().to_string(), bind_unix(dir, general.listen_port, mode, general.listen_backlog));
+        let rights = Rights { mode: general.unix_socket_mode.0, group: general.unix_socket_group.clone() };
+        note(dir.display().to_string(), bind_unix(dir, general.listen_port, &rights, general.listen_backlog));
     }
     match failure {
         Some(failure) if listeners.is_empty() => Err(failure),

@@ -28,6 +28,8 @@ pub enum End {
     Settings(Box<Diagnostic>),
     /// A transaction block in statement mode.
     StatementMode,
+    /// A simple query, where the configuration forbids them.
+    SimpleQuery,
     /// No backend could be had.
     Unavailable(Box<Failure>),
     /// The sweeper, the console or the end of the process.
@@ -53,7 +55,7 @@ impl End {
     pub fn blame(&self) -> Blame {
         match self {
             End::Goodbye | End::ClientClosed => Blame::Nobody,
-            End::ClientBroke(_) | End::ClientViolation(_) | End::StatementMode => Blame::Client,
+            End::ClientBroke(_) | End::ClientViolation(_) | End::StatementMode | End::SimpleQuery => Blame::Client,
             End::BackendDied(_) | End::BackendViolation(_) | End::Settings(_) | End::Unavailable(_) => Blame::Server,
             End::Interrupted(_) => Blame::Pooler,
         }
@@ -94,6 +96,9 @@ impl End {
                 Report::fatal(code::FEATURE_NOT_SUPPORTED, "transaction blocks not allowed in statement pooling mode")
                     .hint("Use pool_mode = \"transaction\" for this database or user.")
             }
+            End::SimpleQuery => Report::fatal(code::FEATURE_NOT_SUPPORTED, "PQexec disallowed")
+                .detail("The setting disable_pqexec refuses simple queries.")
+                .hint("Have the driver use the extended protocol, as PQexecParams does."),
             End::Unavailable(failure) => failure_report(failure),
             End::Interrupted(reason) => return reason_report(*reason),
         })

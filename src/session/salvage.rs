@@ -58,6 +58,7 @@ impl End {
             | End::ClientBroke(_)
             | End::ClientViolation(_)
             | End::StatementMode
+            | End::SimpleQuery
             | End::Interrupted(_) => true,
             End::BackendDied(_) | End::BackendViolation(_) | End::Settings(_) | End::Unavailable(_) => false,
         }

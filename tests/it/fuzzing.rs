@@ -172,6 +172,35 @@ fn fuzz_config() {
 }
 
 #[test]
+fn fuzz_ini() {
+    let seeds = [
+        "[databases]\nshop = host=db1 port=6543 dbname='the ''shop''' pool_size=5 reserve_pool=2\n* = user=x password=y\n\
+         \"a \"\"b\" = pool_mode=session\n[users]\nann = query_timeout=3\n[pgbouncer]\nlisten_port = 0x1920\n; x\n",
+        "[pgbouncer] listen_addr = *\nauth_file = userlist\nserver_lifetime = 1e3\n%include other.ini\n[peers]\n1 = host=z\n\
+         [pgbouncer]\nunix_socket_mode = 0777\npkt_buf = 4096\nconnect_query = x\n",
+        "[databases]\na = connect_query='x\\'' y' password='\"\\t' host=/x min_pool_size=-1 server_lifetime=0\n[pgbouncer]\n\
+         login_notify_message = \"\\ \u{1b}\nauth_query = select '$1'\nserver_check_delay = 1e-3\nadmin_users = a,b\n\
+         client_tls_ciphers = HIGH:!aNULL\nlogfile = ~/x\nsession_features = pin, listen=allow\nsyslog_facility = local3\n",
+    ];
+    let words = [
+        "\n[pgbouncer]\n",
+        "[users]",
+        " = ",
+        "'",
+        "''",
+        "\"",
+        "%include x\n",
+        "\n%include /nonexistent\n",
+        "-1",
+        "0x",
+        "08",
+        "~/",
+        "\u{feff}",
+    ];
+    fuzz("ini", config::fuzz_ini, &seeds.map(Vec::from), &words);
+}
+
+#[test]
 fn fuzz_userlist() {
     let seeds =
         ["\"ann\" \"secret\"\n; x\n\"b\"\"c\" \"md5aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\" x\r\n", "\u{feff}\"a\" \"\"\n"];

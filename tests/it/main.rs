@@ -23,6 +23,7 @@ mod console;
 mod console_commands;
 mod death;
 mod differential;
+mod drop_in;
 mod features;
 mod fuzzing;
 mod harness;
@@ -39,6 +40,7 @@ mod modes;
 #[cfg(feature = "pam")]
 mod pam;
 mod pass_through;
+mod pgbouncer_settings;
 mod pipelines;
 mod privileges;
 mod program;

@@ -69,6 +69,80 @@ fn check_tells_good_settings_from_bad_ones() {
     assert!(bad.stderr.contains("pool_mod"), "{bad:?}");
 }
 
+#[test]
+fn check_tells_what_a_reload_would_change() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let old = file(
+        "old.ini",
+        "[databases]\na = host=h\nb = host=h password=x user=u\nc =\ne = host=h\n[users]\nann = pool_size=1\n\
+         [pgbouncer]\nlisten_port = 1\nmax_client_conn = 5\n",
+    );
+    let new = file(
+        "new.ini",
+        "[databases]\na = host=i\nb = host=h password=y user=u\nd =\ne = host=h user=v\n[users]\nann = pool_size=2\n\
+         [pgbouncer]\nlisten_port = 2\nmax_client_conn = 6\nadmin_users = ann\n",
+    );
+    let run = |new: &str| pooler::run(&["check", new, "--against", &old], ENDS);
+    let told = run(&new);
+    assert_eq!(told.code, Some(0), "{told:?}");
+    let lines: Vec<&str> = told.stdout.lines().filter(|line| !line.starts_with("warning")).collect();
+    assert_eq!(
+        lines,
+        [
+            "reload: max_client_conn: 5 -> 6",
+            "reload: admin_users: (empty) -> ann",
+            "restart: listen_port: 1 -> 2",
+            "reload: database \"d\" is new",
+            "reload: database \"c\" goes, and its clients are disconnected",
+            "reload: database \"a\" changes, and its connections are replaced",
+            "reload: database \"b\" changes",
+            "reload: database \"e\" changes, and new clients get connections of its user",
+            "reload: user \"ann\" changes",
+            &format!("{new}: no problem found"),
+        ]
+    );
+    assert!(run(&old).stdout.contains("nothing changes\n"));
+    // What convert writes changes nothing, whatever the defaults of the formats are.
+    let toml = file("pgpool.toml", &pooler::run(&["convert", &old], ENDS).stdout);
+    let told = run(&toml);
+    assert!(told.stdout.contains("nothing changes\n"), "{told:?}");
+}
+
+#[test]
+fn a_pgbouncer_ini_is_checked_and_converted() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let ini = write(
+        "pgbouncer.ini",
+        "[databases]\na = host=h password='x y' user=u\n[pgbouncer]\npeer_id = 1\nlog_stats = 0\n",
+    );
+    let checked = pooler::run(&["check", &ini], ENDS);
+    assert_eq!(checked.code, Some(0), "{checked:?}");
+    assert!(checked.stdout.contains("4: `peer_id` of PgBouncer is not supported"), "{checked:?}");
+    let converted = pooler::run(&["convert", &ini], ENDS);
+    assert_eq!(converted.code, Some(0), "{converted:?}");
+    for told in
+        ["2: databases.a.host: same\n", "4: peer_id: ignored: cancel requests", "5: log_stats: same\n", "warning: "]
+    {
+        assert!(converted.stderr.contains(told), "{told}: {converted:?}");
+    }
+    let toml = write("pgpool.toml", &converted.stdout);
+    assert!(converted.stdout.contains("\npassword = \"x y\"\n"), "{converted:?}");
+    let checked = pooler::run(&["check", &toml], ENDS);
+    assert_eq!(checked.code, Some(0), "{checked:?}");
+    let wrong = pooler::run(&["convert", &write("bad.ini", "[pgbouncer]\nlog_stat = 0\n[x]\n")], ENDS);
+    assert!(wrong.code == Some(1) && wrong.stdout.is_empty() && wrong.stderr.lines().count() == 2, "{wrong:?}");
+}
+
 /// `dsn` makes a URL of a user, a password and a database.
 fn check_psql(dsn: &dyn Fn(&str, &str, &str) -> String) {
     let output = psql(&dsn("alice", "alicepw", "app"), "select current_user, 1");

@@ -7,7 +7,9 @@ use proptest::prelude::*;
 use crate::config::{Config, Loaded};
 
 mod changing;
+mod convert;
 mod example;
+mod ini;
 mod loading;
 mod precedence;
 mod problems;

@@ -11,12 +11,17 @@ fn each_problem_with_its_line() {
         ("[pgpool]\nport = 1", "2: `port` belongs into [databases.NAME]"),
         ("pool_mode = 1", "1: `pool_mode` belongs into [pgpool] or [databases.NAME] or [users.NAME]"),
         ("frobnicate = 1", "1: `frobnicate` stands in no section"),
-        ("[pgpool]\nsyslog = \"a\"", "2: setting `syslog` of PgBouncer is not supported by this version"),
+        (
+            "[pgpool]
+peer_id = 1",
+            "2: `peer_id` of PgBouncer is not supported by this version: cancel requests are not passed on to other processes",
+        ),
         ("[pgpool]\nauth_dbname = \"pgbouncer\"", "2: `auth_dbname` cannot be `pgbouncer`, which is the console"),
         ("[databases.a]\nauth_dbname = \"pgpool\"", "2: `auth_dbname` cannot be `pgpool`, which is the console"),
         (
-            "[databases.a]\nconnect_query = \"\"",
-            "2: setting `connect_query` of PgBouncer is not supported by this version",
+            "[databases.a]
+load_balance_hosts = \"a\"",
+            "2: `load_balance_hosts` of PgBouncer is not supported by this version: an entry has one host",
         ),
         ("[databases.a]\nmax_client_conn = 1", "2: `max_client_conn` belongs into [pgpool]"),
         ("[databases.a]\nhots = \"h\"", "2: unknown setting `hots` in [databases.a], did you mean `host`?"),

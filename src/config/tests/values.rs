@@ -185,7 +185,7 @@ fn set_from_the_console() {
 fn shown_values_are_pgbouncers_and_read_back() {
     let mut general =
         config("[pgpool]\nadmin_users = [\"a\", \"b\"]\nquery_timeout = 0.5\nlog_stats = false\n").general;
-    let shown = general.shown();
+    let shown = general.shown(&General::default());
     assert!(shown.is_sorted_by_key(|row| row.key));
     let row = |key: &str| shown.iter().find(|row| row.key == key).map(|row| (row.value.as_str(), row.default.as_str()));
     assert_eq!(row("admin_users"), Some(("a, b", "")));

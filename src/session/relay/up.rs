@@ -109,6 +109,9 @@ impl Relay<'_> {
             let (tag, part, length) = (piece.tag, piece.part, piece.bytes.len());
             let mut verdict = Verdict::Forward;
             if part.starts() {
+                if tag == front::QUERY && self.at.settings.no_simple_queries {
+                    return Err(End::SimpleQuery);
+                }
                 if self.watching && !self.at.workspace.turn.skips() {
                     verdict = self.judge_request(tag, part, length);
                 }

@@ -1,0 +1,148 @@
+//! Log lines: standard error, and besides the file of `logfile` and syslog.
+//!
+//! Somebody may move the file away: it is looked for once a second, when there is something to write, and made anew.
+//! Control characters of what clients and servers say are escaped.
+
+use std::fmt::{self, Write as _};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, IsTerminal, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use pgpool::config::{Config, LogFormat};
+use tracing::Subscriber;
+use tracing::field::Field;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::field::MakeExt;
+use tracing_subscriber::fmt::{format, layer};
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use super::syslog::Syslog;
+
+/// How often it is looked for whether the file is still the one of its name.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Begins to log, with the level of `quiet` and `verbose` of the command line.
+///
+/// # Errors
+/// What is wrong with the `logfile`, or with syslog.
+pub(crate) fn begin(config: &Config, quiet: bool, verbose: u8) -> Result<(), String> {
+    let level = match (quiet, verbose.saturating_add(config.general.verbose)) {
+        (true, _) => LevelFilter::WARN,
+        (false, 0) => LevelFilter::INFO,
+        (false, 1) => LevelFilter::DEBUG,
+        (false, _) => LevelFilter::TRACE,
+    };
+    let file = match &config.general.logfile {
+        Some(path) => Some(LogFile::open(&config.beside(path))?),
+        None => None,
+    };
+    let syslog = match config.general.syslog.then(|| Syslog::open(&config.general)) {
+        Some(syslog) => Some(syslog.map_err(|error| format!("cannot log to syslog: {error}"))?),
+        None => None,
+    };
+    // The terminal's colours are nobody else's.
+    let ansi = io::stderr().is_terminal() && file.is_none() && syslog.is_none();
+    let out = Arc::new(Mutex::new(file));
+    let builder =
+        tracing_subscriber::fmt().with_max_level(level).with_writer(move || Lines(Arc::clone(&out))).with_target(false);
+    match config.general.log_format {
+        LogFormat::Json => builder.json().finish().with(syslog.map(lines_to)).init(),
+        LogFormat::Text => {
+            let fields = format::debug_fn(write_field).delimited(" ");
+            builder.fmt_fields(fields).with_ansi(ansi).finish().with(syslog.map(lines_to)).init();
+        }
+    }
+    Ok(())
+}
+
+/// The lines without their time, which syslog knows.
+fn lines_to<S>(syslog: Syslog) -> impl Layer<S>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    let fields = format::debug_fn(write_field).delimited(" ");
+    layer().without_time().with_ansi(false).with_target(false).fmt_fields(fields).with_writer(syslog)
+}
+
+/// Takes whole lines.
+struct Lines(Arc<Mutex<Option<LogFile>>>);
+
+impl Write for Lines {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if let Some(file) = self.0.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            file.write(line);
+        }
+        io::stderr().write(line)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+struct LogFile {
+    path: PathBuf,
+    file: File,
+    looked: Instant,
+}
+
+impl LogFile {
+    fn open(path: &Path) -> Result<LogFile, String> {
+        let file = append_to(path).map_err(|error| format!("cannot write logfile {}: {error}", path.display()))?;
+        Ok(LogFile { path: path.to_path_buf(), file, looked: Instant::now() })
+    }
+
+    /// Appends a line. Where that fails there is still standard error.
+    fn write(&mut self, line: &[u8]) {
+        if self.looked.elapsed() >= LOOK {
+            self.looked = Instant::now();
+            if !self.is_there()
+                && let Ok(file) = append_to(&self.path)
+            {
+                self.file = file;
+            }
+        }
+        let _ = self.file.write_all(line);
+    }
+
+    fn is_there(&self) -> bool {
+        let same = |named: fs::Metadata| {
+            self.file.metadata().is_ok_and(|open| (open.dev(), open.ino()) == (named.dev(), named.ino()))
+        };
+        fs::metadata(&self.path).is_ok_and(same)
+    }
+}
+
+fn append_to(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).open(path)
+}
+
+/// A field as `name=value`, the message without a name. Both may hold what a client or a server has said: nothing of it
+/// begins a line or is a terminal's command. In JSON such characters are escaped anyway.
+fn write_field(writer: &mut format::Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
+    match field.name() {
+        "message" => {}
+        name if writer.has_ansi_escapes() => write!(writer, "\x1b[3m{name}\x1b[0m\x1b[2m=\x1b[0m")?,
+        name => write!(writer, "{name}=")?,
+    }
+    write!(Printable(writer), "{value:?}")
+}
+
+/// Writes control characters as `\n`, `\u{1b}` and so on.
+struct Printable<'a, 'b>(&'a mut format::Writer<'b>);
+
+impl fmt::Write for Printable<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for part in text.split_inclusive(char::is_control) {
+            let plain = part.trim_end_matches(char::is_control);
+            self.0.write_str(plain)?;
+            write!(self.0, "{}", part.get(plain.len()..).unwrap_or_default().escape_debug())?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,179 @@
+//! Settings of PgBouncer's that are small: what each promises, seen from outside.
+
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    time::Duration,
+};
+
+use crate::support::{
+    Cluster, Pooler, Raw, eventually,
+    messages::query,
+    pooler,
+    process::Signal,
+    reply::{PgError, tags},
+    table::{Table, pool_number},
+};
+
+const SOON: Duration = Duration::from_secs(10);
+
+fn trusting(port: u16, parameters: &[(&str, &str)]) -> Raw {
+    let mut client = Raw::connect(port);
+    client.startup(&[&[("user", "alice"), ("database", "app")], parameters].concat());
+    client.authenticate("alice", "alicepw").expect("a login");
+    client
+}
+
+#[test]
+fn simple_queries_can_be_refused() {
+    let cluster = Cluster::start();
+    for mode in ["session", "transaction"] {
+        let pooler = Pooler::trusting(&cluster, 1, &format!("pool_mode = \"{mode}\"\ndisable_pqexec = true"));
+        let mut client = trusting(pooler.port(), &[]);
+        assert_eq!(client.query_extended("select 1", &[]).unwrap().len(), 1);
+        client.send(&query("select 2"));
+        let PgError { severity, message, .. } = client.expect_error();
+        assert_eq!((severity.as_str(), message.as_str()), ("FATAL", "PQexec disallowed"));
+        client.expect_eof();
+        // The console's are no concern of PostgreSQL's.
+        assert!(!Table::of(&mut pooler.console(), "show pools").column("database").is_empty());
+    }
+}
+
+#[test]
+fn a_client_is_told_something_at_its_login() {
+    let cluster = Cluster::start();
+    let pooler = Pooler::trusting(&cluster, 1, "login_notify_message = \"maintenance at noon\"");
+    let mut client = Raw::connect(pooler.port());
+    client.startup(&[("user", "alice"), ("database", "app")]);
+    let welcome = client.read_until_ready();
+    assert!(tags(&welcome).ends_with("KNZ"), "{}", tags(&welcome));
+    let notice = welcome.iter().find(|message| message.tag == b'N').unwrap();
+    assert!(notice.body.windows(19).any(|part| part == b"maintenance at noon"), "{notice:?}");
+    assert_eq!(client.value("select 1"), "1");
+}
+
+#[test]
+fn an_application_name_tells_the_clients_address() {
+    let cluster = Cluster::start();
+    let pooler = Pooler::trusting(&cluster, 1, "application_name_add_host = true\ndefault_pool_size = 1");
+    let shown = |client: &mut Raw| client.value("show application_name");
+    let (mut shop, mut other) =
+        (trusting(pooler.port(), &[("application_name", "shop")]), trusting(pooler.port(), &[]));
+    for client in [&mut shop, &mut other] {
+        let name = shown(client);
+        let (name, host) = name.split_once(" - 127.0.0.1:").unwrap_or_else(|| panic!("{name}"));
+        assert!(["shop", "app"].contains(&name) && host.parse::<u16>().is_ok(), "{name} {host}");
+    }
+    assert_ne!(shown(&mut shop), shown(&mut other));
+    let long = "x".repeat(100);
+    let mut client = trusting(pooler.port(), &[("application_name", &long)]);
+    let name = shown(&mut client);
+    assert!(name.len() == 63 && name.contains("x - 127.0.0.1:"), "{name}");
+    assert_eq!(client.parameters.get("application_name"), Some(&name));
+}
+
+#[test]
+fn a_connection_is_opened_with_a_query() {
+    let cluster = Cluster::start();
+    let settings = "[databases.app]\nconnect_query = \"set lock_timeout = '7s'\"\n[databases.odd]\nhost = \"127.0.0.1\"\n\
+                    dbname = \"app\"\nconnect_query = \"select no_such_function()\"";
+    let odd = format!("{settings}\nport = {}", cluster.port());
+    let pooler = Pooler::start(&cluster, &format!("[pgpool]\nauth_type = \"trust\"\n{odd}"));
+    assert_eq!(trusting(pooler.port(), &[]).value("show lock_timeout"), "7s");
+    assert_eq!(Raw::login(pooler.port(), "alice", "alicepw", "odd").value("select 1"), "1");
+    eventually(SOON, "the log has the error", || pooler.log().contains("connect_query failed"));
+}
+
+#[test]
+fn pools_that_nobody_uses_are_forgotten() {
+    let cluster = Cluster::start();
+    let star = format!("[databases.\"*\"]\nhost = \"127.0.0.1\"\nport = {}", cluster.port());
+    let times = [("autodb_idle_timeout = 0.1", true, false), ("pool_idle_timeout = 0.1", true, true)];
+    for (setting, made_up, entry) in times {
+        let pooler = Pooler::trusting(&cluster, 1, &format!("server_idle_timeout = 0.1\n{setting}\n{star}"));
+        drop(trusting(pooler.port(), &[]).value("select 1"));
+        drop(Raw::login(pooler.port(), "alice", "alicepw", "postgres").value("select 1"));
+        let mut console = pooler.console();
+        let mut there = |database: &str| {
+            let pools = Table::of(&mut console, "show pools").column("database");
+            pools.iter().any(|name| name == database)
+        };
+        eventually(SOON, "the made up pool goes", || there("postgres") != made_up);
+        if entry {
+            eventually(SOON, "the pool of the entry goes", || !there("app"));
+        } else {
+            assert!(there("app"));
+            assert_eq!(pool_number(&mut pooler.console(), "app", "alice", "cl_active"), 0);
+        }
+    }
+}
+
+#[test]
+fn the_sockets_file_has_its_group() {
+    let cluster = Cluster::start();
+    let own = fs::metadata(Pooler::start(&cluster, "").dir()).unwrap().gid();
+    let settings = format!("[pgpool]\nunix_socket_group = \"{own}\"\nunix_socket_mode = \"0770\"");
+    let pooler = Pooler::start(&cluster, &settings);
+    let file = fs::metadata(pooler.socket()).unwrap();
+    assert_eq!((file.gid(), file.permissions().mode() & 0o777), (own, 0o770));
+    let wrong = Pooler::start(&cluster, "[pgpool]\nunix_socket_group = \"no such group\"");
+    eventually(SOON, "the log says so", || wrong.log().contains("there is no group \"no such group\""));
+}
+
+#[test]
+fn the_log_is_a_file_too_and_is_made_anew() {
+    let cluster = Cluster::start();
+    let mut pooler =
+        Pooler::start(&cluster, "[pgpool]\nauth_type = \"trust\"\nlogfile = \"pgpool.log\"\npidfile = \"pgpool.pid\"");
+    let file = |name: &str| fs::read_to_string(pooler.dir().join(name)).unwrap_or_default();
+    assert!(file("pgpool.log").contains("pgpool is ready") && pooler.log().contains("pgpool is ready"));
+    assert_eq!(file("pgpool.pid"), format!("{}\n", pooler.pid()));
+    fs::rename(pooler.dir().join("pgpool.log"), pooler.dir().join("pgpool.log.1")).unwrap();
+    eventually(SOON, "lines go to a new file", || {
+        drop(trusting(pooler.port(), &[]));
+        file("pgpool.log").contains("alice")
+    });
+    // Another one that would write the same file does not start while this one runs.
+    let second = pooler.dir().join("second.toml");
+    fs::write(&second, "[pgpool]\nlisten_port = 0\nunix_socket_dir = \"\"\npidfile = \"pgpool.pid\"\n").unwrap();
+    let refused = pooler::run(&[second.to_str().unwrap()], SOON);
+    assert!(refused.stderr.contains("which is running"), "{refused:?}");
+    let pidfile = pooler.dir().join("pgpool.pid");
+    pooler.signal(Signal::QUIT);
+    pooler.wait_exit(SOON);
+    assert!(!pidfile.exists());
+}
+
+#[test]
+fn two_processes_share_a_port() {
+    let cluster = Cluster::start();
+    let start = |settings: &str| Pooler::trusting(&cluster, 1, settings);
+    let one = start("so_reuseport = true");
+    let other = start(&format!("so_reuseport = true\nlisten_port = {}", one.port()));
+    assert_eq!(one.port(), other.port());
+    eventually(SOON, "both are chosen by the system", || {
+        assert_eq!(trusting(one.port(), &[]).value("select 1"), "1");
+        [&one, &other].iter().all(|pooler| pooler.log().contains("login succeeded"))
+    });
+    assert!(one.log().contains("a cancel request may come to another process"));
+}
+
+#[test]
+fn a_connection_that_is_to_be_replaced_ends_with_its_session() {
+    let cluster = Cluster::start();
+    let pooler = Pooler::trusting(&cluster, 1, "pool_mode = \"session\"\nserver_fast_close = true");
+    let (mut idle, mut busy) = (trusting(pooler.port(), &[]), trusting(pooler.port(), &[]));
+    assert_eq!(idle.value("select 1"), "1");
+    busy.query("begin").unwrap();
+    pooler.console().query("RECONNECT").unwrap();
+    let error = idle.expect_error();
+    assert_eq!((error.code.as_str(), error.message.as_str()), ("57P01", "database configuration changed"));
+    assert_eq!(busy.value("select 2"), "2");
+    busy.query("commit").unwrap();
+    assert_eq!(busy.expect_error().message, "database configuration changed");
+    // A backend of today is nobody's end.
+    let mut fresh = trusting(pooler.port(), &[]);
+    assert_eq!(fresh.value("select 3"), "3");
+    assert!(fresh.is_silent_for(Duration::from_millis(700)));
+}
