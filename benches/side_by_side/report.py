@@ -128,5 +128,5 @@ def machine_facts(versions: dict[str, str]) -> dict[str, str]:
         "load average at the end": " ".join(f"{load:.2f}" for load in os.getloadavg()),
         **versions,
         "commit": commit.stdout.strip() or "unknown",
-        "command": "`" + shlex.join(["benches/side_by_side/run.py", *sys.argv[1:]]) + "`",
+        "command": "`" + shlex.join([f"benches/side_by_side/{Path(sys.argv[0]).name}", *sys.argv[1:]]) + "`",
     }
