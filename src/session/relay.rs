@@ -530,7 +530,12 @@ impl<'a> Relay<'a> {
                         hears,
                         instead: &mut instead,
                     };
-                    self.down_rest = judge.message(&piece)?;
+                    let judged = judge.message(&piece);
+                    if judged.is_err() {
+                        // It was judged, whatever comes of it: nobody must take it for unread.
+                        down.discard(length);
+                    }
+                    self.down_rest = judged?;
                 }
                 if tag == back::PARAMETER_DESCRIPTION && part == Part::Whole && *whole && turn.statement().0 > 0 {
                     // PostgreSQL finds out about a plan behind it.
