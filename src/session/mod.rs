@@ -7,6 +7,7 @@ mod agree;
 mod end;
 mod errors;
 mod executed;
+mod fuzz;
 mod goodbye;
 mod inspect;
 mod judge;
@@ -49,6 +50,8 @@ use watch::Watch;
 use workspace::Workspace;
 
 pub use end::{Blame, End};
+#[doc(hidden)]
+pub use fuzz::fuzz;
 pub use names::Step;
 pub use relay::whole_rows;
 #[doc(hidden)]

@@ -97,7 +97,14 @@ impl Relay<'_> {
                         hears,
                         instead: &mut instead,
                     };
-                    self.down_rest = judge.message(&piece)?;
+                    match judge.message(&piece) {
+                        Ok(rest) => self.down_rest = rest,
+                        Err(end) => {
+                            // It was judged, whatever comes of it: nobody must take it for unread.
+                            down.discard(length);
+                            return Err(end);
+                        }
+                    }
                 }
                 if tag == back::PARAMETER_DESCRIPTION
                     && part == Part::Whole

@@ -13,7 +13,7 @@ use super::{Parties, Relay};
 use crate::backend::State;
 use crate::config::Policy;
 use crate::sql::Feature;
-use crate::wire::scan::{Part, Scanner};
+use crate::wire::scan::{Part, Scanner, Violation};
 use crate::wire::tag::front;
 use crate::wire::write::message;
 
@@ -53,7 +53,7 @@ impl Relay<'_> {
                 self.waits = false;
             }
             if self.at.workspace.turn.is_full() || self.held || self.waits {
-                return Poll::Pending;
+                return self.poll_ahead(cx);
             }
             if !self.at.workspace.up.unjudged().is_empty() {
                 // It was left when much was on its way.
@@ -71,6 +71,25 @@ impl Relay<'_> {
             self.at.tally.received += read as u64;
             self.at.workspace.up.filled(read);
             self.judge_up()?;
+        }
+    }
+
+    /// Reads on while nothing can be judged, up to one buffer: only behind what a client still sends can be seen that it
+    /// has left. Never ready but with an error.
+    fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
+        loop {
+            let room = self.at.workspace.up.room();
+            if room.is_empty() {
+                return Poll::Pending;
+            }
+            match ready!(self.at.client.poll_read_armed(cx, room, &mut self.armed)) {
+                Ok(0) => return Poll::Ready(Err(End::ClientClosed)),
+                Ok(read) => {
+                    self.at.tally.received += read as u64;
+                    self.at.workspace.up.filled(read);
+                }
+                Err(error) => return Poll::Ready(Err(End::ClientBroke(error))),
+            }
         }
     }
 
@@ -116,6 +135,10 @@ impl Relay<'_> {
                     verdict = self.judge_request(tag, part, length);
                 }
                 if verdict == Verdict::Wait {
+                    if self.at.workspace.turn.is_copying() {
+                        // What it would wait for waits for the end of the COPY, and that for the client.
+                        return Err(End::ClientViolation(Violation::Type(tag)));
+                    }
                     self.waits = true;
                     // Within a COPY what has to be waited for may stand behind a Sync that PostgreSQL has read over.
                     message(&mut self.at.workspace.out, front::FLUSH, |_| {});
