@@ -59,9 +59,7 @@ impl Relay<'_> {
             let Piece { tag, part, bytes } = piece;
             let length = bytes.len();
             let mut instead = None;
-            if tag == back::ERROR {
-                self.learnt = Shape::default();
-            }
+            self.learnt = if tag == back::ERROR { Shape::default() } else { self.learnt };
             if tag == back::ERROR && self.watching && up.approved().is_empty() && scanner.at_boundary() {
                 let prepared = &mut backend.prepared;
                 let mut repeat = Repeat { turn, names, prepared, out, out_sent, whole, parameters, pool };
@@ -106,12 +104,7 @@ impl Relay<'_> {
                         }
                     }
                 }
-                if tag == back::PARAMETER_DESCRIPTION
-                    && part == Part::Whole
-                    && *whole
-                    && turn.describes()
-                    && turn.about().statement > 0
-                {
+                if tag == back::PARAMETER_DESCRIPTION && part == Part::Whole && *whole && turn.describes_known() {
                     // PostgreSQL finds out about a plan behind it.
                     if matches!(down.unjudged().get(length), None | Some(&back::ERROR)) {
                         parameters.extend_from_slice(bytes);

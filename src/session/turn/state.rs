@@ -232,6 +232,12 @@ impl Turn {
         fits.then(|| self.owed.iter().filter(|entry| !matches!(entry.owed, Owed::Made(_))).count())
     }
 
+    /// Whether the next answer is a Describe's of the client's, about a statement that is known.
+    #[must_use]
+    pub fn describes_known(&self) -> bool {
+        self.describes() && self.about().statement > 0
+    }
+
     /// Whether the next answer is a Describe's.
     #[must_use]
     pub fn describes(&self) -> bool {
