@@ -248,8 +248,10 @@ impl Names {
     /// Frees all names, and answers them. The unnamed statement is not among them, as on PostgreSQL.
     pub(super) fn take_all(&mut self) -> Names {
         let named = std::mem::take(&mut self.named);
-        for name in named.keys() {
+        for (name, (statement, number)) in &named {
             self.note_change(name);
+            let freed = Freed { name: name.clone(), number: *number, id: statement.id };
+            self.freed.push_back((freed, self.at.now));
         }
         let mut taken = Names::default();
         (taken.named, taken.bytes) = (named, std::mem::take(&mut self.bytes));
