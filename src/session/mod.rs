@@ -6,6 +6,7 @@
 mod end;
 mod errors;
 mod executed;
+mod fuzz;
 mod goodbye;
 mod inspect;
 mod judge;
@@ -45,6 +46,8 @@ use watch::Watch;
 use workspace::Workspace;
 
 pub use end::{Blame, End};
+#[doc(hidden)]
+pub use fuzz::fuzz;
 pub use names::Step;
 pub use relay::whole_rows;
 #[doc(hidden)]

@@ -224,3 +224,33 @@ fn fuzz_turn() {
     ];
     fuzz("turn", session::fuzz_turn, &seeds, &["\x06\x01", "\x06\x01\x06\x01", "\0\x06", "\x06\0", "\x03\x05"]);
 }
+
+/// One run of [`session::fuzz`], in stopped time.
+fn sessions(bytes: &[u8]) {
+    let dir = tempfile::tempdir().unwrap();
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().start_paused(true).build().unwrap();
+    runtime.block_on(session::fuzz(bytes, dir.path()));
+}
+
+#[test]
+fn fuzz_session() {
+    let seeds: [&[u8]; 10] = [
+        // Which pool it is; then pairs: a Query, what PostgreSQL answers, another client's, a transaction.
+        &[0, 0, 23, 20, 0, 1, 23, 20, 0, 0, 0, 20, 0, 0, 1, 20, 7],
+        // Two connections, extended queries, prepared statements with and without names.
+        &[0x10, 12, 3, 13, 3, 20, 7, 21, 7, 4, 3, 8, 0, 10, 5, 20, 7],
+        &[4, 12, 2, 20, 7, 12, 3, 20, 7, 13, 3, 20, 7, 12, 5, 20, 4],
+        // COPY with a Sync inside, settings, locks, PREPARE and EXECUTE.
+        &[0, 0, 3, 20, 0, 10, 2, 10, 5, 10, 3, 20, 7, 1, 23, 20, 7],
+        &[0, 0, 5, 20, 7, 1, 23, 20, 7, 20, 7, 0, 8, 20, 7, 0, 9],
+        &[0, 0, 10, 20, 7, 0, 11, 20, 7, 1, 11, 20, 7, 0, 12, 20, 7],
+        // A client that leaves, a PostgreSQL that lies, one that sends rubbish, session mode, interrupts.
+        &[0, 0, 23, 18, 1, 28, 2, 1, 23, 20, 7, 28, 4, 20, 7, 20, 7],
+        &[0, 0, 23, 24, 0, 1, 23, 20, 7, 0, 23, 24, 14, 26, 17, 0, 0],
+        &[3, 0, 23, 20, 0, 0, 0, 20, 0, 18, 0, 1, 23, 20, 7, 20, 7],
+        &[0, 14, 7, 0, 23, 16, 4, 1, 2, 3, 4, 26, 1, 30, 3, 28, 6],
+    ];
+    let words = ["\x14\x07", "\x15\x07", "\0\x17", "\x01\x17", "\x0c\x03", "\x1c\x02"];
+    fuzz("session", sessions, &seeds.map(<[u8]>::to_vec), &words);
+}
