@@ -29,6 +29,8 @@ impl Session {
                 Err(error) => tracing::info!(%error, "server_check_query failed"),
             }
         }
+        // It reads on from here, and leaves its waker wherever it likes.
+        self.armed = false;
         // Many may wait: each keeps its bytes only then, not the room to read more.
         let crowded = self.workspace.as_ref().filter(|held| held.crowded);
         let bytes = crowded.map(|held| held.up.unjudged().to_vec());

@@ -471,3 +471,6 @@ impl Run {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,34 @@
+//! What the fuzzer has found, action by action.
+
+use super::fuzz;
+
+const QUERY: u8 = 0;
+const PARSE: u8 = 2;
+/// Sync, Flush and what belongs to COPY.
+const OTHER: u8 = 10;
+const LEAVE_OR_HOLD: u8 = 18;
+const ANSWER: u8 = 20;
+const INTERRUPT: u8 = 30;
+/// The other client.
+const SECOND: u8 = 1;
+/// Before anybody has looked.
+const AT_ONCE: u8 = 0x80;
+const BEGIN: u8 = 0;
+const SELECT: u8 = 23;
+const FLUSH: u8 = 0;
+const SYNC: u8 = 5;
+
+async fn run(steps: &[&[u8]]) {
+    let dir = tempfile::tempdir().unwrap();
+    // One connection, in transaction mode.
+    fuzz(&[&[0][..], &steps.concat()].concat(), dir.path()).await;
+}
+
+/// A turn ends behind half a request, and the rest of it is refused.
+#[tokio::test(start_paused = true)]
+async fn a_session_listens_to_its_client_after_a_canceled_wait() {
+    let half: &[&[u8]] =
+        &[&[QUERY | AT_ONCE, SELECT], &[LEAVE_OR_HOLD | AT_ONCE, 4 + 8 * 3], &[PARSE, 0], &[ANSWER, 0]];
+    let taken: &[&[u8]] = &[&[QUERY | SECOND, BEGIN], &[ANSWER, 0]];
+    run(&[half, taken, &[&[OTHER, FLUSH], &[INTERRUPT, 0], &[OTHER, SYNC]]].concat()).await;
+}
