@@ -530,7 +530,14 @@ impl<'a> Relay<'a> {
                         hears,
                         instead: &mut instead,
                     };
-                    self.down_rest = judge.message(&piece)?;
+                    self.down_rest = match judge.message(&piece) {
+                        Ok(rest) => rest,
+                        Err(end) => {
+                            // It was judged, whatever comes of it: nobody must take it for unread.
+                            down.discard(length);
+                            return Err(end);
+                        }
+                    };
                 }
                 if tag == back::PARAMETER_DESCRIPTION && part == Part::Whole && *whole && turn.statement().0 > 0 {
                     // PostgreSQL finds out about a plan behind it.
@@ -547,10 +554,8 @@ impl<'a> Relay<'a> {
                 Rest::Forward => down.approve(length),
                 Rest::Discard => down.discard(length),
             }
-            if let Some(message) = instead {
-                // Only in the place of what is thrown away.
-                down.insert(&message);
-            }
+            // Only in the place of what is thrown away.
+            instead.iter().for_each(|message| down.insert(message));
             if part.ends() && (turn.makes_next() || turn.has_undone() || !self.notices.is_empty()) {
                 self.after_judging();
             }

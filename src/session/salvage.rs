@@ -128,10 +128,12 @@ impl Wreck {
                     Poll::Pending => blocked = true,
                 }
             }
-            if !blocked && workspace.turn.waits_for_client() && workspace.turn.takes_requests() {
+            let over = workspace.turn.waits_for_client() && workspace.turn.takes_requests();
+            // Half a message is waited for: what follows is read from its start.
+            if !blocked && over && self.scanner.at_boundary() && workspace.down.unjudged().is_empty() {
                 return Poll::Ready(Ok(()));
             }
-            if !blocked && workspace.turn.needs_client() {
+            if !blocked && !over && workspace.turn.needs_client() {
                 if workspace.turn.is_copying() {
                     message(&mut workspace.out, front::COPY_FAIL, |out| {
                         out.extend_from_slice(b"the client has left\0")

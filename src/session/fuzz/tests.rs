@@ -8,6 +8,7 @@ const PARSE: u8 = 2;
 const OTHER: u8 = 10;
 const LEAVE_OR_HOLD: u8 = 18;
 const ANSWER: u8 = 20;
+const MISBEHAVE: u8 = 26;
 const INTERRUPT: u8 = 30;
 /// The other client.
 const SECOND: u8 = 1;
@@ -31,4 +32,14 @@ async fn a_session_listens_to_its_client_after_a_canceled_wait() {
         &[&[QUERY | AT_ONCE, SELECT], &[LEAVE_OR_HOLD | AT_ONCE, 4 + 8 * 3], &[PARSE, 0], &[ANSWER, 0]];
     let taken: &[&[u8]] = &[&[QUERY | SECOND, BEGIN], &[ANSWER, 0]];
     run(&[half, taken, &[&[OTHER, FLUSH], &[INTERRUPT, 0], &[OTHER, SYNC]]].concat()).await;
+}
+
+/// PostgreSQL says the half of a message behind the last answer to a client that has left.
+#[tokio::test(start_paused = true)]
+async fn half_a_message_is_not_forgotten_when_a_client_has_left() {
+    let half: &[u8] = &[MISBEHAVE, 1 + 8 * 3, b'n', 0xab, 0x84];
+    let leaves: &[&[u8]] = &[&[QUERY, SELECT], &[LEAVE_OR_HOLD, 1]];
+    // The whole ReadyForQuery is held back until the half stands behind it.
+    let says: &[&[u8]] = &[&[MISBEHAVE, 6 + 8 * 6], &[ANSWER, 0], half, &[MISBEHAVE, 6]];
+    run(&[leaves, says, &[&[ANSWER, 7], &[ANSWER, 7], &[QUERY | SECOND, SELECT]]].concat()).await;
 }
