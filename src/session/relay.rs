@@ -23,7 +23,7 @@ use crate::config::{Policy, PoolMode};
 use crate::net::Stream;
 use crate::pool::{ClientRecord, Listeners, Pool, PoolSettings, Subscription};
 use crate::sql::{Feature, Reading};
-use crate::wire::scan::{Grammar, Part, Piece, Scanner};
+use crate::wire::scan::{Grammar, Part, Piece, Scanner, Violation};
 use crate::wire::tag::{back, back_limit, front, front_limit};
 use crate::wire::write::message;
 
@@ -327,6 +327,10 @@ impl<'a> Relay<'a> {
                     verdict = self.judge_request(tag, part, length);
                 }
                 if verdict == Verdict::Wait {
+                    if self.at.workspace.turn.is_copying() {
+                        // What it would wait for waits for the end of the COPY, and that for the client.
+                        return Err(End::ClientViolation(Violation::Type(tag)));
+                    }
                     self.waits = true;
                     // Within a COPY what has to be waited for may stand behind a Sync that PostgreSQL has read over.
                     message(&mut self.at.workspace.out, front::FLUSH, |_| {});

@@ -15,6 +15,8 @@ const SECOND: u8 = 1;
 /// Before anybody has looked.
 const AT_ONCE: u8 = 0x80;
 const BEGIN: u8 = 0;
+const COPY: u8 = 3;
+const DISCARD: u8 = 9;
 const SELECT: u8 = 23;
 const FLUSH: u8 = 0;
 const SYNC: u8 = 5;
@@ -42,4 +44,10 @@ async fn half_a_message_is_not_forgotten_when_a_client_has_left() {
     // The whole ReadyForQuery is held back until the half stands behind it.
     let says: &[&[u8]] = &[&[MISBEHAVE, 6 + 8 * 6], &[ANSWER, 0], half, &[MISBEHAVE, 6]];
     run(&[leaves, says, &[&[ANSWER, 7], &[ANSWER, 7], &[QUERY | SECOND, SELECT]]].concat()).await;
+}
+
+/// A request within a COPY would wait for what is owed, and that for the end of the COPY.
+#[tokio::test(start_paused = true)]
+async fn a_request_that_waits_for_a_copy_ends_the_session() {
+    run(&[&[QUERY, COPY], &[ANSWER, 0], &[OTHER, SYNC], &[QUERY, DISCARD]]).await;
 }
