@@ -267,7 +267,7 @@ impl<'a> Relay<'a> {
                 self.waits = false;
             }
             if self.at.workspace.turn.is_full() || self.held || self.waits {
-                return Poll::Pending;
+                return self.poll_ahead(cx);
             }
             if !self.at.workspace.up.unjudged().is_empty() {
                 // It was left when much was on its way.
@@ -285,6 +285,25 @@ impl<'a> Relay<'a> {
             self.at.tally.received += read as u64;
             self.at.workspace.up.filled(read);
             self.judge_up()?;
+        }
+    }
+
+    /// Reads on while nothing can be judged, up to one buffer: only behind what a client still sends can be seen that it
+    /// has left. Never ready but with an error.
+    fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
+        loop {
+            let room = self.at.workspace.up.room();
+            if room.is_empty() {
+                return Poll::Pending;
+            }
+            match ready!(self.at.client.poll_read_armed(cx, room, &mut self.armed)) {
+                Ok(0) => return Poll::Ready(Err(End::ClientClosed)),
+                Ok(read) => {
+                    self.at.tally.received += read as u64;
+                    self.at.workspace.up.filled(read);
+                }
+                Err(error) => return Poll::Ready(Err(End::ClientBroke(error))),
+            }
         }
     }
 

@@ -1,6 +1,7 @@
 //! What the fuzzer has found, action by action.
 
-use super::fuzz;
+use super::input::Input;
+use super::{Run, fuzz};
 
 const QUERY: u8 = 0;
 const PARSE: u8 = 2;
@@ -17,6 +18,7 @@ const AT_ONCE: u8 = 0x80;
 const BEGIN: u8 = 0;
 const COPY: u8 = 3;
 const DISCARD: u8 = 9;
+const DEALLOCATE_ALL: u8 = 20;
 const SELECT: u8 = 23;
 const FLUSH: u8 = 0;
 const SYNC: u8 = 5;
@@ -50,4 +52,16 @@ async fn half_a_message_is_not_forgotten_when_a_client_has_left() {
 #[tokio::test(start_paused = true)]
 async fn a_request_that_waits_for_a_copy_ends_the_session() {
     run(&[&[QUERY, COPY], &[ANSWER, 0], &[OTHER, SYNC], &[QUERY, DISCARD]]).await;
+}
+
+/// The second request cannot be judged before the first is answered, which it never is.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_leaves_is_missed_while_its_request_waits() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut run = Run::begin(0, dir.path()).await.unwrap();
+    for (what, detail) in [(QUERY, DEALLOCATE_ALL), (PARSE, 0), (LEAVE_OR_HOLD, 1)] {
+        run.act(what, detail, &mut Input(b"")).await;
+    }
+    assert!(run.stage.pools.clients.is_empty());
+    run.finish().await;
 }
