@@ -673,6 +673,10 @@ impl Turn {
             // What was sent behind them is being answered.
             self.doubts = 0;
         }
+        if self.reading == Reading::CopyData && !asynchronous && !matches!(tag, back::COMMAND_COMPLETE | back::ERROR) {
+            // Until its end nothing is an answer.
+            return Back::Broken;
+        }
         match head {
             Some(Owed::Settle) => return self.settling(tag, body),
             Some(Owed::Own(own)) => return self.own_answer(own, tag, body),

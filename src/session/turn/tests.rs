@@ -106,7 +106,7 @@ fn scripts() {
 
 #[test]
 fn what_is_not_owed_breaks_the_connection() {
-    let cases: [(&str, &[u8]); 12] = [
+    let cases: [(&str, &[u8]); 14] = [
         ("", b"D"),
         ("", b"Z"),
         ("", b"C"),
@@ -119,6 +119,8 @@ fn what_is_not_owed_breaks_the_connection() {
         ("> F", b"D"),
         ("> Q", b"W"),
         ("> P H < 1", b"1"),
+        ("> Q < G", b"Z"),
+        ("> B E H < 2 G", b"s"),
     ];
     for (script, tag) in cases {
         assert_eq!(run(script).back(tag[0], b"I"), Back::Broken, "{script}");
