@@ -421,6 +421,7 @@ impl Session {
                 Poll::Ready(Ok(read)) => {
                     workspace.up.filled(read);
                     self.tally.received += read as u64;
+                    self.armed = false;
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(End::ClientBroke(error))),
                 Poll::Pending => {

@@ -38,6 +38,12 @@ async fn a_session_listens_to_its_client_after_a_canceled_wait() {
     run(&[half, taken, &[&[OTHER, FLUSH], &[INTERRUPT, 0], &[OTHER, SYNC]]].concat()).await;
 }
 
+/// The rest of a Flush, which is dropped, comes while the backend is asked what has changed.
+#[tokio::test(start_paused = true)]
+async fn a_session_listens_to_its_client_behind_what_it_drops() {
+    run(&[&[QUERY, DISCARD], &[LEAVE_OR_HOLD, 4 + 8 * 3], &[OTHER, FLUSH], &[ANSWER, 0]]).await;
+}
+
 /// PostgreSQL says the half of a message behind the last answer to a client that has left.
 #[tokio::test(start_paused = true)]
 async fn half_a_message_is_not_forgotten_when_a_client_has_left() {
