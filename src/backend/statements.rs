@@ -61,6 +61,8 @@ pub struct Statement {
     pub refused: AtomicBool,
     /// The client's own statement, if others are named in it, by the names that they have on backends.
     pub renamed_from: OnceLock<Arc<Statement>>,
+    /// The statements that are named in it, as far as the client had them then.
+    pub named: OnceLock<Box<[Arc<Statement>]>>,
     /// What running it prepares, if it is a PREPARE that came by Parse.
     pub prepares: OnceLock<Prepares>,
     /// Names that clients have for it, times [`CLIENT`], and backends that have it: one number, so that it is seen which
@@ -96,6 +98,12 @@ impl Statement {
             (highest, First::Plain) => Some(highest.max(given)),
             (_, First::Empty | First::TransactionEnd | First::Other) => None,
         }
+    }
+
+    /// The statement of this name that is named in it.
+    #[must_use]
+    pub fn find_named(&self, name: &[u8]) -> Option<&Arc<Statement>> {
+        self.named.get()?.iter().find(|named| *named.name == *name)
     }
 
     /// The `setting` of the keys of what stands for this one where others are named in it: what two different texts are
@@ -304,6 +312,7 @@ impl Statements {
             users: AtomicU64::new(0),
             refused: AtomicBool::new(false),
             renamed_from: OnceLock::new(),
+            named: OnceLock::new(),
             prepares: OnceLock::new(),
             setting: key.setting,
             hash,

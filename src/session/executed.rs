@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::names::Step;
 use super::requests::Requests;
 use super::scripts::names_statement;
-use crate::backend::{Prepares, Statement, id_of};
+use crate::backend::{Prepares, Statement};
 use crate::sql::{Act, Name, Script};
 use crate::wire::write::Report;
 
@@ -25,13 +25,28 @@ pub(super) enum Way {
 const MOST: usize = 64;
 
 impl Requests<'_> {
-    /// Notes what the statements may do that a script executes by their names; answers why it may not run, if so.
+    /// Notes what the statements may do that a Query executes by their names; answers why it may not run, if so.
     pub(super) fn admit_executed(&mut self, script: &Script) -> Option<Report> {
-        if !script.acts.iter().any(|act| matches!(act, Act::Execute(_))) {
-            return None;
-        }
         let mut all = Vec::new();
-        self.find_executed(script, &mut all);
+        for act in &script.acts {
+            let Act::Execute(name) = act else { continue };
+            let Some(found) = self.names.find(&name.text).map(|found| self.current(found)) else { continue };
+            match found {
+                Ok(found) => all.push(found),
+                Err(report) => return Some(report),
+            }
+        }
+        self.admit_all(all)
+    }
+
+    /// The same of a statement that is about to be bound.
+    pub(super) fn admit_executed_by(&mut self, statement: &Statement) -> Option<Report> {
+        let mut all = Vec::new();
+        find_executed(statement, &mut all);
+        self.admit_all(all)
+    }
+
+    fn admit_all(&mut self, mut all: Vec<Arc<Statement>>) -> Option<Report> {
         let mut next = 0;
         while let Some(statement) = all.get(next).cloned() {
             if all.len() > MOST {
@@ -42,7 +57,7 @@ impl Requests<'_> {
             if let Some(report) = self.admit(&statement.script, |_| None) {
                 return Some(report);
             }
-            self.find_executed(&statement.script, &mut all);
+            find_executed(&statement, &mut all);
             next += 1;
         }
         None
@@ -79,15 +94,12 @@ impl Requests<'_> {
                             steps.push_back(self.name_prepared(name, statement)?);
                         }
                     }
-                    Act::Execute(name) => executes = self.find_named(name).cloned(),
+                    Act::Execute(name) => executes = statement.find_named(&name.text).cloned(),
                     _ => {}
                 }
             }
             match executes.filter(|found| found.script.acts.iter().any(names_statement)) {
-                Some(found) => {
-                    self.ensure_by(&found, way);
-                    next = Some(found);
-                }
+                Some(found) => next = Some(found),
                 None => return Ok(taken),
             }
         }
@@ -106,27 +118,22 @@ impl Requests<'_> {
         }
     }
 
-    fn ensure_by(&mut self, statement: &Arc<Statement>, way: Way) {
+    pub(super) fn ensure_by(&mut self, statement: &Arc<Statement>, way: Way) {
         match way {
             Way::Message => self.ensure(statement),
             Way::Query => self.ensure_for_query(statement),
         }
     }
+}
 
-    fn find_executed(&self, script: &Script, all: &mut Vec<Arc<Statement>>) {
-        for act in &script.acts {
-            if let Act::Execute(name) = act
-                && let Some(found) = self.find_named(name)
-                && !all.iter().any(|known| known.id == found.id)
-            {
-                all.push(Arc::clone(found));
-            }
+/// The statements that one executes, but for those that are there already.
+fn find_executed(statement: &Statement, all: &mut Vec<Arc<Statement>>) {
+    for act in &statement.script.acts {
+        if let Act::Execute(name) = act
+            && let Some(found) = statement.find_named(&name.text)
+            && !all.iter().any(|known| known.id == found.id)
+        {
+            all.push(Arc::clone(found));
         }
-    }
-
-    /// The client's statement of this name, which may be one that it has on backends.
-    fn find_named(&self, name: &Name) -> Option<&Arc<Statement>> {
-        let by_id = |id| self.names.name_of(id).and_then(|known| self.names.find(known));
-        self.names.find(&name.text).or_else(|| id_of(&name.text).and_then(by_id))
     }
 }

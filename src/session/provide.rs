@@ -53,11 +53,8 @@ impl Requests<'_> {
         }
     }
 
-    /// Runs a text of our own: as a Query, or among the messages of the extended query under way.
-    pub(super) fn run_own(&mut self, text: &[u8], undo: Undo) {
-        if self.turn.is_within_batch() {
-            return self.run_in_batch(text, undo);
-        }
+    /// Runs a text of our own as a Query.
+    pub(super) fn run_query(&mut self, text: &[u8], undo: Undo) {
         self.prepared.unnamed = None;
         query_message(self.out, &[text]);
         self.turn.own(Own::Query, undo);

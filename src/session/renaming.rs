@@ -6,6 +6,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::executed::Way;
 use super::refuse::full;
 use super::requests::Requests;
 use super::scripts::names_statement;
@@ -17,18 +18,25 @@ use crate::wire::write::Report;
 /// Names in a text, and what stands in their places.
 pub(super) type Renamed = Vec<(Range<usize>, Box<[u8]>)>;
 
+/// How deep statements that execute others are followed. One may execute itself.
+const MOST_DEPTH: u8 = 4;
+
 impl Requests<'_> {
     /// The statement that stands on backends for one that names others, as the client has them now; nothing where that is
     /// the same.
     pub(super) fn renamed_statement(
-        &mut self,
+        &self,
         original: &Arc<Statement>,
     ) -> Result<Option<(Arc<Statement>, Shifts)>, Report> {
+        self.renamed_at(original, MOST_DEPTH)
+    }
+
+    fn renamed_at(&self, original: &Arc<Statement>, depth: u8) -> Result<Option<(Arc<Statement>, Shifts)>, Report> {
         if !original.script.acts.iter().any(names_statement) {
             return Ok(None);
         }
         let text = original.text();
-        let (prepares, renamed) = self.rename(text, &original.script)?;
+        let Names { prepares, named, renamed } = self.rename(text, &original.script, depth)?;
         if renamed.is_empty() {
             return Ok(None);
         }
@@ -38,63 +46,76 @@ impl Requests<'_> {
         let key = Key { origin: Origin::Protocol, setting, body: &body };
         let statement = self.intern(key, &renamed).map_err(|Full| full())?;
         statement.renamed_from.get_or_init(|| Arc::clone(original));
+        statement.named.get_or_init(|| named.into());
         if let Some(prepares) = prepares {
             statement.prepares.get_or_init(|| prepares);
         }
         Ok(Some((statement, shifts)))
     }
 
-    /// The statement to bind in the place of this one: names in its text may have got other meanings.
-    pub(super) fn follow_names(&mut self, statement: Arc<Statement>) -> Result<Arc<Statement>, Report> {
-        if !statement.script.acts.iter().any(names_statement) {
-            return Ok(statement);
-        }
-        let original = Arc::clone(statement.renamed_from.get().unwrap_or(&statement));
-        let current = self.renamed_statement(&original)?.map_or(original, |(current, _)| current);
-        self.ensure_named(&current.script);
-        Ok(current)
+    /// What stands for a statement now: names in its text may have got other meanings.
+    pub(super) fn current(&self, statement: &Arc<Statement>) -> Result<Arc<Statement>, Report> {
+        self.current_at(statement, MOST_DEPTH)
     }
 
-    /// What a PREPARE in a text prepares, and what stands for the names in it.
-    fn rename(&self, text: &[u8], script: &Script) -> Result<(Option<Prepares>, Renamed), Report> {
-        let (mut prepares, mut renamed) = (None, Renamed::new());
+    fn current_at(&self, statement: &Arc<Statement>, depth: u8) -> Result<Arc<Statement>, Report> {
+        if statement.origin == Origin::Sql || !statement.script.acts.iter().any(names_statement) {
+            return Ok(Arc::clone(statement));
+        }
+        let original = statement.renamed_from.get().unwrap_or(statement);
+        Ok(self.renamed_at(original, depth)?.map_or_else(|| Arc::clone(original), |(current, _)| current))
+    }
+
+    /// What a text names and prepares, and what stands for the names in it.
+    fn rename(&self, text: &[u8], script: &Script, depth: u8) -> Result<Names, Report> {
+        let mut names = Names::default();
         for act in &script.acts {
             match act {
-                Act::Execute(name) | Act::Deallocate(name) => renamed.extend(self.renamed(text, name)),
+                Act::Execute(name) | Act::Deallocate(name) => {
+                    let Some(found) = self.names.find(&name.text) else {
+                        names.renamed.extend(hidden_where_ours(text, name));
+                        continue;
+                    };
+                    let target = match depth.checked_sub(1) {
+                        Some(depth) if matches!(act, Act::Execute(_)) => self.current_at(found, depth)?,
+                        _ => Arc::clone(found),
+                    };
+                    names.renamed.push((name.range.clone(), target.name.clone()));
+                    names.named.push(target);
+                }
                 Act::Prepare { name, types, statement } => {
                     let statement = self.intern_prepared(&prepared_body(text, types, statement))?;
-                    renamed.push((name.range.clone(), statement.name.clone()));
-                    prepares = Some(Prepares { name: name.text.clone(), statement });
+                    names.renamed.push((name.range.clone(), statement.name.clone()));
+                    names.prepares = Some(Prepares { name: name.text.clone(), statement });
                 }
                 _ => {}
             }
         }
-        Ok((prepares, renamed))
+        Ok(names)
     }
 
-    /// What stands for a name on backends, where that is another one. A name that looks like one of ours, but that the
-    /// client does not have, must not find what others have.
-    pub(super) fn renamed(&self, text: &[u8], name: &Name) -> Option<(Range<usize>, Box<[u8]>)> {
-        // What is written as U&"..." was not decoded.
-        let coded = text.get(name.range.clone()).is_some_and(|written| written.get(1) == Some(&b'&'));
-        let to = match self.names.find(&name.text) {
-            Some(statement) => statement.name.clone(),
-            None if coded || name.text.starts_with(PREFIX) => hidden(&name.text),
-            None => return None,
-        };
-        Some((name.range.clone(), to))
-    }
-
-    /// A statement of the extended protocol that names other statements is looked at: they have to be on the backend.
-    pub(super) fn ensure_named(&mut self, script: &Script) {
-        for act in &script.acts {
-            if let Act::Execute(name) | Act::Deallocate(name) = act
-                && let Some(statement) = self.named_on_backends(name)
-            {
-                self.ensure(&statement);
-            }
+    /// The backend has to have what is named in a statement that it is about to get or run.
+    pub(super) fn ensure_named(&mut self, statement: &Statement, way: Way) {
+        for named in statement.named.get().into_iter().flatten() {
+            self.ensure_named(named, way);
+            self.ensure_by(named, way);
         }
     }
+}
+
+/// What [`Requests::rename`] finds.
+#[derive(Default)]
+struct Names {
+    prepares: Option<Prepares>,
+    named: Vec<Arc<Statement>>,
+    renamed: Renamed,
+}
+
+/// What stands for a name that the client does not have and that looks like one of ours: it must not find what others have.
+pub(super) fn hidden_where_ours(text: &[u8], name: &Name) -> Option<(Range<usize>, Box<[u8]>)> {
+    // What is written as U&"..." was not decoded.
+    let coded = text.get(name.range.clone()).is_some_and(|written| written.get(1) == Some(&b'&'));
+    (coded || name.text.starts_with(PREFIX)).then(|| (name.range.clone(), hidden(&name.text)))
 }
 
 /// See [`Origin::Sql`].

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::agree::{Bound, portal_name};
+use super::executed::Way;
 use super::names::{Names, Step};
 use super::reader::Reader;
 use super::refuse::{full, too_many};
@@ -55,6 +56,8 @@ pub(super) struct Requests<'a> {
     pub(super) pinned: bool,
     /// The last Bind.
     pub(super) bound: &'a mut Bound,
+    /// A Query is judged before which an extended query lacks its Sync.
+    pub(super) within: bool,
     /// What has come of the client's next message.
     pub(super) next: &'a [u8],
     /// Where what is written goes; everything approved stands before it.
@@ -88,7 +91,7 @@ impl Requests<'_> {
             Err(report) => return self.refuse_parse(&report),
         };
         if let Some((statement, shifts)) = renamed {
-            self.ensure_named(&statement.script);
+            self.ensure_named(&statement, Way::Message);
             let body = statement.body.clone();
             let verdict = self.prepare(name, &body, statement);
             if verdict == Verdict::Entered {
@@ -219,10 +222,11 @@ impl Requests<'_> {
             if self.names_are_uncertain(&statement.script) {
                 return Verdict::Wait;
             }
-            statement = match self.follow_names(statement) {
+            statement = match self.current(&statement) {
                 Ok(statement) => statement,
                 Err(report) => return self.refuse_bind(&report),
             };
+            self.ensure_named(&statement, Way::Message);
         }
         if let Some(verdict) = self.disagrees(&statement, number, tail) {
             return verdict;
@@ -230,7 +234,7 @@ impl Requests<'_> {
         if !statement.script.acts.is_empty() || statement.script.sets > 0 {
             let parameter = |number| if whole { setting_name(tail, number) } else { None };
             let script = &statement.script;
-            if let Some(report) = self.admit(script, parameter).or_else(|| self.admit_executed(script)) {
+            if let Some(report) = self.admit(script, parameter).or_else(|| self.admit_executed_by(&statement)) {
                 return self.refuse_bind(&report);
             }
         }
@@ -296,7 +300,7 @@ impl Requests<'_> {
         };
         let statement = Arc::clone(statement);
         if !statement.script.acts.is_empty() {
-            self.ensure_named(&statement.script);
+            self.ensure_named(&statement, Way::Message);
         }
         let mut about = About { statement: statement.id, since: 0, name: number };
         if name.is_empty() && self.prepared.unnamed == Some(statement.id) {

@@ -10,7 +10,7 @@ use super::executed::Way;
 use super::names::{Step, take_back};
 use super::provide::prepare_text;
 use super::refuse::{full, too_many};
-use super::renaming::{Renamed, prepared_body, replaced};
+use super::renaming::{Renamed, hidden_where_ours, prepared_body, replaced};
 use super::requests::{Requests, Verdict, query_message};
 use super::turn::Own;
 use super::watch::feature_name;
@@ -44,6 +44,8 @@ impl Requests<'_> {
         if names && (unknown || (self.turn.owes_anything() && script.acts.iter().any(clears))) {
             return Verdict::Wait;
         }
+        // What is closed for it does not begin a batch that could be skipped.
+        self.within = self.turn.is_within_batch();
         // It ends the unnamed statement on the way (`protocol-flow.html`, "Simple Query").
         let ended = self.end_unnamed();
         if script.acts.is_empty() && script.sets == 0 {
@@ -95,17 +97,24 @@ impl Requests<'_> {
                     steps.push_back(step);
                 }
                 Act::Execute(name) => {
-                    renamed.extend(self.renamed(text, name));
-                    if let Some(statement) = self.names.find(&name.text).cloned()
-                        && !steps.iter().any(|step| prepares(step, statement.id))
-                    {
+                    let Some(found) = self.names.find(&name.text) else {
+                        renamed.extend(hidden_where_ours(text, name));
+                        continue;
+                    };
+                    let statement = self.current(found)?;
+                    renamed.push((name.range.clone(), statement.name.clone()));
+                    if !steps.iter().any(|step| prepares(step, statement.id)) {
+                        self.ensure_named(&statement, Way::Query);
                         self.ensure_for_query(&statement);
                         let executed = self.note_executed(&statement, steps, Way::Query)?;
                         *taken = taken.take().or(executed);
                     }
                 }
                 Act::Deallocate(name) => {
-                    renamed.extend(self.renamed(text, name));
+                    match self.names.find(&name.text) {
+                        Some(found) => renamed.push((name.range.clone(), found.name.clone())),
+                        None => renamed.extend(hidden_where_ours(text, name)),
+                    }
                     if let Some((known, statement)) = self.names.remove(&name.text) {
                         self.names.note_change(&known);
                         if !steps.iter().any(|step| prepares(step, statement.id)) {
@@ -171,7 +180,7 @@ impl Requests<'_> {
         if self.prepared.uses(statement.id) || self.turn.status() == Status::Failed {
             return;
         }
-        if self.turn.is_within_batch() {
+        if self.within {
             return self.ensure(statement);
         }
         match statement.origin {
@@ -184,7 +193,7 @@ impl Requests<'_> {
                 // A Close cannot fail, so it may stand before a Query.
                 self.make_room(statement);
                 let undo = Some(Box::new(Step::Sent(statement.id)));
-                self.run_own(&prepare_text(statement), undo);
+                self.run_query(&prepare_text(statement), undo);
             }
         }
     }
@@ -194,9 +203,8 @@ impl Requests<'_> {
         if self.prepared.uses(statement.id) {
             return;
         }
-        let within = self.turn.is_within_batch();
         self.ensure_something(statement, 0);
-        if !within {
+        if !self.within {
             self.write_message(front::SYNC, &[]);
             self.turn.own(Own::Sync, None);
         }

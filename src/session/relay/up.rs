@@ -292,6 +292,7 @@ fn requests<'r>(
         pool: at.pool,
         pinned: at.pinned,
         bound,
+        within: false,
         next,
         out,
     };

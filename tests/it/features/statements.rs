@@ -5,7 +5,7 @@ use std::fs;
 use super::{ask, error, pins, pins_become, with};
 use crate::support::{
     Cluster, Pooler, Raw, for_each_worker_count,
-    messages::{bind, close_portal, close_statement, describe_statement, execute, parse, query, sync},
+    messages::{bind, close_portal, close_statement, describe_portal, describe_statement, execute, parse, query, sync},
     reply::{rows, tags},
     table::Table,
 };
@@ -292,4 +292,20 @@ fn prepare_by_message_follows_its_client_and_does_not_pin() {
         assert_eq!(by_message(second, "prepare p (int) as select $1 + 5"), "12CZ");
         assert_eq!(second.value("execute p(7)"), "12");
     });
+}
+
+#[test]
+fn room_is_made_for_a_statement_in_a_block_that_fails() {
+    let cluster = Cluster::start();
+    let pooler = with(&cluster, "default_pool_size = 1\nmax_prepared_statements = 1");
+    let mut client = pooler.login("alice", "alicepw", "app");
+    client.query("prepare a as select 1").unwrap();
+    prepare(&mut client, "s", "select 2");
+    client.query("begin").unwrap();
+    // When the Query is judged, nobody knows yet that the block has failed.
+    client.send(&[describe_portal("nope"), sync(), query("execute a"), sync()].concat());
+    let answers = [(); 3].map(|()| tags(&client.read_until_ready()));
+    assert_eq!(answers, ["EZ", "EZ", "Z"]);
+    client.query("rollback").unwrap();
+    assert_eq!((client.value("execute a"), value(&mut client, "s")), ("1".into(), "2".into()));
 }
