@@ -233,6 +233,8 @@ class PgBouncer(Pooler):
 
 class PgPool(Pooler):
     name = "pgpool"
+    # Further lines of [pgpool].
+    settings = ""
 
     def start(self) -> None:
         config = self.folder / "pgpool.toml"
@@ -247,7 +249,7 @@ class PgPool(Pooler):
             "min_pool_size = 0\n"
             f"max_client_conn = {MAX_CLIENTS}\n"
             "log_connections = false\nlog_disconnections = false\nlog_stats = false\n"
-            "worker_threads = 1\n"
+            "worker_threads = 1\n" + self.settings
             + "".join(f'{name} = "{value}"\n' for name, value in self.certificate().items()) +
             f"[databases.{DATABASE}]\n"
             f'host = "127.0.0.1"\nport = {self.backend_port}\ndbname = "{DATABASE}"\n'

@@ -8,6 +8,7 @@
 //!
 //! Source: `RevalidateCachedQuery` in PostgreSQL's `plancache.c`.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::errors::stale_plan;
@@ -21,13 +22,16 @@ use crate::wire::tag::front;
 use crate::wire::view::{Status, cstr};
 use crate::wire::write::message;
 
+/// Most portals of a turn that are remembered for what running them does.
+const MOST_PORTALS: usize = 64;
+
 /// The last Bind of a turn.
 #[derive(Debug, Default)]
 pub(super) struct Bound {
     portal: Vec<u8>,
     about: About,
-    /// The statement, if running it changes the book of names.
-    runs: Option<Arc<Statement>>,
+    /// Portals of statements that change the book of names when they run, the oldest first.
+    runs: VecDeque<(Box<[u8]>, Arc<Statement>)>,
     /// The statement that was prepared anew for the Bind that waits; 0 for none.
     checked: u64,
 }
@@ -39,25 +43,30 @@ impl Bound {
         self.portal.clear();
         self.portal.extend_from_slice(portal);
         self.about = about;
-        self.runs = None;
+        self.runs.retain(|(bound, _)| **bound != *portal);
         self.checked = 0;
     }
 
-    /// Running the statement of that Bind changes the book of names.
+    /// Running the statement of that Bind changes the book of names. One that is not noted any more when it runs costs the
+    /// backend, whose books are wrong then.
     pub(super) fn note_runs(&mut self, statement: Arc<Statement>) {
-        self.runs = Some(statement);
+        if self.runs.len() >= MOST_PORTALS {
+            self.runs.pop_front();
+        }
+        self.runs.push_back((self.portal.clone().into(), statement));
     }
 
     /// Whether an Execute may change the book of names.
     #[inline]
     pub(super) fn runs_any(&self) -> bool {
-        self.runs.is_some()
+        !self.runs.is_empty()
     }
 
     /// The statement that this Execute runs, if it changes the book of names and has not run yet.
     pub(super) fn take_runs(&mut self, execute: &[u8]) -> Option<Arc<Statement>> {
         let (portal, _) = cstr(execute.get(5..)?)?;
-        self.runs.take_if(|_| *self.portal == *portal)
+        let at = self.runs.iter().position(|(bound, _)| **bound == *portal)?;
+        self.runs.remove(at).map(|(_, statement)| statement)
     }
 
     /// The statement of a portal, if it is the last that was bound.

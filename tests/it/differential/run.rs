@@ -221,8 +221,23 @@ fn shown(message: &Message) -> Option<String> {
                 message.strings(0).into_iter().filter(|field| !field.starts_with(['F', 'L', 'R'])).collect();
             Some(format!("{tag} {}", fields.join(" | ")))
         }
+        b'T' => Some(format!("{tag} {}", without_origins(&message.body).escape_ascii())),
         _ => Some(format!("{tag} {}", message.body.escape_ascii())),
     }
+}
+
+/// A RowDescription without the tables that its columns come from: those of an EXECUTE that was parsed before what it
+/// executes was there are lost on PostgreSQL, and not on a connection that has parsed it later (`docs/leaks.md`).
+fn without_origins(body: &[u8]) -> Vec<u8> {
+    let (count, mut rest) = body.split_at(2);
+    let mut kept = count.to_vec();
+    while let Some(end) = rest.iter().position(|&byte| byte == 0) {
+        let (name, column) = rest.split_at(end + 1);
+        kept.extend_from_slice(name);
+        kept.extend_from_slice(&column[6..18]);
+        rest = &column[18..];
+    }
+    kept
 }
 
 impl fmt::Display for Mismatch {

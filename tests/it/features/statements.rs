@@ -144,8 +144,8 @@ fn ten_thousand_names_of_one_client() {
 }
 
 #[test]
-fn a_hundred_thousand_texts_do_not_fill_the_memory() {
-    const TEXTS: usize = 100_000;
+fn a_million_texts_do_not_fill_the_memory() {
+    const TEXTS: usize = 1_000_000;
     let cluster = Cluster::start();
     let pooler = with(&cluster, "default_pool_size = 1");
     let mut client = pooler.login("alice", "alicepw", "app");
