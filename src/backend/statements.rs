@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use ahash::RandomState;
 
-use crate::sql::{First, Script};
+use crate::sql::{Act, First, Script};
 
 /// What the names on backends begin with; the process's [`Tag`], `_` and the id follow. A client's own name does not reach
 /// a backend that follows statements, except where it is unknown and PostgreSQL is to say so, and for texts that are
@@ -93,6 +93,10 @@ impl Statement {
             Origin::Protocol => u16::from_be_bytes(*self.body.get(end + 1..)?.first_chunk()?),
             Origin::Sql => listed(self.body.get(..end)?)?,
         };
+        // Those in what a PREPARE prepares are not its own.
+        if self.script.acts.iter().any(|act| matches!(act, Act::Prepare { .. })) {
+            return Some(given);
+        }
         match (self.script.parameters, self.script.first) {
             (0, _) => Some(given),
             (highest, First::Plain) => Some(highest.max(given)),
@@ -433,6 +437,7 @@ mod tests {
             (b"\0\0\x01\0\0\0\x17", Some(1)),
             (b"explain select $1\0\0\0", None),
             (b"execute s($1)\0\0\0", None),
+            (b"prepare s as select $1\0\0\0", Some(0)),
             (b"select 1\0", None),
         ] {
             assert_eq!(parameters(Origin::Protocol, body), wanted, "{}", body.escape_ascii());

@@ -177,7 +177,11 @@ impl Generator<'_> {
 
     /// A statement from Parse to Execute.
     fn unnamed_steps(&mut self) -> Flight {
-        let (sql, parameters) = self.text();
+        let at_once: Vec<&Text> = texts::AT_ONCE.iter().filter(|text| self.has(text.group)).collect();
+        let (sql, parameters) = match at_once.len() {
+            1.. if self.random.once_in(10) => (self.random.pick(&at_once).sql.to_owned(), 0),
+            _ => self.text(),
+        };
         let mut steps = vec![parse("", &sql)];
         if self.random.once_in(3) {
             steps.push(describe_statement(""));

@@ -60,11 +60,14 @@ pub(super) const PREPARED: &[Text] = &[
     text(SqlPrepare, "prepare one (int) as select 'by message', $1", 0),
     text(SqlPrepare, "prepare two as select x from plenty order by x limit {n}", 0),
     text(SqlPrepare, "prepare two as selekt", 0),
-    text(SqlPrepare, "execute one(4)", 0),
-    text(SqlPrepare, "execute two", 0),
     text(SqlPrepare, "deallocate one", 0),
     text(SqlPrepare, "deallocate all", 0),
 ];
+
+/// The same of statements that are bound right behind their Parse. How one that executes another is described goes on
+/// PostgreSQL by what was there when it was parsed, and here by what is there.
+pub(super) const AT_ONCE: &[Text] =
+    &[text(SqlPrepare, "execute one(4)", 0), text(SqlPrepare, "execute two", 0), text(MixedNames, "execute s", 0)];
 
 /// Never `current_setting('app.x', true)` as it is: once a backend has seen the setting, NULL is the empty string.
 pub(super) const QUERIES: &[(Group, &str)] = &[
