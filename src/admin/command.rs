@@ -59,6 +59,8 @@ impl Command {
     /// Whether users of this role may command it.
     pub(super) fn allowed(&self, role: Role) -> bool {
         match self {
+            // As in PgBouncer, though there are no secrets in it.
+            Command::Show(Show::Fds) => role == Role::Admin,
             Command::Show(_) | Command::ShowFake(_) | Command::Select(_) | Command::SetFake | Command::Nothing(_) => {
                 true
             }
@@ -90,7 +92,7 @@ const FIRST_WORDS: &[&str] = &[
 ];
 
 /// What PgBouncer has and this console does not.
-const MISSING: &[&str] = &["suspend", "fds", "sockets", "active_sockets", "mem"];
+const MISSING: &[&str] = &["suspend"];
 
 fn command(statement: &Statement<'_>) -> Result<Command, Report> {
     if statement.tokens.contains(&Token::Mark('$')) {

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::columns::{Row, Show, row};
-use super::{Context, databases, fakes, listeners, pins, sockets, statements, users};
+use super::{Context, databases, descriptors, fakes, listeners, memory, pins, sockets, statements, users};
 use crate::wire::write::Report;
 
 /// What a command answers.
@@ -38,7 +38,7 @@ impl Answer {
 const USAGE: &str = "
 \tSHOW HELP|CONFIG|DATABASES|POOLS|CLIENTS|SERVERS|USERS|VERSION
 \tSHOW PEERS|PEER_POOLS
-\tSHOW LISTS|STATE
+\tSHOW FDS|SOCKETS|ACTIVE_SOCKETS|LISTS|MEM|STATE
 \tSHOW PINS|LISTENERS|PREPARED_STATEMENTS
 \tSHOW DNS_HOSTS|DNS_ZONES
 \tSHOW STATS|STATS_TOTALS|STATS_AVERAGES|TOTALS
@@ -70,6 +70,10 @@ pub(super) fn show(show: Show, context: &Context) -> Answer {
         Show::Pools => sockets::pools(pools),
         Show::Clients => sockets::clients(pools),
         Show::Servers => sockets::servers(pools),
+        Show::Sockets => sockets::sockets(pools, false),
+        Show::ActiveSockets => sockets::sockets(pools, true),
+        Show::Fds => descriptors::rows(context),
+        Show::Mem => memory::rows(context),
         Show::Lists => lists(context),
         Show::Stats => context.stats.rows(pools),
         Show::StatsTotals => context.stats.total_rows(pools),

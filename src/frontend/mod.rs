@@ -16,6 +16,7 @@ mod settings;
 mod sources;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -152,6 +153,7 @@ pub async fn admit(
     };
     let secret = random_secret(startup.minor)?;
     let record = ClientRecord::new(gate.pools.shared.next_id(), secret, identity, permits);
+    record.descriptor.store(stream.descriptor(), Relaxed);
     let client = gate.pools.clients.enlist(Arc::new(record));
     if is_console(&startup) {
         return console(gate, &config, stream, client, proof).await;

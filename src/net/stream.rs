@@ -39,6 +39,12 @@ impl Stream {
         matches!(self.socket, Socket::Unix(_))
     }
 
+    /// The number of its file descriptor, to be shown.
+    #[must_use]
+    pub fn descriptor(&self) -> u32 {
+        self.socket.descriptor()
+    }
+
     /// What TLS has agreed upon, once it has.
     #[must_use]
     pub fn session(&self) -> Option<&Session> {

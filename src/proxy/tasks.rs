@@ -47,6 +47,9 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     tokio::spawn(sweeper(Arc::clone(&proxy)));
     tokio::spawn(statistics(Arc::clone(&proxy)));
     tokio::spawn(secrets(Arc::clone(&pools)));
+    let shown = |listener: &Listener| Some((listener.descriptor(), listener.endpoint()?));
+    // Nobody else sets it.
+    let _ = proxy.listening.set(listeners.iter().filter_map(shown).collect());
     let files: Vec<_> = listeners.iter().filter_map(Listener::file).collect();
     for listener in listeners {
         tokio::spawn(accept(Arc::clone(&proxy), listener));

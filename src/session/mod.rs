@@ -54,7 +54,7 @@ pub use relay::whole_rows;
 #[doc(hidden)]
 pub use turn::fuzz as fuzz_turn;
 pub use turn::{About, Back, Front, Made, Own, Shifts, Turn, Undo};
-pub use workspace::Workspaces;
+pub use workspace::{WORKSPACE, Workspaces};
 
 /// What all sessions share.
 #[derive(Clone, Debug)]

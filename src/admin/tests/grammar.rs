@@ -92,7 +92,7 @@ fn what_is_no_command() {
         ("SHUTDOWN now", None),
         ("RELOAD x", None),
         ("SUSPEND", Some("SUSPEND of PgBouncer is not supported by this version.")),
-        ("SHOW FDS", Some("SHOW FDS of PgBouncer is not supported by this version.")),
+        ("SHOW FDZ", Some("Did you mean SHOW FDS?")),
         ("SELECT * FROM pg_class", None),
         ("INSERT INTO t VALUES ('x;y')", None),
         ("SET x", None),
