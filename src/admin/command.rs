@@ -25,6 +25,8 @@ pub(super) enum Command {
     Set(String, String),
     /// PAUSE of everything or of a database.
     Pause(Option<String>),
+    /// SUSPEND
+    Suspend,
     /// RESUME of everything or of a database.
     Resume(Option<String>),
     /// DISABLE
@@ -80,6 +82,7 @@ const FIRST_WORDS: &[&str] = &[
     "show",
     "set",
     "pause",
+    "suspend",
     "resume",
     "disable",
     "enable",
@@ -90,9 +93,6 @@ const FIRST_WORDS: &[&str] = &[
     "reload",
     "shutdown",
 ];
-
-/// What PgBouncer has and this console does not.
-const MISSING: &[&str] = &["suspend"];
 
 fn command(statement: &Statement<'_>) -> Result<Command, Report> {
     if statement.tokens.contains(&Token::Mark('$')) {
@@ -115,6 +115,7 @@ fn command(statement: &Statement<'_>) -> Result<Command, Report> {
         "kill" => name(rest).map(Command::Kill),
         "kill_client" => name(rest).map(Command::KillClient),
         "wait_close" => name(rest).map(Command::WaitClose),
+        "suspend" => rest.is_empty().then_some(Command::Suspend),
         "reload" => rest.is_empty().then_some(Command::Reload),
         "shutdown" => shutdown(rest),
         other => nothing(other, rest),
@@ -263,20 +264,10 @@ fn hint(tokens: &[Token<'_>]) -> Option<String> {
         _ => None,
     });
     let first = words.next()?;
-    let missing = |word: &str| MISSING.contains(&word);
-    if missing(&first) {
-        return Some(format!("{} of PgBouncer is not supported by this version.", first.to_ascii_uppercase()));
-    }
     let meant = |text: String| Some(format!("Did you mean {}?", text.to_ascii_uppercase()));
     let shows = || Show::ALL.iter().map(|show| show.name());
     if first == "show" || first == "select" {
         let second = words.next()?;
-        if missing(&second) {
-            return Some(format!(
-                "SHOW {} of PgBouncer is not supported by this version.",
-                second.to_ascii_uppercase()
-            ));
-        }
         return meant(format!("show {}", nearest(&second, shows()).filter(|near| *near != second)?));
     }
     if let Some(near) = nearest(&first, FIRST_WORDS.iter().copied()) {

@@ -51,6 +51,7 @@ const USAGE: &str = "
 \tRECONNECT [<db>]
 \tKILL [<db>]
 \tKILL_CLIENT <client_id>
+\tSUSPEND
 \tSHUTDOWN
 \tSHUTDOWN WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS
 \tWAIT_CLOSE [<db>]";
@@ -93,8 +94,12 @@ fn yes_no(flag: bool) -> &'static str {
 }
 
 fn state(context: &Context) -> Vec<Row> {
-    let paused = context.pools.all_paused();
-    let mut rows = vec![row!["active", yes_no(!paused)], row!["paused", yes_no(paused)], row!["suspended", "no"]];
+    let (paused, suspended) = (context.pools.all_paused(), context.pools.is_suspended());
+    let mut rows = vec![
+        row!["active", yes_no(!paused && !suspended)],
+        row!["paused", yes_no(paused)],
+        row!["suspended", yes_no(suspended)],
+    ];
     rows.extend(statements::totals(&context.pools));
     let tls = &context.pools.tls_counts;
     for (name, count) in [

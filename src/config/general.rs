@@ -237,6 +237,8 @@ settings! {
     query_wait_timeout: Duration as Seconds = secs(120), Reload;
     /// Tell a client by a notice that it waits, after this time; 0 = never.
     query_wait_notify: Duration as Seconds = secs(5), Reload;
+    /// Clients that do not take their answers for so long after SUSPEND are disconnected; 0 = never.
+    suspend_timeout: Duration as Seconds = secs(10), Reload;
     /// Drop a cancel request that waited this long; 0 = never.
     cancel_wait_timeout: Duration as Seconds = secs(10), Reload;
     /// Close a client that sent nothing for this long outside a transaction; 0 = never.

@@ -22,6 +22,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use pgwire::messages::Message;
 use pgwire::messages::startup::{Authentication, BackendKeyData, NegotiateProtocolVersion, ParameterStatus, SecretKey};
+use tokio::time::{Instant, timeout_at};
 
 use crate::auth::MockSecret;
 use crate::backend::State;
@@ -116,13 +117,21 @@ pub async fn admit(
         Duration::ZERO => Duration::from_secs(365 * 24 * 3600),
         limit => limit,
     };
+    let mut deadline = Instant::now() + limit;
     let mut intake = Intake::default();
+    let opening = timeout_at(deadline, open(gate, stream, &mut intake)).await.map_err(|_| Rejected::Timeout)??;
+    let startup = match opening {
+        Opening::Start(startup) => startup,
+        Opening::Cancel { process_id, secret } => return Ok(Admitted::Cancel { process_id, secret }),
+        Opening::Ssl | Opening::GssEnc => return Err(Rejected::Protocol("unexpected request")),
+    };
+    if gate.pools.is_suspended() && !is_console(&startup) {
+        // The console can always be reached, or nobody could command RESUME.
+        let before = Instant::now();
+        gate.pools.shared.suspension.over().await;
+        deadline += before.elapsed();
+    }
     let known = async {
-        let startup = match open(gate, stream, &mut intake).await? {
-            Opening::Start(startup) => startup,
-            Opening::Cancel { process_id, secret } => return Ok(Err(Admitted::Cancel { process_id, secret })),
-            Opening::Ssl | Opening::GssEnc => return Err(Rejected::Protocol("unexpected request")),
-        };
         if Tls::is_required(&config) && !stream.is_local() && stream.session().is_none() {
             return Err(Rejected::Told(
                 Report::fatal(sqlstate::INVALID_AUTHORIZATION, "SSL required")
@@ -136,13 +145,9 @@ pub async fn admit(
         }
         let caller = Caller { gate, config: &config, peer, startup: &startup };
         let proof = login::log_in(caller, stream, &mut intake).await?;
-        Ok(Ok((startup, permits, proof)))
+        Ok((startup, permits, proof))
     };
-    let known = tokio::time::timeout(limit, known).await.map_err(|_| Rejected::Timeout)??;
-    let (startup, permits, proof) = match known {
-        Ok(known) => known,
-        Err(cancel) => return Ok(cancel),
-    };
+    let (startup, permits, proof) = timeout_at(deadline, known).await.map_err(|_| Rejected::Timeout)??;
     let identity = ClientIdentity {
         user: startup.user.as_str().into(),
         database: startup.database.as_str().into(),

@@ -63,6 +63,8 @@ pub struct ClientRecord {
     pub request: AtomicU64,
     /// How much of the present wait does not count, since the pool was paused; microseconds.
     pub grace: AtomicU64,
+    /// The suspension that its session stands still for.
+    pub(super) still: AtomicU32,
     /// The number of its socket's file descriptor; 0 where nobody has told.
     pub descriptor: AtomicU32,
     /// Prepared statements that it had at the end of its last turn.
@@ -91,6 +93,7 @@ impl ClientRecord {
             transaction_since: AtomicU64::new(connected),
             request: AtomicU64::new(connected),
             grace: AtomicU64::new(0),
+            still: AtomicU32::new(0),
             descriptor: AtomicU32::new(0),
             prepared: AtomicU32::new(0),
             subscriptions: Subscriptions::new(id),

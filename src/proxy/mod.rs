@@ -117,7 +117,8 @@ impl Proxy {
     /// Begins the end, or hastens one that has begun.
     fn end(&self, how: Shutdown) {
         let again = self.ending_now().is_some();
-        let how = if again { Shutdown::Now } else { how };
+        // What stands still would never be done.
+        let how = if again || self.pools.is_suspended() { Shutdown::Now } else { how };
         tracing::info!(?how, "shutting down");
         if how == Shutdown::WaitForServers {
             self.pools.set_paused(None, true);

@@ -200,8 +200,13 @@ async fn on_signal(proxy: &Proxy, kind: SignalKind) {
     } else if kind == SignalKind::quit() {
         proxy.end(Shutdown::Now);
     } else if kind == SignalKind::user_defined1() {
+        if proxy.pools.is_suspended() {
+            tracing::info!("PAUSE by signal is ignored while everything is suspended");
+            return;
+        }
         tracing::info!(changed = proxy.pools.set_paused(None, true), "PAUSE by signal");
     } else if proxy.ending_now().is_none() {
-        tracing::info!(changed = proxy.pools.set_paused(None, false), "RESUME by signal");
+        let changed = proxy.pools.go_on() || proxy.pools.set_paused(None, false);
+        tracing::info!(changed, "RESUME by signal");
     }
 }

@@ -75,7 +75,6 @@ pub(super) const MISSING: &[&str] = &[
     "pkt_buf",
     "resolv_conf",
     "sbuf_loopcnt",
-    "suspend_timeout",
     "tcp_defer_accept",
 ];
 
