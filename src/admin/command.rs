@@ -254,8 +254,17 @@ fn invalid(statement: &Statement<'_>) -> Report {
     let report = Report::error(sqlstate::PROTOCOL_VIOLATION, format!("invalid command '{shown}', use SHOW HELP;"));
     match hint(&statement.tokens) {
         Some(hint) => report.hint(hint),
+        None if is_for_postgresql(&statement.tokens) => {
+            report.hint("The console has no tables and no functions. Connect to a database for those.")
+        }
         None => report,
     }
+}
+
+/// Whether it is what one asks a database, as psql's commands with a backslash do.
+fn is_for_postgresql(tokens: &[Token<'_>]) -> bool {
+    const FIRST: [&str; 8] = ["select", "with", "table", "values", "insert", "update", "delete", "create"];
+    matches!(tokens.first(), Some(Token::Word(first)) if FIRST.iter().any(|word| is(first, word)))
 }
 
 fn hint(tokens: &[Token<'_>]) -> Option<String> {

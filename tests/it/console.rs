@@ -123,6 +123,37 @@ async fn a_driver_reads_the_same_over_the_extended_protocol() {
     }
 }
 
+/// What psql and drivers ask a database is answered or refused, and the session goes on.
+#[test]
+fn what_only_a_database_has_is_refused_softly() {
+    let cluster = Cluster::start();
+    let pooler = Pooler::trusting(&cluster, 1, "");
+    let asked = [
+        ("\\l", "ERROR:"),
+        ("\\d", "ERROR:"),
+        ("\\du", "ERROR:"),
+        ("\\df", "ERROR:"),
+        ("select * from pg_catalog.pg_settings;", "no tables and no functions"),
+        ("\\conninfo", "connected to database \"pgbouncer\""),
+        ("\\encoding", "UTF8"),
+        ("set client_encoding to 'UTF8';", "SET"),
+        ("set extra_float_digits = 3;", "SET ignored"),
+        ("show transaction isolation level;", "read committed"),
+        ("set session characteristics as transaction isolation level serializable;", "SET ignored"),
+        ("set application_name = 'x';", "SET ignored"),
+        ("select version();", "pgpool "),
+        ("select current_schema();", "current_schema"),
+        ("begin; show state; commit;", "suspended"),
+    ];
+    for (text, expected) in asked {
+        let dsn = pooler.dsn("postgres", "postgrespw", "pgbouncer");
+        let output = Command::new("psql").args(["-XAw", "-d", &dsn, "-c", text, "-c", "SHOW LISTS"]).output().unwrap();
+        let told = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
+        assert!(told.contains(expected), "{text}: {told}");
+        assert!(told.contains("used_clients") && output.status.success(), "{text} ends the session: {told}");
+    }
+}
+
 #[test]
 fn descriptors_are_those_of_the_process() {
     let cluster = Cluster::start();
