@@ -301,7 +301,7 @@ async fn console(
     proof: Proof,
 ) -> Result<Admitted, Rejected> {
     let user = client.record().identity.user.to_string();
-    let role = if config.general.admin_users.contains(&user) {
+    let role = if proof.is_owner() || config.general.admin_users.contains(&user) {
         Role::Admin
     } else if config.general.stats_users.contains(&user) {
         Role::Stats

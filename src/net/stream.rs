@@ -261,6 +261,12 @@ impl Stream {
         }
     }
 
+    /// Whether the process at the other end of a Unix socket ran as the system user of this one.
+    #[must_use]
+    pub fn is_own(&self) -> bool {
+        self.peer_uid() == Some(nix::unistd::geteuid().as_raw())
+    }
+
     /// The local address and port of a TCP socket.
     #[must_use]
     pub fn local_addr(&self) -> Option<std::net::SocketAddr> {

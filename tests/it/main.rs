@@ -21,6 +21,7 @@ mod clocks;
 mod clocks_backends;
 mod console;
 mod console_commands;
+mod console_owner;
 mod console_suspend;
 mod death;
 mod differential;
