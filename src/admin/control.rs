@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::link::{Link, Pause};
 use super::show::Answer;
 use super::{ConsoleEnd, Context, Shutdown, is_console};
-use crate::config::Config;
+use crate::config::{Config, SetError};
 use crate::net::tls::Tls;
 use crate::pool::{Pool, Pools, Reason, Suspended};
 use crate::wire::sqlstate;
@@ -279,7 +279,20 @@ pub(super) fn set(context: &Context, name: &str, value: &str) -> Result<Answer, 
     let pools = &context.pools;
     let _configuring = pools.configuring.lock().unwrap_or_else(PoisonError::into_inner);
     let mut config = Config::clone(&pools.config.load());
-    config.general.set(name, value).map_err(|error| refusal(error.to_string()).hint("SHOW CONFIG lists all."))?;
+    let mut tag = format!("SET {name}={value}");
+    // A tag that is too long for its message would be none.
+    tag.truncate(tag.floor_char_boundary(200));
+    match config.general.set(name, value) {
+        Ok(()) => {}
+        // PgBouncer answers as if it had been done.
+        Err(error @ SetError::Boot(_)) => {
+            let warning = Report::new("WARNING", sqlstate::WARNING, error.to_string())
+                .detail("Nothing was changed.")
+                .hint("Write it into the configuration file and restart.");
+            return Ok(Answer::notice(warning, &tag));
+        }
+        Err(error) => return Err(refusal(error.to_string()).hint("SHOW CONFIG lists all.")),
+    }
     const OF_ACCESS: [&str; 6] =
         ["auth_type", "auth_hba_file", "auth_ident_file", "auth_ldap_options", "auth_user", "auth_dbname"];
     if OF_ACCESS.contains(&name) {
@@ -289,8 +302,5 @@ pub(super) fn set(context: &Context, name: &str, value: &str) -> Result<Answer, 
     tracing::info!(setting = name, "console command SET issued");
     pools.tls.store(Arc::new(tls));
     pools.put_in_force(config);
-    let mut tag = format!("SET {name}={value}");
-    // A tag that is too long for its message would be none.
-    tag.truncate(tag.floor_char_boundary(200));
     Ok(Answer::tag(tag))
 }

@@ -240,7 +240,13 @@ async fn set_changes_the_configuration_and_the_pools() {
     assert_eq!(console.tag("SET default_pool_size = 7").await, "SET default_pool_size=7");
     assert_eq!(pool.settings.load().size, 7);
     assert_eq!(pooler.pools.config.load().general.default_pool_size, 7);
-    assert!(console.tag("SET listen_port = 7").await.starts_with("08P01 "));
+    let boot = console.ask("SET listen_port = 7").await;
+    let warning = boot[0].report();
+    assert_eq!((tags(&boot).as_str(), warning.severity.as_str(), warning.code.as_str()), ("NCZ", "WARNING", "01000"));
+    assert_eq!(warning.message, "`listen_port` takes effect only when the process starts");
+    assert_eq!(boot[1].body, b"SET listen_port=7\0");
+    assert_eq!(pooler.pools.config.load().general.listen_port, 6500);
+    assert!(console.tag("SET listen_port = many").await.starts_with("08P01 `listen_port`: "));
     assert!(console.tag("SET default_pool_size = many").await.starts_with("08P01 "));
     let unknown = console.tag("SET defualt_pool_size = 1").await;
     assert_eq!(unknown, "08P01 unknown setting `defualt_pool_size`, did you mean `default_pool_size`?");
