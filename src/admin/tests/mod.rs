@@ -6,6 +6,7 @@ mod driver;
 mod grammar;
 mod protocol;
 mod robust;
+mod settings;
 
 use std::future::Future;
 use std::path::Path;
