@@ -26,6 +26,7 @@ mod console_suspend;
 mod death;
 mod differential;
 mod drop_in;
+mod exporters;
 mod features;
 mod fuzzing;
 mod harness;
