@@ -6,14 +6,15 @@
 use std::collections::HashMap;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::Context;
 use super::columns::{Cell, Row, row};
+use super::{Context, is_console};
 use crate::net::Endpoint;
 
 /// The rows: what is listened on, clients, backends. Those of the console are left out, as in PgBouncer.
 pub(super) fn rows(context: &Context) -> Vec<Row> {
     let pools = &context.pools;
-    let clients: Vec<_> = pools.clients.all().into_iter().filter(|client| client.pool().is_some()).collect();
+    let mut clients = pools.clients.all();
+    clients.retain(|client| !is_console(&client.identity.database));
     let backends: Vec<_> = pools.all().iter().flat_map(|pool| pool.backends()).collect();
     let of_client: HashMap<u64, u32> =
         clients.iter().map(|client| (client.id, client.descriptor.load(Relaxed))).collect();

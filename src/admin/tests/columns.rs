@@ -221,9 +221,9 @@ async fn sockets_are_shown_from_the_login_on_and_by_what_they_do() {
     let fds = console.rows("SHOW FDS").await;
     let backend = lease.backend().record.descriptor.to_string();
     assert_eq!(fds[0][..8], ["7", "pooler", "-", "-", "127.0.0.1", "6432", "-", "0"]);
-    assert_eq!(fds[3][..8], ["40", "client", "alice", "busy", "192.0.2.1", "5000", "-", &backend]);
-    assert_eq!(fds[4][..4], [&backend, "server", "alice", "busy"]);
-    assert_eq!((fds[4][7].as_str(), fds.len()), ("40", 5), "neither a login nor the console");
+    assert_eq!(fds[4][..8], ["40", "client", "alice", "busy", "192.0.2.1", "5000", "-", &backend]);
+    assert_eq!(fds[5][..4], [&backend, "server", "alice", "busy"]);
+    assert_eq!((fds[5][7].as_str(), fds.len()), ("40", 6), "the console is not there");
     assert!(fds.iter().all(|row| row[6] == "-" && row[12..].concat() == "---"), "no key and no secret");
     let mut looker = pooler.console(Role::Stats).await;
     assert_eq!(looker.tag("SHOW FDS").await, "08P01 admin access needed");
