@@ -14,6 +14,8 @@ pub(super) enum Kind {
     Int8,
     /// numeric
     Numeric,
+    /// bytea
+    Bytea,
 }
 
 /// A column.
@@ -176,6 +178,46 @@ shows! {
         Text: tls application_name;
         Int4: prepared_statements id;
     }
+    /// Clients and backends, and what their buffers hold.
+    Sockets "sockets" {
+        Text: type user database replication state addr;
+        Int4: port;
+        Text: local_addr;
+        Int4: local_port;
+        Text: connect_time request_time;
+        Int4: wait wait_us close_needed;
+        Text: ptr link;
+        Int4: remote_pid;
+        Text: tls application_name;
+        Int4: prepared_statements id;
+        Int4: recv_pos pkt_pos pkt_remain send_pos send_remain pkt_avail send_avail;
+    }
+    /// Those of them that are at work.
+    ActiveSockets "active_sockets" {
+        Text: type user database replication state addr;
+        Int4: port;
+        Text: local_addr;
+        Int4: local_port;
+        Text: connect_time request_time;
+        Int4: wait wait_us close_needed;
+        Text: ptr link;
+        Int4: remote_pid;
+        Text: tls application_name;
+        Int4: prepared_statements id;
+        Int4: recv_pos pkt_pos pkt_remain send_pos send_remain pkt_avail send_avail;
+    }
+    /// The file descriptors.
+    Fds "fds" {
+        Int4: fd;
+        Text: task user database addr;
+        Int4: port;
+        Int8: cancel;
+        Int4: link;
+        Text: client_encoding std_strings datestyle timezone password;
+        Bytea: scram_client_key scram_server_key;
+    }
+    /// What takes how much memory.
+    Mem "mem" { Text: name; Int4: size used free memtotal; }
     /// How many there are of what.
     Lists "lists" { Text: list; Int4: items; }
     /// Totals and averages per database.

@@ -25,6 +25,8 @@ pub(super) enum Command {
     Set(String, String),
     /// PAUSE of everything or of a database.
     Pause(Option<String>),
+    /// SUSPEND
+    Suspend,
     /// RESUME of everything or of a database.
     Resume(Option<String>),
     /// DISABLE
@@ -59,6 +61,8 @@ impl Command {
     /// Whether users of this role may command it.
     pub(super) fn allowed(&self, role: Role) -> bool {
         match self {
+            // As in PgBouncer, though there are no secrets in it.
+            Command::Show(Show::Fds) => role == Role::Admin,
             Command::Show(_) | Command::ShowFake(_) | Command::Select(_) | Command::SetFake | Command::Nothing(_) => {
                 true
             }
@@ -78,6 +82,7 @@ const FIRST_WORDS: &[&str] = &[
     "show",
     "set",
     "pause",
+    "suspend",
     "resume",
     "disable",
     "enable",
@@ -88,9 +93,6 @@ const FIRST_WORDS: &[&str] = &[
     "reload",
     "shutdown",
 ];
-
-/// What PgBouncer has and this console does not.
-const MISSING: &[&str] = &["suspend", "fds", "sockets", "active_sockets", "mem"];
 
 fn command(statement: &Statement<'_>) -> Result<Command, Report> {
     if statement.tokens.contains(&Token::Mark('$')) {
@@ -113,6 +115,7 @@ fn command(statement: &Statement<'_>) -> Result<Command, Report> {
         "kill" => name(rest).map(Command::Kill),
         "kill_client" => name(rest).map(Command::KillClient),
         "wait_close" => name(rest).map(Command::WaitClose),
+        "suspend" => rest.is_empty().then_some(Command::Suspend),
         "reload" => rest.is_empty().then_some(Command::Reload),
         "shutdown" => shutdown(rest),
         other => nothing(other, rest),
@@ -251,8 +254,17 @@ fn invalid(statement: &Statement<'_>) -> Report {
     let report = Report::error(sqlstate::PROTOCOL_VIOLATION, format!("invalid command '{shown}', use SHOW HELP;"));
     match hint(&statement.tokens) {
         Some(hint) => report.hint(hint),
+        None if is_for_postgresql(&statement.tokens) => {
+            report.hint("The console has no tables and no functions. Connect to a database for those.")
+        }
         None => report,
     }
+}
+
+/// Whether it is what one asks a database, as psql's commands with a backslash do.
+fn is_for_postgresql(tokens: &[Token<'_>]) -> bool {
+    const FIRST: [&str; 8] = ["select", "with", "table", "values", "insert", "update", "delete", "create"];
+    matches!(tokens.first(), Some(Token::Word(first)) if FIRST.iter().any(|word| is(first, word)))
 }
 
 fn hint(tokens: &[Token<'_>]) -> Option<String> {
@@ -261,20 +273,10 @@ fn hint(tokens: &[Token<'_>]) -> Option<String> {
         _ => None,
     });
     let first = words.next()?;
-    let missing = |word: &str| MISSING.contains(&word);
-    if missing(&first) {
-        return Some(format!("{} of PgBouncer is not supported by this version.", first.to_ascii_uppercase()));
-    }
     let meant = |text: String| Some(format!("Did you mean {}?", text.to_ascii_uppercase()));
     let shows = || Show::ALL.iter().map(|show| show.name());
     if first == "show" || first == "select" {
         let second = words.next()?;
-        if missing(&second) {
-            return Some(format!(
-                "SHOW {} of PgBouncer is not supported by this version.",
-                second.to_ascii_uppercase()
-            ));
-        }
         return meant(format!("show {}", nearest(&second, shows()).filter(|near| *near != second)?));
     }
     if let Some(near) = nearest(&first, FIRST_WORDS.iter().copied()) {

@@ -20,7 +20,7 @@ use super::show::{Answer, show};
 use super::{ConsoleEnd, Context, Role, fakes, message};
 use crate::metrics::add;
 use crate::net::{Micros, Stream};
-use crate::pool::{ClientRecord, Phase, reason_report};
+use crate::pool::{ClientRecord, Phase, Suspended, reason_report};
 use crate::wire::sqlstate;
 use crate::wire::tag::front;
 use crate::wire::write::Report;
@@ -30,7 +30,8 @@ use crate::wire::write::Report;
 /// Cancel safety: none; the connection is lost with the future, what it commanded stays done.
 pub async fn serve(stream: Stream, client: &Arc<ClientRecord>, role: Role, context: Context) -> ConsoleEnd {
     let link = Link::new(stream, client);
-    let mut console = Console { link, client, role, context, prepared: Prepared::default(), skipping: false };
+    let mut console =
+        Console { link, client, role, context, prepared: Prepared::default(), suspended: None, skipping: false };
     let end = match console.run().await {
         Ok(never) => match never {},
         Err(end) => end,
@@ -60,6 +61,8 @@ struct Console<'a> {
     role: Role,
     context: Context,
     prepared: Prepared,
+    /// What it has commanded to stand still goes on when it ends.
+    suspended: Option<Suspended>,
     /// After an error of the extended protocol everything up to Sync is left out.
     skipping: bool,
 }
@@ -253,6 +256,10 @@ impl Console<'_> {
             Command::Pause(database) => {
                 self.settle().await?;
                 control::pause(context, &mut self.link, database.as_deref()).await?
+            }
+            Command::Suspend => {
+                self.settle().await?;
+                control::suspend(context, &mut self.link, &mut self.suspended).await?
             }
             Command::Resume(database) => control::resume(context, database.as_deref())?,
             Command::Disable(database) => control::disable(context, database.as_deref(), true)?,

@@ -6,12 +6,14 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::link::{Link, Pause};
 use super::show::Answer;
 use super::{ConsoleEnd, Context, Shutdown, is_console};
-use crate::config::Config;
+use crate::config::{Config, SetError};
 use crate::net::tls::Tls;
-use crate::pool::{Pool, Pools, Reason};
+use crate::pool::{Pool, Pools, Reason, Suspended};
 use crate::wire::sqlstate;
 use crate::wire::write::Report;
 
@@ -61,7 +63,7 @@ fn log(command: &str, database: Option<&str>) {
 /// PAUSE: answers when no backend is left.
 pub(super) async fn pause(context: &Context, link: &mut Link<'_>, database: Option<&str>) -> Result<Answer, Stop> {
     let pools = &context.pools;
-    if pools.all_paused() {
+    if pools.all_paused() || pools.is_suspended() {
         return Err(refusal("already suspended/paused").into());
     }
     if let Some(name) = database {
@@ -88,6 +90,45 @@ pub(super) async fn pause(context: &Context, link: &mut Link<'_>, database: Opti
     Ok(Answer::tag("PAUSE"))
 }
 
+/// SUSPEND: answers when nothing moves any more. It lasts until RESUME, or until the session ends that commanded it.
+pub(super) async fn suspend(
+    context: &Context,
+    link: &mut Link<'_>,
+    kept: &mut Option<Suspended>,
+) -> Result<Answer, Stop> {
+    let pools = &context.pools;
+    if pools.all_paused() {
+        return Err(refusal("already suspended/paused").into());
+    }
+    if pools.any_paused() {
+        return Err(refusal("cannot suspend with paused databases").into());
+    }
+    let suspended = kept.insert(pools.suspend().ok_or_else(|| refusal("already suspended/paused"))?);
+    log("SUSPEND", None);
+    let begun = Instant::now();
+    loop {
+        let moving = suspended.moving();
+        if !suspended.lasts() {
+            return Err(refusal("SUSPEND was undone by RESUME before it was complete").into());
+        }
+        if moving.is_empty() {
+            return Ok(Answer::tag("SUSPEND"));
+        }
+        let limit = pools.config.load().general.suspend_timeout;
+        if !limit.is_zero() && begun.elapsed() > limit {
+            moving.iter().for_each(|client| client.interrupt.raise(Reason::SuspendTimeout));
+        }
+        match link.pause(LOOK).await {
+            Pause::Over => {}
+            Pause::Canceled => {
+                *kept = None;
+                return Err(canceled().into());
+            }
+            Pause::Ended(end) => return Err(Stop::Ended(end)),
+        }
+    }
+}
+
 fn canceled() -> Report {
     Report::error(sqlstate::QUERY_CANCELED, "canceling statement due to user request")
 }
@@ -97,6 +138,10 @@ pub(super) fn resume(context: &Context, database: Option<&str>) -> Result<Answer
     let pools = &context.pools;
     match database {
         None if context.control.ending().is_some() => return Err(refusal("pooler is shutting down")),
+        None if pools.go_on() => {
+            log("RESUME", None);
+            return Ok(Answer::tag("RESUME"));
+        }
         None if !pools.all_paused() => {
             let paused = pools.all().iter().any(|pool| pool.paused());
             let report = refusal("pooler is not paused/suspended");
@@ -163,7 +208,7 @@ pub(super) async fn wait_close(context: &Context, link: &mut Link<'_>, database:
 /// KILL: clients and backends go now, and the database stays paused.
 pub(super) fn kill(context: &Context, database: Option<&str>) -> Result<Answer, Report> {
     let pools = &context.pools;
-    if pools.all_paused() {
+    if pools.all_paused() || pools.is_suspended() {
         return Err(refusal("already suspended/paused"));
     }
     if let Some(name) = database {
@@ -234,7 +279,20 @@ pub(super) fn set(context: &Context, name: &str, value: &str) -> Result<Answer, 
     let pools = &context.pools;
     let _configuring = pools.configuring.lock().unwrap_or_else(PoisonError::into_inner);
     let mut config = Config::clone(&pools.config.load());
-    config.general.set(name, value).map_err(|error| refusal(error.to_string()).hint("SHOW CONFIG lists all."))?;
+    let mut tag = format!("SET {name}={value}");
+    // A tag that is too long for its message would be none.
+    tag.truncate(tag.floor_char_boundary(200));
+    match config.general.set(name, value) {
+        Ok(()) => {}
+        // PgBouncer answers as if it had been done.
+        Err(error @ SetError::Boot(_)) => {
+            let warning = Report::new("WARNING", sqlstate::WARNING, error.to_string())
+                .detail("Nothing was changed.")
+                .hint("Write it into the configuration file and restart.");
+            return Ok(Answer::notice(warning, &tag));
+        }
+        Err(error) => return Err(refusal(error.to_string()).hint("SHOW CONFIG lists all.")),
+    }
     const OF_ACCESS: [&str; 6] =
         ["auth_type", "auth_hba_file", "auth_ident_file", "auth_ldap_options", "auth_user", "auth_dbname"];
     if OF_ACCESS.contains(&name) {
@@ -244,8 +302,5 @@ pub(super) fn set(context: &Context, name: &str, value: &str) -> Result<Answer, 
     tracing::info!(setting = name, "console command SET issued");
     pools.tls.store(Arc::new(tls));
     pools.put_in_force(config);
-    let mut tag = format!("SET {name}={value}");
-    // A tag that is too long for its message would be none.
-    tag.truncate(tag.floor_char_boundary(200));
     Ok(Answer::tag(tag))
 }

@@ -42,6 +42,7 @@ pub(super) fn description(columns: &[Column], formats: &[Format]) -> RowDescript
             Kind::Int4 => (23, 4),
             Kind::Int8 => (20, 8),
             Kind::Numeric => (1700, -1),
+            Kind::Bytea => (17, -1),
         };
         let format = i16::from(format(formats, index) == Format::Binary);
         FieldDescription::new(column.name.to_owned(), 0, 0, oid, size, -1, format)
@@ -66,6 +67,8 @@ pub(super) fn data_row(columns: &[Column], formats: &[Format], row: &[Cell]) -> 
                 value(&mut data, &i64::try_from(*count).unwrap_or(i64::MAX).to_be_bytes());
             }
             (Cell::Count(count), Format::Binary, Kind::Numeric) => value(&mut data, &numeric(*count)),
+            // No table has one.
+            (Cell::Count(_), Format::Binary, Kind::Bytea) => data.put_i32(-1),
         }
     }
     DataRow::new(data, i16::try_from(columns.len()).unwrap_or(i16::MAX))

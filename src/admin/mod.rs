@@ -10,11 +10,13 @@ mod command;
 mod console;
 mod control;
 mod databases;
+mod descriptors;
 mod encode;
 mod extended;
 mod fakes;
 mod link;
 mod listeners;
+mod memory;
 mod message;
 mod pins;
 mod show;
@@ -32,7 +34,9 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use crate::net::Endpoint;
 use crate::pool::{Pools, Reason};
+use crate::session::Workspaces;
 
 pub use console::serve;
 pub use stats::StatsBook;
@@ -59,6 +63,8 @@ pub trait Control: Send + Sync {
     fn shutdown(&self, how: Shutdown);
     /// How the process is ending, if it is.
     fn ending(&self) -> Option<Shutdown>;
+    /// Descriptors and addresses that it listens on.
+    fn listening(&self) -> Vec<(u32, Endpoint)>;
 }
 
 pub use crate::frontend::Role;
@@ -72,6 +78,8 @@ pub struct Context {
     pub control: Arc<dyn Control>,
     /// Statistics.
     pub stats: Arc<StatsBook>,
+    /// The buffers of the sessions.
+    pub workspaces: Arc<Workspaces>,
 }
 
 /// How a session of the console ended.

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::columns::{Row, Show, row};
-use super::{Context, databases, fakes, listeners, pins, sockets, statements, users};
+use super::{Context, databases, descriptors, fakes, listeners, memory, pins, sockets, statements, users};
 use crate::wire::write::Report;
 
 /// What a command answers.
@@ -35,10 +35,10 @@ impl Answer {
 }
 
 /// What SHOW HELP tells.
-const USAGE: &str = "
+pub(super) const USAGE: &str = "
 \tSHOW HELP|CONFIG|DATABASES|POOLS|CLIENTS|SERVERS|USERS|VERSION
 \tSHOW PEERS|PEER_POOLS
-\tSHOW LISTS|STATE
+\tSHOW FDS|SOCKETS|ACTIVE_SOCKETS|LISTS|MEM|STATE
 \tSHOW PINS|LISTENERS|PREPARED_STATEMENTS
 \tSHOW DNS_HOSTS|DNS_ZONES
 \tSHOW STATS|STATS_TOTALS|STATS_AVERAGES|TOTALS
@@ -51,6 +51,7 @@ const USAGE: &str = "
 \tRECONNECT [<db>]
 \tKILL [<db>]
 \tKILL_CLIENT <client_id>
+\tSUSPEND
 \tSHUTDOWN
 \tSHUTDOWN WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS
 \tWAIT_CLOSE [<db>]";
@@ -70,6 +71,10 @@ pub(super) fn show(show: Show, context: &Context) -> Answer {
         Show::Pools => sockets::pools(pools),
         Show::Clients => sockets::clients(pools),
         Show::Servers => sockets::servers(pools),
+        Show::Sockets => sockets::sockets(pools, false),
+        Show::ActiveSockets => sockets::sockets(pools, true),
+        Show::Fds => descriptors::rows(context),
+        Show::Mem => memory::rows(context),
         Show::Lists => lists(context),
         Show::Stats => context.stats.rows(pools),
         Show::StatsTotals => context.stats.total_rows(pools),
@@ -89,8 +94,12 @@ fn yes_no(flag: bool) -> &'static str {
 }
 
 fn state(context: &Context) -> Vec<Row> {
-    let paused = context.pools.all_paused();
-    let mut rows = vec![row!["active", yes_no(!paused)], row!["paused", yes_no(paused)], row!["suspended", "no"]];
+    let (paused, suspended) = (context.pools.all_paused(), context.pools.is_suspended());
+    let mut rows = vec![
+        row!["active", yes_no(!paused && !suspended)],
+        row!["paused", yes_no(paused)],
+        row!["suspended", yes_no(suspended)],
+    ];
     rows.extend(statements::totals(&context.pools));
     let tls = &context.pools.tls_counts;
     for (name, count) in [

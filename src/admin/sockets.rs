@@ -1,4 +1,4 @@
-//! SHOW POOLS, CLIENTS and SERVERS: snapshots of what clients and backends say of themselves.
+//! SHOW POOLS, CLIENTS, SERVERS and SOCKETS: snapshots of what clients and backends say of themselves.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -17,6 +17,16 @@ enum ClientState {
     Active,
     Idle,
     Waiting,
+}
+
+impl ClientState {
+    fn as_str(self) -> &'static str {
+        match self {
+            ClientState::Active => "active",
+            ClientState::Idle => "idle",
+            ClientState::Waiting => "waiting",
+        }
+    }
 }
 
 /// The state of a client; `None` before its login is over, unless it waits for its first backend.
@@ -168,14 +178,14 @@ pub(super) fn clients(pools: &Pools) -> Vec<Row> {
     let clock = &pools.shared.clock;
     let now = clock.now();
     let all = pools.clients.all();
-    all.iter().filter_map(|client| Some(client_row(client, client_state(client)?, clock, now))).collect()
+    all.iter().filter_map(|client| Some(client_row(client, client_state(client)?.as_str(), clock, now))).collect()
 }
 
-fn client_row(client: &Arc<ClientRecord>, state: ClientState, clock: &Clock, now: Micros) -> Row {
+fn client_row(client: &ClientRecord, state: &str, clock: &Clock, now: Micros) -> Row {
     let who = &client.identity;
-    let wait = match state {
-        ClientState::Waiting => now.saturating_sub(client.since.load(Relaxed)),
-        ClientState::Active | ClientState::Idle => 0,
+    let wait = match client.phase() {
+        Phase::Waiting => now.saturating_sub(client.since.load(Relaxed)),
+        Phase::Login | Phase::Idle | Phase::Running | Phase::InTransaction => 0,
     };
     let (local_addr, local_port) = local(who.local, who.peer.port());
     let database = if client.pool().is_none() { DATABASE } else { &*who.database };
@@ -184,11 +194,7 @@ fn client_row(client: &Arc<ClientRecord>, state: ClientState, clock: &Clock, now
         &*who.user,
         database,
         "none",
-        match state {
-            ClientState::Active => "active",
-            ClientState::Idle => "idle",
-            ClientState::Waiting => "waiting",
-        },
+        state,
         who.peer.host(),
         who.peer.port(),
         local_addr,
@@ -212,16 +218,52 @@ fn client_row(client: &Arc<ClientRecord>, state: ClientState, clock: &Clock, now
 pub(super) fn servers(pools: &Pools) -> Vec<Row> {
     let clock = &pools.shared.clock;
     let now = clock.now();
-    let mut rows = Vec::new();
+    backends(pools, now).iter().map(|(record, state)| server_row(record, state, clock)).collect()
+}
+
+/// All backends with their states, those of auth_query last.
+fn backends(pools: &Pools, now: Micros) -> Vec<(Arc<BackendRecord>, &'static str)> {
+    let mut all = Vec::new();
     for pool in pools.all() {
         let long_idle = long_idle(&pool, now);
-        rows.extend(pool.backends().iter().map(|record| server_row(record, server_state(record, &long_idle), clock)));
+        all.extend(pool.backends().into_iter().map(|record| {
+            let state = server_state(&record, &long_idle);
+            (record, state)
+        }));
     }
-    rows.extend(pools.lookups.backends().iter().map(|record| server_row(record, server_state(record, &[]), clock)));
+    all.extend(pools.lookups.backends().into_iter().map(|record| {
+        let state = server_state(&record, &[]);
+        (record, state)
+    }));
+    all
+}
+
+/// The rows of SHOW SOCKETS: all clients from the moment that they are known by name, and all backends. `at_work` leaves
+/// out those that nothing is going on at: the buffers belong to whoever is served, and nobody else can look into them.
+pub(super) fn sockets(pools: &Pools, at_work: bool) -> Vec<Row> {
+    let clock = &pools.shared.clock;
+    let now = clock.now();
+    let mut rows = Vec::new();
+    for client in pools.clients.all() {
+        let busy = matches!(client.phase(), Phase::Waiting | Phase::Running | Phase::InTransaction);
+        let state = client_state(&client).map_or("login", ClientState::as_str);
+        if busy || !at_work {
+            rows.push(client_row(&client, &format!("cl_{state}"), clock, now));
+        }
+    }
+    for (record, state) in backends(pools, now) {
+        if matches!(state, "active" | "tested") || !at_work {
+            rows.push(server_row(&record, &format!("sv_{state}"), clock));
+        }
+    }
+    for row in &mut rows {
+        // recv_pos and the six after it.
+        row.extend([0; 7].map(Cell::Count));
+    }
     rows
 }
 
-fn server_row(record: &BackendRecord, state: &'static str, clock: &Clock) -> Row {
+fn server_row(record: &BackendRecord, state: &str, clock: &Clock) -> Row {
     let (local_addr, local_port) = local(record.local, record.endpoint.port());
     row![
         "S",

@@ -127,7 +127,7 @@ pub async fn connect(spec: &Spec, who: Identity, interner: &Interner, clock: &Cl
 async fn log_in(spec: &Spec, who: Identity, interner: &Interner, clock: &Clock) -> Result<Backend, ConnectError> {
     let (mut stream, endpoint) = open(&spec.target, &spec.socket, spec.timeout).await?;
     let local = stream.local_addr();
-    let mut record = BackendRecord::new(who, endpoint, local, clock.now());
+    let mut record = BackendRecord::new(who, endpoint, local, clock.now()).with_descriptor(stream.descriptor());
     if let Target::Tcp { host, .. } = &spec.target {
         encrypt(&mut stream, &spec.tls, host).await?;
         if let Some(session) = stream.session() {

@@ -35,6 +35,8 @@ pub struct BackendRecord {
     pub endpoint: Endpoint,
     /// Our end of the connection.
     pub local: Option<SocketAddr>,
+    /// The number of its socket's file descriptor.
+    pub descriptor: u32,
     /// Version and cipher suite of its TLS connection; empty without.
     pub tls: &'static str,
     /// How its TLS connection was made, for cancel requests.
@@ -82,6 +84,7 @@ impl BackendRecord {
             user: identity.user,
             endpoint,
             local,
+            descriptor: 0,
             tls: "",
             secured: None,
             process_id: 0,
@@ -147,6 +150,10 @@ impl BackendRecord {
     #[must_use]
     pub fn being_canceled(&self) -> bool {
         self.cancels.load(SeqCst) > 0
+    }
+
+    pub(super) fn with_descriptor(self, descriptor: u32) -> Self {
+        BackendRecord { descriptor, ..self }
     }
 
     pub(super) fn with_tls(mut self, description: &'static str, connector: Arc<Connector>, host: &str) -> Self {

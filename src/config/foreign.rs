@@ -36,7 +36,6 @@ pub(super) const GENERAL: &[Foreign] = &[
     foreign("resolv_conf", "", Fate::Missing, "the system's resolver is asked, by its own settings"),
     foreign("sbuf_loopcnt", "5", Fate::Needless, "connections take turns by themselves"),
     foreign("service_name", "pgbouncer", Fate::Needless, "it names a service of Windows"),
-    foreign("suspend_timeout", "10", Fate::Missing, "there is no SUSPEND"),
     foreign("tcp_defer_accept", "1", Fate::Needless, "connections are accepted when they come"),
     foreign("track_extra_parameters", "IntervalStyle", Fate::Needless, "every setting follows its client"),
 ];
@@ -83,8 +82,8 @@ mod tests {
 
     #[test]
     fn the_default_may_be_spelled_in_several_ways() {
-        let timeout = find("suspend_timeout").unwrap();
-        assert!(timeout.is_default("10") && timeout.is_default("10.0") && !timeout.is_default("11"));
+        let timeout = find("dns_max_ttl").unwrap();
+        assert!(timeout.is_default("15") && timeout.is_default("15.0") && !timeout.is_default("11"));
         assert!(find("resolv_conf").unwrap().is_default("") && !find("resolv_conf").unwrap().is_default("0"));
     }
 }

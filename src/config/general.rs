@@ -237,6 +237,8 @@ settings! {
     query_wait_timeout: Duration as Seconds = secs(120), Reload;
     /// Tell a client by a notice that it waits, after this time; 0 = never.
     query_wait_notify: Duration as Seconds = secs(5), Reload;
+    /// Clients that do not take their answers for so long after SUSPEND are disconnected; 0 = never.
+    suspend_timeout: Duration as Seconds = secs(10), Reload;
     /// Drop a cancel request that waited this long; 0 = never.
     cancel_wait_timeout: Duration as Seconds = secs(10), Reload;
     /// Close a client that sent nothing for this long outside a transaction; 0 = never.
@@ -300,17 +302,20 @@ pub struct Shown {
 }
 
 impl General {
-    /// Changes one setting from text, as the console's `SET` does; boot-only settings are refused.
+    /// Changes one setting from text, as the console's `SET` does. Boot-only settings stay as they are, whatever is
+    /// wrong with the value comes first.
     pub fn set(&mut self, name: &str, text: &str) -> Result<(), SetError> {
         let Some(row) = Self::row(name) else {
             let nearest = nearest(name, Self::ROWS.iter().map(|row| row.name));
             return Err(SetError::Unknown { name: name.to_owned(), nearest });
         };
+        let wrong = |source| SetError::Value { name: row.name, source };
         match row.when {
-            When::Boot => Err(SetError::Boot(row.name)),
-            When::Reload => {
-                (row.set)(self, &Raw::Text(text)).map_err(|source| SetError::Value { name: row.name, source })
+            When::Boot => {
+                (row.set)(&mut self.clone(), &Raw::Text(text)).map_err(wrong)?;
+                Err(SetError::Boot(row.name))
             }
+            When::Reload => (row.set)(self, &Raw::Text(text)).map_err(wrong),
         }
     }
 

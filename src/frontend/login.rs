@@ -8,7 +8,7 @@ use pgwire::messages::startup::Authentication;
 
 use super::access::{Caller, Proving, Service};
 use super::intake::Intake;
-use super::{Gate, Rejected, encode_request};
+use super::{CONSOLE, Gate, Rejected, encode_request, is_console};
 use crate::auth::{Challenge, Login, Method, Password, Step, end_point, password_in};
 use crate::config::{AuthSource, AuthType, Config};
 use crate::hba::Directory;
@@ -24,6 +24,8 @@ pub(super) struct Proof {
     last: Option<Challenge>,
     /// It has not, and did not have to: its name means nothing (`auth_type = "any"`).
     nobody: bool,
+    /// The kernel says that it runs as the user that the pooler runs as.
+    owner: bool,
     /// What was found in PostgreSQL, where the configuration has no secret of the user.
     found: Option<Found>,
 }
@@ -32,6 +34,11 @@ impl Proof {
     /// Whether its name means nothing, so that it may only get at databases that force a user.
     pub(super) fn is_nobody(&self) -> bool {
         self.nobody
+    }
+
+    /// Whether it is who owns the pooler, and may do everything on the console.
+    pub(super) fn is_owner(&self) -> bool {
+        self.owner
     }
 
     /// What was found in PostgreSQL, if it was asked.
@@ -51,6 +58,9 @@ impl Proof {
 /// Lets the client prove who it is, by `auth_type`.
 pub(super) async fn log_in(caller: Caller<'_>, stream: &mut Stream, intake: &mut Intake) -> Result<Proof, Rejected> {
     let Caller { gate, config, startup, .. } = caller;
+    if is_owner(startup, stream) {
+        return Ok(Proof { owner: true, ..Proof::default() });
+    }
     let method = match config.general.auth_type {
         AuthType::Any => return Ok(Proof { nobody: true, ..Proof::default() }),
         AuthType::Cert if !has_certificate(stream, &startup.user) => {
@@ -96,7 +106,7 @@ pub(super) async fn log_in(caller: Caller<'_>, stream: &mut Stream, intake: &mut
                 stream.write_all(&out).await?;
                 step = login.answer(intake.password(stream, in_clear).await?);
             }
-            Step::Admit { last, .. } => return Ok(Proof { last, nobody: false, found }),
+            Step::Admit { last, .. } => return Ok(Proof { last, found, ..Proof::default() }),
             Step::Refuse(refusal) => {
                 if let Some(found) = found.filter(|_| refusal.may_be_outdated()) {
                     found.doubt();
@@ -105,6 +115,12 @@ pub(super) async fn log_in(caller: Caller<'_>, stream: &mut Stream, intake: &mut
             }
         }
     }
+}
+
+/// Whether a client of the console comes by the Unix socket, under one of the console's own names, and from a process of
+/// the system user that the pooler runs as: who could end it and read its files needs no password, as in PgBouncer.
+fn is_owner(startup: &Startup, stream: &Stream) -> bool {
+    is_console(startup) && CONSOLE.contains(&startup.user.as_str()) && stream.is_own()
 }
 
 /// Asks PostgreSQL for a user's secret.

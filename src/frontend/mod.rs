@@ -16,11 +16,13 @@ mod settings;
 mod sources;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use pgwire::messages::Message;
 use pgwire::messages::startup::{Authentication, BackendKeyData, NegotiateProtocolVersion, ParameterStatus, SecretKey};
+use tokio::time::{Instant, timeout_at};
 
 use crate::auth::MockSecret;
 use crate::backend::State;
@@ -115,13 +117,21 @@ pub async fn admit(
         Duration::ZERO => Duration::from_secs(365 * 24 * 3600),
         limit => limit,
     };
+    let mut deadline = Instant::now() + limit;
     let mut intake = Intake::default();
+    let opening = timeout_at(deadline, open(gate, stream, &mut intake)).await.map_err(|_| Rejected::Timeout)??;
+    let startup = match opening {
+        Opening::Start(startup) => startup,
+        Opening::Cancel { process_id, secret } => return Ok(Admitted::Cancel { process_id, secret }),
+        Opening::Ssl | Opening::GssEnc => return Err(Rejected::Protocol("unexpected request")),
+    };
+    if gate.pools.is_suspended() && !is_console(&startup) {
+        // The console can always be reached, or nobody could command RESUME.
+        let before = Instant::now();
+        gate.pools.shared.suspension.over().await;
+        deadline += before.elapsed();
+    }
     let known = async {
-        let startup = match open(gate, stream, &mut intake).await? {
-            Opening::Start(startup) => startup,
-            Opening::Cancel { process_id, secret } => return Ok(Err(Admitted::Cancel { process_id, secret })),
-            Opening::Ssl | Opening::GssEnc => return Err(Rejected::Protocol("unexpected request")),
-        };
         if Tls::is_required(&config) && !stream.is_local() && stream.session().is_none() {
             return Err(Rejected::Told(
                 Report::fatal(sqlstate::INVALID_AUTHORIZATION, "SSL required")
@@ -135,13 +145,9 @@ pub async fn admit(
         }
         let caller = Caller { gate, config: &config, peer, startup: &startup };
         let proof = login::log_in(caller, stream, &mut intake).await?;
-        Ok(Ok((startup, permits, proof)))
+        Ok((startup, permits, proof))
     };
-    let known = tokio::time::timeout(limit, known).await.map_err(|_| Rejected::Timeout)??;
-    let (startup, permits, proof) = match known {
-        Ok(known) => known,
-        Err(cancel) => return Ok(cancel),
-    };
+    let (startup, permits, proof) = timeout_at(deadline, known).await.map_err(|_| Rejected::Timeout)??;
     let identity = ClientIdentity {
         user: startup.user.as_str().into(),
         database: startup.database.as_str().into(),
@@ -152,6 +158,7 @@ pub async fn admit(
     };
     let secret = random_secret(startup.minor)?;
     let record = ClientRecord::new(gate.pools.shared.next_id(), secret, identity, permits);
+    record.descriptor.store(stream.descriptor(), Relaxed);
     let client = gate.pools.clients.enlist(Arc::new(record));
     if is_console(&startup) {
         return console(gate, &config, stream, client, proof).await;
@@ -294,7 +301,7 @@ async fn console(
     proof: Proof,
 ) -> Result<Admitted, Rejected> {
     let user = client.record().identity.user.to_string();
-    let role = if config.general.admin_users.contains(&user) {
+    let role = if proof.is_owner() || config.general.admin_users.contains(&user) {
         Role::Admin
     } else if config.general.stats_users.contains(&user) {
         Role::Stats

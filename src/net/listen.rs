@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
@@ -65,6 +66,16 @@ impl Listener {
             Listener::Tcp(_) => None,
             Listener::Unix { path, .. } => Some(path.clone()),
         }
+    }
+
+    /// The number of its file descriptor, to be shown.
+    #[must_use]
+    pub fn descriptor(&self) -> u32 {
+        let descriptor = match self {
+            Listener::Tcp(listener) => listener.as_raw_fd(),
+            Listener::Unix { listener, .. } => listener.as_raw_fd(),
+        };
+        u32::try_from(descriptor).unwrap_or(0)
     }
 
     /// The address that it listens on, with the port that the system chose where 0 was asked for.

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::io::{self, Read};
 use std::mem::MaybeUninit;
+use std::os::fd::AsRawFd;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
@@ -138,6 +139,14 @@ impl Socket {
 
     /// The local address and port of a TCP socket.
     #[must_use]
+    pub(super) fn descriptor(&self) -> u32 {
+        let descriptor = match self {
+            Socket::Tcp(stream) => stream.as_raw_fd(),
+            Socket::Unix(stream) => stream.as_raw_fd(),
+        };
+        u32::try_from(descriptor).unwrap_or(0)
+    }
+
     pub(super) fn local_addr(&self) -> Option<std::net::SocketAddr> {
         match self {
             Socket::Tcp(stream) => stream.local_addr().ok(),

@@ -39,6 +39,12 @@ impl Stream {
         matches!(self.socket, Socket::Unix(_))
     }
 
+    /// The number of its file descriptor, to be shown.
+    #[must_use]
+    pub fn descriptor(&self) -> u32 {
+        self.socket.descriptor()
+    }
+
     /// What TLS has agreed upon, once it has.
     #[must_use]
     pub fn session(&self) -> Option<&Session> {
@@ -253,6 +259,12 @@ impl Stream {
             Socket::Tcp(_) => None,
             Socket::Unix(stream) => stream.peer_cred().ok().map(|peer| peer.uid()),
         }
+    }
+
+    /// Whether the process at the other end of a Unix socket ran as the system user of this one.
+    #[must_use]
+    pub fn is_own(&self) -> bool {
+        self.peer_uid() == Some(nix::unistd::geteuid().as_raw())
     }
 
     /// The local address and port of a TCP socket.

@@ -63,6 +63,10 @@ pub struct ClientRecord {
     pub request: AtomicU64,
     /// How much of the present wait does not count, since the pool was paused; microseconds.
     pub grace: AtomicU64,
+    /// The suspension that its session stands still for.
+    pub(super) still: AtomicU32,
+    /// The number of its socket's file descriptor; 0 where nobody has told.
+    pub descriptor: AtomicU32,
     /// Prepared statements that it had at the end of its last turn.
     pub prepared: AtomicU32,
     pub(super) subscriptions: Subscriptions,
@@ -89,6 +93,8 @@ impl ClientRecord {
             transaction_since: AtomicU64::new(connected),
             request: AtomicU64::new(connected),
             grace: AtomicU64::new(0),
+            still: AtomicU32::new(0),
+            descriptor: AtomicU32::new(0),
             prepared: AtomicU32::new(0),
             subscriptions: Subscriptions::new(id),
             pool: OnceLock::new(),
@@ -177,10 +183,14 @@ impl ClientRecord {
     /// Its `application_name`, empty where it has none.
     #[must_use]
     pub fn application_name(&self) -> String {
+        self.setting("application_name").unwrap_or_default()
+    }
+
+    /// The value of one of its settings, of those that PostgreSQL reports.
+    #[must_use]
+    pub fn setting(&self, name: &str) -> Option<String> {
         let settings = self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        settings
-            .and_then(|set| set.value("application_name").map(|name| String::from_utf8_lossy(name).into_owned()))
-            .unwrap_or_default()
+        settings.and_then(|set| set.value(name).map(|value| String::from_utf8_lossy(value).into_owned()))
     }
 
     /// Says why it keeps its backend between transactions, or that it does no longer.

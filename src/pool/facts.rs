@@ -122,6 +122,11 @@ pub fn reason_report(reason: Reason) -> Option<Report> {
         Reason::LoginTimeout => {
             (sqlstate::CANNOT_CONNECT_NOW, "client_login_timeout", "The login took longer than client_login_timeout.")
         }
+        Reason::SuspendTimeout => (
+            sqlstate::ADMIN_SHUTDOWN,
+            "suspend_timeout",
+            "The pooler was suspended, and the client did not take its answers for suspend_timeout.",
+        ),
         Reason::DatabaseRemoved => (sqlstate::ADMIN_SHUTDOWN, "database removed", ""),
         Reason::Killed => (sqlstate::ADMIN_SHUTDOWN, "admin forced disconnect", ""),
         Reason::ServerShutdown => {

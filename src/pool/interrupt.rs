@@ -54,6 +54,8 @@ reasons! {
     Shutdown = 12,
     /// The backend that listened for the client was lost, and `listener_lost` is disconnect
     ListenerLost = 14,
+    /// `suspend_timeout`: what the client is to be sent cannot be sent
+    SuspendTimeout = 16,
     /// The backend of a client in session mode has to be replaced, and `server_fast_close` is set
     ServerReplaced = 15,
 }

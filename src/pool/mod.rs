@@ -19,6 +19,7 @@ mod pools;
 mod queue;
 mod settings;
 mod shelf;
+mod suspend;
 mod sweep;
 mod wait;
 
@@ -47,6 +48,7 @@ pub use lookup::{Desk, Found, FoundRoles, LookupError, Lookups, Misfit};
 pub use pins::{Pin, feature_rejected, feature_warning, pin_refused};
 pub use pools::{PoolKey, Pools};
 pub use settings::{Credentials, PoolSettings, socket_options};
+pub use suspend::{Suspended, Suspension};
 pub use sweep::{WaitRules, sweep};
 pub use wait::{WaitEnd, Waiting};
 
@@ -61,6 +63,8 @@ pub struct Shared {
     pub statements: Statements,
     /// All clients.
     pub clients: Arc<Clients>,
+    /// Whether everything stands still.
+    pub suspension: Suspension,
     /// Source of the ids of clients and backends.
     pub ids: AtomicU64,
 }

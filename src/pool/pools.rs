@@ -97,6 +97,7 @@ impl Pools {
             interner: Interner::default(),
             statements: Statements::default(),
             clients: Arc::default(),
+            suspension: super::Suspension::default(),
             ids: AtomicU64::new(0),
         };
         let shared = Arc::new(shared);
@@ -311,6 +312,12 @@ impl Pools {
     #[must_use]
     pub fn all_paused(&self) -> bool {
         self.paused.lock().unwrap_or_else(PoisonError::into_inner).all
+    }
+
+    /// Whether any database is paused by itself.
+    #[must_use]
+    pub fn any_paused(&self) -> bool {
+        !self.paused.lock().unwrap_or_else(PoisonError::into_inner).databases.is_empty()
     }
 
     /// Whether this database is paused by itself.

@@ -74,6 +74,9 @@ pub fn sweep(pools: &Pools, last: Micros) {
         }
         sweep_client(pools, &client, last, now);
     }
+    if pools.is_suspended() {
+        return;
+    }
     for pool in pools.all() {
         sweep_pool(&pool, now);
         pools.forget_if_unused(&pool, now);
@@ -99,7 +102,7 @@ fn sweep_client(pools: &Pools, client: &ClientRecord, last: Micros, now: Micros)
             rules.replace = pool.listed().get(&client.link()).is_some_and(|record| record.close_needed());
         }
         if phase == Phase::Waiting {
-            if pool.paused() {
+            if pool.paused() || pools.is_suspended() {
                 client.grace.fetch_add(now.saturating_sub(last.max(since)), Relaxed);
             }
             grace = client.grace.load(Relaxed);
@@ -109,6 +112,10 @@ fn sweep_client(pools: &Pools, client: &ClientRecord, last: Micros, now: Micros)
                 rules.notify = settings.query_wait_notify;
             }
         }
+    }
+    if pools.is_suspended() {
+        // Who stands still runs out of no time.
+        return;
     }
     let seen = Seen {
         phase,

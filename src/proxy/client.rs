@@ -46,6 +46,7 @@ pub(super) async fn serve(proxy: Arc<Proxy>, mut stream: Stream, peer: Endpoint)
                 pools: Arc::clone(&proxy.pools),
                 control: Arc::clone(&proxy) as Arc<dyn admin::Control>,
                 stats: Arc::clone(&proxy.stats),
+                workspaces: Arc::clone(&proxy.workspaces),
             };
             let end = Box::pin(admin::serve(stream, client.record(), role, context)).await;
             tracing::info!(client = client.record().id, %peer, ?end, "console session ended");

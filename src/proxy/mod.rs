@@ -10,8 +10,8 @@ mod tasks;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -23,7 +23,7 @@ use crate::auth::{MockSecret, NoEntropy};
 use crate::config::Config;
 use crate::frontend::{Errand, Errands, Gate};
 use crate::net::tls::{TlsError, Turnstile};
-use crate::net::{Listener, Rights, bind_tcp, bind_unix};
+use crate::net::{Endpoint, Listener, Rights, bind_tcp, bind_unix};
 use crate::pool::{Pools, Reason};
 use crate::session::Workspaces;
 
@@ -74,6 +74,8 @@ pub(crate) struct Proxy {
     pools: Arc<Pools>,
     gate: Gate,
     workspaces: Arc<Workspaces>,
+    /// Descriptors and addresses that it listens on, from the start.
+    listening: OnceLock<Vec<(u32, Endpoint)>>,
     stats: Arc<StatsBook>,
     /// The file that a reload reads.
     path: PathBuf,
@@ -97,6 +99,7 @@ impl Proxy {
             gate: Gate { pools: Arc::clone(&pools), mock, sources: Arc::default(), lookups, turns, checks },
             pools,
             workspaces: Arc::new(Workspaces::new(WORKSPACES)),
+            listening: OnceLock::new(),
             stats: Arc::default(),
             path: config.path,
             ending: watch::Sender::new(None),
@@ -114,7 +117,8 @@ impl Proxy {
     /// Begins the end, or hastens one that has begun.
     fn end(&self, how: Shutdown) {
         let again = self.ending_now().is_some();
-        let how = if again { Shutdown::Now } else { how };
+        // What stands still would never be done.
+        let how = if again || self.pools.is_suspended() { Shutdown::Now } else { how };
         tracing::info!(?how, "shutting down");
         if how == Shutdown::WaitForServers {
             self.pools.set_paused(None, true);

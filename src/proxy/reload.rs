@@ -9,6 +9,7 @@ use std::sync::{Arc, PoisonError};
 use super::Proxy;
 use crate::admin::{Control, Shutdown};
 use crate::config::{Config, Secret, SecretFileError, SecretSource, changes};
+use crate::net::Endpoint;
 use crate::net::tls::Tls;
 use crate::pool::Pools;
 
@@ -23,6 +24,10 @@ impl Control for Proxy {
 
     fn ending(&self) -> Option<Shutdown> {
         self.ending_now()
+    }
+
+    fn listening(&self) -> Vec<(u32, Endpoint)> {
+        self.listening.get().cloned().unwrap_or_default()
     }
 }
 

@@ -47,6 +47,9 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     tokio::spawn(sweeper(Arc::clone(&proxy)));
     tokio::spawn(statistics(Arc::clone(&proxy)));
     tokio::spawn(secrets(Arc::clone(&pools)));
+    let shown = |listener: &Listener| Some((listener.descriptor(), listener.endpoint()?));
+    // Nobody else sets it.
+    let _ = proxy.listening.set(listeners.iter().filter_map(shown).collect());
     let files: Vec<_> = listeners.iter().filter_map(Listener::file).collect();
     for listener in listeners {
         tokio::spawn(accept(Arc::clone(&proxy), listener));
@@ -197,8 +200,13 @@ async fn on_signal(proxy: &Proxy, kind: SignalKind) {
     } else if kind == SignalKind::quit() {
         proxy.end(Shutdown::Now);
     } else if kind == SignalKind::user_defined1() {
+        if proxy.pools.is_suspended() {
+            tracing::info!("PAUSE by signal is ignored while everything is suspended");
+            return;
+        }
         tracing::info!(changed = proxy.pools.set_paused(None, true), "PAUSE by signal");
     } else if proxy.ending_now().is_none() {
-        tracing::info!(changed = proxy.pools.set_paused(None, false), "RESUME by signal");
+        let changed = proxy.pools.go_on() || proxy.pools.set_paused(None, false);
+        tracing::info!(changed, "RESUME by signal");
     }
 }

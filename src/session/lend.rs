@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 use super::workspace::{BUFFER, Workspace};
 use super::{End, Session};
 use crate::net::Stream;
-use crate::pool::{Lease, Phase, PoolSettings, Reason, WaitEnd, Waiting};
+use crate::pool::{ClientRecord, Lease, Phase, Pool, PoolSettings, Reason, WaitEnd, Waiting};
 use crate::sql::{self, Act};
 use crate::wire::scan::Part;
 use crate::wire::sqlstate;
@@ -38,8 +38,14 @@ impl Session {
             self.return_workspace();
         }
         let workspace = self.workspace.as_deref_mut();
-        let mut waiter =
-            Waiter { stream: &mut self.stream, workspace, bytes: bytes.unwrap_or_default(), notice: Vec::new() };
+        let mut waiter = Waiter {
+            stream: &mut self.stream,
+            workspace,
+            bytes: bytes.unwrap_or_default(),
+            notice: Vec::new(),
+            record: self.client.record(),
+            pool: &self.pool,
+        };
         let result = self.pool.checkout(self.client.record(), &mut waiter).await;
         let Waiter { bytes, notice, .. } = waiter;
         if self.workspace.is_none() {
@@ -137,11 +143,16 @@ struct Waiter<'a> {
     bytes: Vec<u8>,
     /// What could not be sent of a notice.
     notice: Vec<u8>,
+    record: &'a ClientRecord,
+    pool: &'a Pool,
 }
 
 impl Waiting for &mut Waiter<'_> {
     /// Reads on, within bounds: only behind what a client still sends can be seen that it has left.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.record.stands_still(&self.pool.shared.suspension) {
+            return Poll::Pending;
+        }
         if let Some(workspace) = &mut self.workspace {
             loop {
                 let room = workspace.up.room();

@@ -57,7 +57,7 @@ pub use relay::whole_rows;
 #[doc(hidden)]
 pub use turn::fuzz as fuzz_turn;
 pub use turn::{About, Back, Front, Made, Own, Shifts, Turn, Undo};
-pub use workspace::Workspaces;
+pub use workspace::{WORKSPACE, Workspaces};
 
 /// What all sessions share.
 #[derive(Clone, Debug)]
@@ -196,6 +196,7 @@ impl Session {
             Some(lease) if !lease.check_due(&settings, now) => lease,
             other => match Box::pin(self.wait_for_lease(other, &settings)).await? {
                 Some(lease) => {
+                    self.until_resumed().await?;
                     // It may have been long.
                     settings = self.pool.settings.load_full();
                     match lease.waited_until() {
@@ -212,6 +213,16 @@ impl Session {
         record.enter(Phase::Running, now);
         lease.link(record, now);
         self.serve(lease, &settings).await
+    }
+
+    /// Waits while everything is suspended.
+    async fn until_resumed(&self) -> Result<(), End> {
+        poll_fn(|_| match ending(&self.client) {
+            Some(end) => Poll::Ready(Err(end)),
+            None if self.client.record().stands_still(&self.pool.shared.suspension) => Poll::Pending,
+            None => Poll::Ready(Ok(())),
+        })
+        .await
     }
 
     /// Runs a turn on a lease and gives it back, unless the client is pinned to it.
@@ -396,6 +407,9 @@ impl Session {
         loop {
             if let Some(end) = ending(&self.client) {
                 return Poll::Ready(Err(end));
+            }
+            if self.client.record().stands_still(&self.pool.shared.suspension) {
+                return Poll::Pending;
             }
             if self.client.record().mailbox().is_some_and(|mailbox| !mailbox.is_empty()) {
                 return Poll::Ready(Ok(false));

@@ -193,7 +193,7 @@ impl<'a> Relay<'a> {
             if let Poll::Ready(Err(end)) = self.poll_up(cx) {
                 return Poll::Ready(Err(end));
             }
-            if self.at.workspace.down.approved().len() == waiting {
+            if self.at.workspace.down.approved().len() == waiting || self.suspended() {
                 break;
             }
             // Requests were answered here.
@@ -206,7 +206,16 @@ impl<'a> Relay<'a> {
             // It left with a transaction or a request open: nothing that may be lent again as it is.
             return Poll::Ready(Err(End::Goodbye));
         }
+        if self.up_is_sent() && self.at.workspace.down.approved().is_empty() {
+            self.at.record.stands_still(&self.at.pool.shared.suspension);
+        }
         Poll::Pending
+    }
+
+    /// Whether nothing is to be read from either side.
+    #[inline]
+    fn suspended(&self) -> bool {
+        self.at.pool.shared.suspension.present().is_some()
     }
 
     /// Notifications for a client that keeps its backend, between two transactions as PostgreSQL has it.

@@ -217,6 +217,9 @@ pub(super) fn compose<'a>(up: &mut Buffer, out: &'a mut Vec<u8>) -> &'a mut Vec<
     out
 }
 
+/// What one takes, without what it is about to send of its own; bytes.
+pub const WORKSPACE: usize = size_of::<Workspace>() + 2 * BUFFER;
+
 /// The workspaces that nobody uses at present.
 #[derive(Debug)]
 pub struct Workspaces {
@@ -231,6 +234,12 @@ impl Workspaces {
     #[must_use]
     pub fn new(keep: usize) -> Workspaces {
         Workspaces { free: Mutex::new(Vec::with_capacity(keep)), lent: AtomicUsize::new(0), keep }
+    }
+
+    /// How many are lent, and how many wait to be.
+    #[must_use]
+    pub fn counts(&self) -> (usize, usize) {
+        (self.lent.load(Relaxed), self.free.lock().unwrap_or_else(PoisonError::into_inner).len())
     }
 
     /// One to work with.

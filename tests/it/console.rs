@@ -8,7 +8,7 @@ use crate::support::{Cluster, Pooler, Raw, Table, eventually, for_each_worker_co
 const SOON: Duration = Duration::from_secs(5);
 
 /// The tables with PgBouncer's columns in PgBouncer's order.
-pub(crate) const TABLES: [(&str, &str); 14] = [
+pub(crate) const TABLES: [(&str, &str); 18] = [
     ("VERSION", "version"),
     ("STATE", "key value"),
     ("CONFIG", "key value default changeable"),
@@ -30,6 +30,14 @@ pub(crate) const TABLES: [(&str, &str); 14] = [
     ),
     ("CLIENTS", SOCKETS),
     ("SERVERS", SOCKETS),
+    ("SOCKETS", DEBUGGED),
+    ("ACTIVE_SOCKETS", DEBUGGED),
+    (
+        "FDS",
+        "fd task user database addr port cancel link client_encoding std_strings datestyle timezone password \
+         scram_client_key scram_server_key",
+    ),
+    ("MEM", "name size used free memtotal"),
     ("LISTS", "list items"),
     (
         "STATS",
@@ -55,6 +63,10 @@ pub(crate) const TABLES: [(&str, &str); 14] = [
 
 const SOCKETS: &str = "type user database replication state addr port local_addr local_port connect_time request_time \
                        wait wait_us close_needed ptr link remote_pid tls application_name prepared_statements id";
+
+const DEBUGGED: &str = "type user database replication state addr port local_addr local_port connect_time \
+                        request_time wait wait_us close_needed ptr link remote_pid tls application_name \
+                        prepared_statements id recv_pos pkt_pos pkt_remain send_pos send_remain pkt_avail send_avail";
 
 fn psql(pooler: &Pooler, user: &str, database: &str, sql: &str) -> Output {
     let dsn = pooler.dsn(user, &format!("{user}pw"), database);
@@ -109,6 +121,55 @@ async fn a_driver_reads_the_same_over_the_extended_protocol() {
             connection.await.unwrap().unwrap();
         }
     }
+}
+
+/// What psql and drivers ask a database is answered or refused, and the session goes on.
+#[test]
+fn what_only_a_database_has_is_refused_softly() {
+    let cluster = Cluster::start();
+    let pooler = Pooler::trusting(&cluster, 1, "");
+    let asked = [
+        ("\\l", "ERROR:"),
+        ("\\d", "ERROR:"),
+        ("\\du", "ERROR:"),
+        ("\\df", "ERROR:"),
+        ("select * from pg_catalog.pg_settings;", "no tables and no functions"),
+        ("\\conninfo", "connected to database \"pgbouncer\""),
+        ("\\encoding", "UTF8"),
+        ("set client_encoding to 'UTF8';", "SET"),
+        ("set extra_float_digits = 3;", "SET ignored"),
+        ("show transaction isolation level;", "read committed"),
+        ("set session characteristics as transaction isolation level serializable;", "SET ignored"),
+        ("set application_name = 'x';", "SET ignored"),
+        ("select version();", "pgpool "),
+        ("select current_schema();", "current_schema"),
+        ("begin; show state; commit;", "suspended"),
+    ];
+    for (text, expected) in asked {
+        let dsn = pooler.dsn("postgres", "postgrespw", "pgbouncer");
+        let output = Command::new("psql").args(["-XAw", "-d", &dsn, "-c", text, "-c", "SHOW LISTS"]).output().unwrap();
+        let told = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
+        assert!(told.contains(expected), "{text}: {told}");
+        assert!(told.contains("used_clients") && output.status.success(), "{text} ends the session: {told}");
+    }
+}
+
+#[test]
+fn descriptors_are_those_of_the_process() {
+    let cluster = Cluster::start();
+    let pooler = Pooler::trusting(&cluster, 1, "");
+    let mut client = pooler.login("alice", "alicepw", "app");
+    client.query("set timezone to 'Asia/Tokyo'").unwrap();
+    client.query("begin").unwrap();
+    let fds = Table::of(&mut pooler.console(), "SHOW FDS");
+    for fd in fds.column("fd") {
+        let link = std::fs::read_link(format!("/proc/{}/fd/{fd}", pooler.pid())).unwrap();
+        assert!(link.to_string_lossy().starts_with("socket:"), "{fd}: {link:?}");
+    }
+    let (client, server) = (fds.matching(&[("task", "client")]), fds.matching(&[("task", "server")]));
+    assert_eq!((client.value("fd"), server.value("fd")), (server.value("link"), client.value("link")));
+    assert_eq!((client.value("timezone").as_str(), client.value("std_strings").as_str()), ("Asia/Tokyo", "on"));
+    assert_eq!(fds.matching(&[("task", "pooler")]).column("addr"), ["127.0.0.1", "unix"]);
 }
 
 #[test]

@@ -73,6 +73,38 @@ fn pause_waits_for_transactions_and_holds_new_queries() {
     });
 }
 
+/// Ctrl-C in psql is a cancel request with the key of its session.
+#[test]
+fn a_cancel_request_takes_back_what_waits() {
+    for_each_worker_count(|workers| {
+        let cluster = Cluster::start();
+        let pooler = Pooler::trusting(&cluster, workers, "default_pool_size = 1");
+        let mut client = pooler.login("alice", "alicepw", "app");
+        let mut watching = pooler.console();
+        let mut console = pooler.console();
+        let key = console.backend_key.clone().unwrap();
+        client.query("begin").unwrap();
+        watching.query("RECONNECT").unwrap();
+        for command in ["WAIT_CLOSE", "WAIT_CLOSE app", "PAUSE app", "PAUSE"] {
+            console.send(&messages::query(command));
+            assert!(console.is_silent_for(A_WHILE), "{command} does not wait");
+            Raw::cancel(pooler.port(), &key);
+            let error = console.expect_error();
+            assert_eq!((error.severity.as_str(), error.code.as_str()), ("ERROR", "57014"), "{command}");
+            console.read_until_ready();
+            let state = Table::of(&mut watching, "SHOW STATE").matching(&[("key", "active")]).value("value");
+            let paused = Table::of(&mut watching, "SHOW DATABASES").matching(&[("name", "app")]).number("paused");
+            assert_eq!((state.as_str(), paused), ("yes", 0), "{command} is in force");
+        }
+        // One that comes late has nothing to cancel.
+        Raw::cancel(pooler.port(), &key);
+        console.query("SHOW STATE").unwrap();
+        console.send(&messages::query("WAIT_CLOSE"));
+        client.query("commit").unwrap();
+        assert_eq!(console.read().command(), "WAIT_CLOSE");
+    });
+}
+
 #[test]
 fn disable_refuses_new_clients_only() {
     for_each_worker_count(|workers| {

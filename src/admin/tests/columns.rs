@@ -14,7 +14,12 @@ const SOCKETS: &str = "type user database replication state addr port:i local_ad
                        request_time wait:i wait_us:i close_needed:i ptr link remote_pid:i tls application_name \
                        prepared_statements:i id:i";
 
-/// PgBouncer's columns; `:i` is int4, `:q` int8, `:n` numeric, else text.
+const DEBUGGED: &str = "type user database replication state addr port:i local_addr local_port:i connect_time \
+                        request_time wait:i wait_us:i close_needed:i ptr link remote_pid:i tls application_name \
+                        prepared_statements:i id:i recv_pos:i pkt_pos:i pkt_remain:i send_pos:i send_remain:i \
+                        pkt_avail:i send_avail:i";
+
+/// PgBouncer's columns; `:i` is int4, `:q` int8, `:n` numeric, `:b` bytea, else text.
 const REFERENCE: &[(&str, &str)] = &[
     ("help", ""),
     ("version", "version"),
@@ -39,6 +44,14 @@ const REFERENCE: &[(&str, &str)] = &[
     ),
     ("clients", SOCKETS),
     ("servers", SOCKETS),
+    ("sockets", DEBUGGED),
+    ("active_sockets", DEBUGGED),
+    (
+        "fds",
+        "fd:i task user database addr port:i cancel:q link:i client_encoding std_strings datestyle timezone password \
+         scram_client_key:b scram_server_key:b",
+    ),
+    ("mem", "name size:i used:i free:i memtotal:i"),
     ("lists", "list items:i"),
     (
         "stats",
@@ -80,6 +93,7 @@ fn names_and_types_are_pgbouncers() {
                 Kind::Int4 => format!("{}:i", column.name),
                 Kind::Int8 => format!("{}:q", column.name),
                 Kind::Numeric => format!("{}:n", column.name),
+                Kind::Bytea => format!("{}:b", column.name),
             };
             (show.name().to_owned(), show.columns().iter().map(column).collect::<Vec<_>>().join(" "))
         })
@@ -98,11 +112,7 @@ async fn rows_fit_their_columns() {
     client.record().admit(1);
     client.record().set_pin(Some(Pin { features: vec!["listen"], since: 1, why: "".into() }));
     let _statement = prepared(&pooler, b"select 1\0\0\0");
-    let context = Context {
-        pools: Arc::clone(&pooler.pools),
-        control: Arc::clone(&pooler.process) as Arc<dyn Control>,
-        stats: Arc::clone(&pooler.stats),
-    };
+    let context = pooler.context();
     for shown in Show::ALL {
         for row in show(*shown, &context).rows {
             assert_eq!(row.len(), shown.columns().len(), "{shown:?}");
@@ -184,6 +194,48 @@ fn prepared(pooler: &Pooler, body: &[u8]) -> Arc<Statement> {
     let key = Key { origin: Origin::Protocol, setting: 0, body };
     let script = || sql::read(body, sql::Dialect::default());
     pooler.pools.shared.statements.intern(key, usize::MAX, script).unwrap()
+}
+
+#[tokio::test]
+async fn sockets_are_shown_from_the_login_on_and_by_what_they_do() {
+    let (pooler, listener) = busy().await;
+    let (pool, lease) = lent(&pooler, &listener).await;
+    let clients: Vec<_> = (0..4).map(|_| pooler.client("alice", "busy")).collect();
+    for client in &clients[1..] {
+        client.record().join(&pool);
+        client.record().admit(1);
+    }
+    clients[2].record().enter(crate::pool::Phase::Waiting, 1);
+    clients[3].record().enter(crate::pool::Phase::Running, 1);
+    clients[3].record().set_link(Some(&lease.backend().record));
+    clients[3].record().descriptor.store(40, Relaxed);
+    lease.link(clients[3].record(), 1);
+    let mut console = pooler.console(Role::Admin).await;
+    let states = |rows: &[Vec<String>]| rows.iter().map(|row| row[4].clone()).collect::<Vec<_>>();
+    let all = console.rows("SHOW SOCKETS").await;
+    assert_eq!(states(&all), ["cl_login", "cl_idle", "cl_waiting", "cl_active", "cl_active", "sv_active"]);
+    assert_eq!((all[0][0].as_str(), all[5][0].as_str(), all[5][21..].concat()), ("C", "S", "0000000".to_owned()));
+    let at_work = console.rows("SHOW ACTIVE_SOCKETS").await;
+    assert_eq!(states(&at_work), ["cl_waiting", "cl_active", "cl_active", "sv_active"], "one is the console's");
+
+    let fds = console.rows("SHOW FDS").await;
+    let backend = lease.backend().record.descriptor.to_string();
+    assert_eq!(fds[0][..8], ["7", "pooler", "-", "-", "127.0.0.1", "6432", "-", "0"]);
+    assert_eq!(fds[4][..8], ["40", "client", "alice", "busy", "192.0.2.1", "5000", "-", &backend]);
+    assert_eq!(fds[5][..4], [&backend, "server", "alice", "busy"]);
+    assert_eq!((fds[5][7].as_str(), fds.len()), ("40", 6), "the console is not there");
+    assert!(fds.iter().all(|row| row[6] == "-" && row[12..].concat() == "---"), "no key and no secret");
+    let mut looker = pooler.console(Role::Stats).await;
+    assert_eq!(looker.tag("SHOW FDS").await, "08P01 admin access needed");
+    assert_eq!(looker.tag("SHOW SOCKETS").await, "SHOW");
+
+    let mem = console.rows("SHOW MEM").await;
+    let of = |name: &str| mem.iter().find(|row| row[0] == name).unwrap()[2].clone();
+    assert_eq!([of("db_cache"), of("pool_cache"), of("server_cache"), of("client_cache")], ["1", "1", "1", "6"]);
+    for row in &mem[..6] {
+        let [size, used, free, total] = [1, 2, 3, 4].map(|at: usize| row[at].parse::<u64>().unwrap());
+        assert_eq!(size * (used + free), total, "{row:?}");
+    }
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ async fn stats_users_only_look() {
     for command in [
         "PAUSE",
         "RESUME",
+        "SUSPEND",
         "DISABLE one",
         "ENABLE one",
         "RECONNECT",
@@ -44,8 +45,17 @@ async fn pause_and_its_kin_refuse_what_pgbouncer_refuses() {
         ("PAUSE one", "08P01 already suspended/paused"),
         ("KILL one", "08P01 already suspended/paused"),
         ("RESUME", "RESUME"),
+        ("SUSPEND", "SUSPEND"),
+        ("SUSPEND", "08P01 already suspended/paused"),
+        ("PAUSE", "08P01 already suspended/paused"),
+        ("PAUSE one", "08P01 already suspended/paused"),
+        ("KILL one", "08P01 already suspended/paused"),
+        ("RESUME one", "08P01 database one is not paused"),
+        ("RESUME", "RESUME"),
+        ("RESUME", "08P01 pooler is not paused/suspended"),
         ("PAUSE one", "PAUSE"),
         ("PAUSE one", "PAUSE"),
+        ("SUSPEND", "08P01 cannot suspend with paused databases"),
         ("RESUME two", "08P01 database two is not paused"),
         ("RESUME one", "RESUME"),
         ("PAUSE nope", "08P01 no such database: nope"),
@@ -230,7 +240,13 @@ async fn set_changes_the_configuration_and_the_pools() {
     assert_eq!(console.tag("SET default_pool_size = 7").await, "SET default_pool_size=7");
     assert_eq!(pool.settings.load().size, 7);
     assert_eq!(pooler.pools.config.load().general.default_pool_size, 7);
-    assert!(console.tag("SET listen_port = 7").await.starts_with("08P01 "));
+    let boot = console.ask("SET listen_port = 7").await;
+    let warning = boot[0].report();
+    assert_eq!((tags(&boot).as_str(), warning.severity.as_str(), warning.code.as_str()), ("NCZ", "WARNING", "01000"));
+    assert_eq!(warning.message, "`listen_port` takes effect only when the process starts");
+    assert_eq!(boot[1].body, b"SET listen_port=7\0");
+    assert_eq!(pooler.pools.config.load().general.listen_port, 6500);
+    assert!(console.tag("SET listen_port = many").await.starts_with("08P01 `listen_port`: "));
     assert!(console.tag("SET default_pool_size = many").await.starts_with("08P01 "));
     let unknown = console.tag("SET defualt_pool_size = 1").await;
     assert_eq!(unknown, "08P01 unknown setting `defualt_pool_size`, did you mean `default_pool_size`?");

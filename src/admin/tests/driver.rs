@@ -9,11 +9,7 @@ use super::*;
 async fn connect(pooler: &Pooler, role: Role) -> Client {
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     let listed = pooler.client("operator", "pgpool");
-    let context = Context {
-        pools: Arc::clone(&pooler.pools),
-        control: Arc::clone(&pooler.process) as Arc<dyn Control>,
-        stats: Arc::clone(&pooler.stats),
-    };
+    let context = pooler.context();
     tokio::spawn(async move {
         let length = theirs.read_u32().await.unwrap();
         theirs.read_exact(&mut vec![0; length as usize - 4]).await.unwrap();

@@ -78,6 +78,8 @@ fn scripts() {
     assert!(parse("reload; reloda").is_err());
 }
 
+const NO_DATABASE: &str = "The console has no tables and no functions. Connect to a database for those.";
+
 #[test]
 fn what_is_no_command() {
     let cases = [
@@ -91,10 +93,11 @@ fn what_is_no_command() {
         ("PAUSE my-db", None),
         ("SHUTDOWN now", None),
         ("RELOAD x", None),
-        ("SUSPEND", Some("SUSPEND of PgBouncer is not supported by this version.")),
-        ("SHOW FDS", Some("SHOW FDS of PgBouncer is not supported by this version.")),
-        ("SELECT * FROM pg_class", None),
-        ("INSERT INTO t VALUES ('x;y')", None),
+        ("SUSPND", Some("Did you mean SUSPEND?")),
+        ("SUSPEND app", None),
+        ("SHOW FDZ", Some("Did you mean SHOW FDS?")),
+        ("SELECT * FROM pg_class", Some(NO_DATABASE)),
+        ("INSERT INTO t VALUES ('x;y')", Some(NO_DATABASE)),
         ("SET x", None),
         ("SET x =", None),
         ("'text'", None),

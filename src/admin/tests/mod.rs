@@ -6,6 +6,7 @@ mod driver;
 mod grammar;
 mod protocol;
 mod robust;
+mod settings;
 
 use std::future::Future;
 use std::path::Path;
@@ -40,6 +41,10 @@ impl Control for Process {
 
     fn ending(&self) -> Option<Shutdown> {
         self.told.lock().unwrap().last().copied()
+    }
+
+    fn listening(&self) -> Vec<(u32, Endpoint)> {
+        vec![(7, Endpoint::Tcp("127.0.0.1:6432".parse().unwrap()))]
     }
 }
 
@@ -93,16 +98,22 @@ impl Pooler {
         self.pools.clients.enlist(Arc::new(record))
     }
 
+    /// What the console is given.
+    pub(super) fn context(&self) -> Context {
+        Context {
+            pools: Arc::clone(&self.pools),
+            control: Arc::clone(&self.process) as Arc<dyn Control>,
+            stats: Arc::clone(&self.stats),
+            workspaces: Arc::new(Workspaces::new(1)),
+        }
+    }
+
     /// Connects to the console and reads the greeting.
     pub(super) async fn console(&self, role: Role) -> Session {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let listed = self.client("operator", "pgbouncer");
         let record = Arc::clone(listed.record());
-        let context = Context {
-            pools: Arc::clone(&self.pools),
-            control: Arc::clone(&self.process) as Arc<dyn Control>,
-            stats: Arc::clone(&self.stats),
-        };
+        let context = self.context();
         let task = tokio::spawn(async move {
             let listed = listed;
             serve(Stream::from(theirs), listed.record(), role, context).await

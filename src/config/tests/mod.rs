@@ -11,6 +11,7 @@ mod convert;
 mod example;
 mod ini;
 mod loading;
+mod pgbouncer;
 mod precedence;
 mod problems;
 mod rules;

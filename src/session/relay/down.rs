@@ -21,11 +21,15 @@ impl Relay<'_> {
             if self.over() {
                 return Poll::Ready(Ok(()));
             }
-            while !self.gathering && !self.at.workspace.down.approved().is_empty() {
+            let suspended = self.suspended();
+            while (!self.gathering || suspended) && !self.at.workspace.down.approved().is_empty() {
                 match ready!(self.at.client.poll_write(cx, self.at.workspace.down.approved())) {
                     Ok(sent) => self.at.workspace.down.sent(sent),
                     Err(error) => return Poll::Ready(Err(End::ClientBroke(error))),
                 }
+            }
+            if suspended {
+                return Poll::Pending;
             }
             let room = self.at.workspace.down.room();
             if room.is_empty() {

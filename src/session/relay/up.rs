@@ -55,6 +55,9 @@ impl Relay<'_> {
             if self.at.workspace.turn.is_full() || self.held || self.waits {
                 return self.poll_ahead(cx);
             }
+            if self.suspended() {
+                return Poll::Pending;
+            }
             if !self.at.workspace.up.unjudged().is_empty() {
                 // It was left when much was on its way.
                 self.judge_up()?;

@@ -16,12 +16,6 @@ pub(super) const KNOWN: &[Known] = &[
         why: "PgBouncer says so since 1.25; up to then its log has it",
     },
     Known {
-        what: "SET at the start only",
-        ours: "ERROR 08P01: `listen_port` takes effect only when the process starts",
-        theirs: "",
-        why: "what is ignored is not answered with success",
-    },
-    Known {
         what: "a name that PostgreSQL does not know",
         ours: "FATAL 3D000: database \"nosuch\" does not exist",
         theirs: "FATAL 08P01: database \"nosuch\" does not exist",
@@ -75,7 +69,6 @@ pub(super) const MISSING: &[&str] = &[
     "pkt_buf",
     "resolv_conf",
     "sbuf_loopcnt",
-    "suspend_timeout",
     "tcp_defer_accept",
 ];
 

@@ -19,7 +19,7 @@ const PORT_ATTEMPTS: usize = 20;
 pub(crate) struct Bouncer {
     process: LoggingChild,
     port: u16,
-    _dir: TempDir,
+    dir: TempDir,
     _janitor: Janitor,
 }
 
@@ -43,7 +43,7 @@ impl Bouncer {
             let process = LoggingChild::spawn("pgbouncer", command);
             // «process up» comes after the listeners; without any it ends, and the next port is tried.
             if process.try_wait_for_log(0, "process up", STARTS).is_ok() && process.log().contains("listening on 127") {
-                return Some(Self { process, port, _dir: dir, _janitor: janitor });
+                return Some(Self { process, port, dir, _janitor: janitor });
             }
         }
         panic!("PgBouncer did not start");
@@ -51,6 +51,11 @@ impl Bouncer {
 
     pub(crate) fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Where its Unix socket is.
+    pub(crate) fn dir(&self) -> &std::path::Path {
+        self.dir.path()
     }
 
     pub(crate) fn pid(&self) -> u32 {
