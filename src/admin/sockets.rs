@@ -123,7 +123,7 @@ fn pool_row(pool: &Pool, clients: Clients, now: Micros) -> Row {
         maxwait / 1_000_000,
         maxwait % 1_000_000,
         settings.mode.as_str(),
-        Cell::Null,
+        settings.database.shown_balance(),
     ]
 }
 

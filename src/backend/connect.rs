@@ -1,4 +1,4 @@
-//! Opening a backend: socket, startup packet, login, the first ReadyForQuery.
+//! Opening a backend at one address: socket, startup packet, login, the first ReadyForQuery.
 //!
 //! Straight down, once, in order; nothing here retries and nothing decides when to open one.
 
@@ -11,11 +11,11 @@ use zeroize::Zeroizing;
 
 use super::encrypt::encrypt;
 use super::exchange::{ExchangeError, Messages};
-use super::{Backend, BackendRecord, Identity, Interner, Prepared, State};
+use super::{Backend, BackendRecord, Identity, Interner, Prepared, Route, State};
 use crate::auth::{AnswerError, Answerer, BackendSecret, Binding, Channel, end_point};
 use crate::config::ChannelBinding;
 use crate::net::tls::{Connector, HandshakeError};
-use crate::net::{Clock, SocketOptions, Stream, Target, connect as open};
+use crate::net::{Clock, Endpoint, SocketOptions, Stream, Target, connect_to};
 use crate::wire::tag::{back, back_limit, front};
 use crate::wire::view::{Diagnostic, Status, int32, parameter_status};
 use crate::wire::write;
@@ -28,7 +28,7 @@ const PROTOCOL: u32 = 3 << 16;
 #[derive(Clone, Debug)]
 pub struct Spec {
     /// Where PostgreSQL is.
-    pub target: Target,
+    pub route: Arc<Route>,
     /// Database to connect to.
     pub dbname: String,
     /// User to log in as.
@@ -45,6 +45,8 @@ pub struct Spec {
     pub channel_binding: ChannelBinding,
     /// Limit for all of it.
     pub timeout: Duration,
+    /// How long a host that failed comes after the others.
+    pub retry: Duration,
 }
 
 impl Spec {
@@ -111,24 +113,20 @@ impl ConnectError {
     }
 }
 
-/// Opens a backend and brings it to its first idle ReadyForQuery.
+/// Opens a backend at this address of `target` and brings it to its first idle ReadyForQuery.
 ///
 /// Cancel safety: safe; the half-open connection is closed.
-///
-/// # Errors
-/// [`ConnectError`].
-pub async fn connect(spec: &Spec, who: Identity, interner: &Interner, clock: &Clock) -> Result<Backend, ConnectError> {
-    match tokio::time::timeout(spec.timeout, log_in(spec, who, interner, clock)).await {
-        Ok(result) => result,
-        Err(_) => Err(ConnectError::Timeout),
-    }
-}
-
-async fn log_in(spec: &Spec, who: Identity, interner: &Interner, clock: &Clock) -> Result<Backend, ConnectError> {
-    let (mut stream, endpoint) = open(&spec.target, &spec.socket, spec.timeout).await?;
+pub(super) async fn log_in(
+    spec: &Spec,
+    target: &Target,
+    endpoint: &Endpoint,
+    who: Identity,
+    (interner, clock): (&Interner, &Clock),
+) -> Result<Backend, ConnectError> {
+    let mut stream = connect_to(endpoint, &spec.socket).await?;
     let local = stream.local_addr();
-    let mut record = BackendRecord::new(who, endpoint, local, clock.now());
-    if let Target::Tcp { host, .. } = &spec.target {
+    let mut record = BackendRecord::new(who, endpoint.clone(), local, clock.now());
+    if let Target::Tcp { host, .. } = target {
         encrypt(&mut stream, &spec.tls, host).await?;
         if let Some(session) = stream.session() {
             record = record.with_tls(session.description, Arc::clone(&spec.tls), host);
@@ -207,6 +205,8 @@ mod tests {
     use tokio::net::UnixListener;
 
     use super::*;
+    use crate::backend::connect;
+    use crate::config::LoadBalance;
     use crate::wire::write::{Report, ready_idle};
 
     /// A backend may be terminated in the very moment in which its login is done.
@@ -228,7 +228,7 @@ mod tests {
         let socket =
             SocketOptions { keepalive: false, idle: none, interval: none, count: 0, user_timeout: none, buffer: 0 };
         let spec = Spec {
-            target: Target::Unix { path, port: 5432 },
+            route: Arc::new(Route::new(vec![Target::Unix { path, port: 5432 }], LoadBalance::Disable)),
             dbname: "app".to_owned(),
             user: "alice".to_owned(),
             secret: BackendSecret::None,
@@ -237,6 +237,7 @@ mod tests {
             tls: Arc::new(Connector::none()),
             channel_binding: ChannelBinding::Prefer,
             timeout: Duration::from_secs(10),
+            retry: none,
         };
         let who = Identity { id: 1, database: "app".into(), user: "alice".into() };
         let (interner, clock) = (Interner::default(), Clock::start());

@@ -5,11 +5,13 @@
 
 mod cancel;
 mod connect;
+mod dial;
 mod encrypt;
 mod exchange;
 mod inquiry;
 mod prepared;
 mod record;
+mod route;
 mod settings;
 mod shape;
 mod statements;
@@ -24,11 +26,13 @@ use crate::wire::view::{Diagnostic, parameter_status};
 use crate::wire::write::TERMINATE;
 
 pub use cancel::cancel;
-pub use connect::{ConnectError, Spec, connect};
+pub use connect::{ConnectError, Spec};
+pub use dial::connect;
 pub use exchange::ExchangeError;
 pub use inquiry::{Answered, Value, Values};
 pub use prepared::{Known, Prepared};
 pub use record::{BackendRecord, BackendState, Identity};
+pub use route::Route;
 pub use settings::{Difference, Interner, Settings, State, assignments, difference, quote_value};
 pub use shape::Shape;
 pub use statements::{Full, Key, Origin, PREFIX, Prepares, Statement, Statements, id_of};

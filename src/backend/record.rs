@@ -64,7 +64,7 @@ pub(super) struct Secured {
 }
 
 /// Facts of a new [`BackendRecord`].
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Identity {
     /// See [`BackendRecord::id`].
     pub id: u64,

@@ -72,6 +72,17 @@ choice! {
 }
 
 choice! {
+    /// Which of several hosts a new connection goes to.
+    pub enum LoadBalance("a way to choose a host") {
+        /// Each connection to the next one.
+        RoundRobin = "round-robin",
+        /// To the same one, until a connection to it fails.
+        Disable = "disable",
+    }
+    known to PgBouncer only: []
+}
+
+choice! {
     /// How clients prove who they are.
     pub enum AuthType("an authentication method") {
         /// No proof, and the name means nothing: the database has to force a user.

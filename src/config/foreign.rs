@@ -41,13 +41,9 @@ pub(super) const GENERAL: &[Foreign] = &[
     foreign("track_extra_parameters", "IntervalStyle", Fate::Needless, "every setting follows its client"),
 ];
 
-/// Of entries in `[databases]`, by name.
-pub(super) const DATABASE: &[Foreign] =
-    &[foreign("load_balance_hosts", "round-robin", Fate::Missing, "an entry has one host")];
-
 /// Whatever PgBouncer calls `name`, in any section.
 pub(super) fn find(name: &str) -> Option<&'static Foreign> {
-    GENERAL.iter().chain(DATABASE).find(|foreign| foreign.name == name)
+    GENERAL.iter().find(|foreign| foreign.name == name)
 }
 
 impl Foreign {
@@ -71,14 +67,13 @@ impl Foreign {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::General;
     use crate::config::table::Table;
-    use crate::config::{Database, General};
 
     #[test]
     fn a_setting_is_either_ours_or_missing() {
         assert!(GENERAL.iter().all(|foreign| General::row(foreign.name).is_none()));
-        assert!(DATABASE.iter().all(|foreign| Database::row(foreign.name).is_none()));
-        assert!(GENERAL.is_sorted_by_key(|foreign| foreign.name) && DATABASE.is_sorted_by_key(|foreign| foreign.name));
+        assert!(GENERAL.is_sorted_by_key(|foreign| foreign.name));
     }
 
     #[test]

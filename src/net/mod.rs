@@ -111,32 +111,12 @@ pub struct SocketOptions {
     pub buffer: u32,
 }
 
-/// Opens a connection, trying every address that the name has, in the resolver's order; each gets its share of `limit`,
-/// so that one that does not answer leaves time for the others.
+/// The addresses of a name or address, in the system's order.
 ///
 /// # Errors
-/// The last address's error, or the resolver's.
-pub async fn connect(target: &Target, options: &SocketOptions, limit: Duration) -> io::Result<(Stream, Endpoint)> {
-    match target {
-        Target::Unix { path, port } => {
-            let stream = UnixStream::connect(path).await?;
-            Ok((Stream::from(stream), Endpoint::Unix { path: path.clone(), port: *port }))
-        }
-        Target::Tcp { host, port } => {
-            let mut failure = io::Error::new(io::ErrorKind::NotFound, "name has no address");
-            let addresses: Vec<_> = lookup_host((host.as_str(), *port)).await?.collect();
-            let share = limit / u32::try_from(addresses.len()).unwrap_or(1).max(1);
-            for addr in addresses {
-                let endpoint = Endpoint::Tcp(addr);
-                match tokio::time::timeout(share, connect_to(&endpoint, options)).await {
-                    Ok(Ok(stream)) => return Ok((stream, endpoint)),
-                    Ok(Err(error)) => failure = error,
-                    Err(_) => failure = io::ErrorKind::TimedOut.into(),
-                }
-            }
-            Err(failure)
-        }
-    }
+/// The resolver's.
+pub async fn addresses(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    Ok(lookup_host((host, port)).await?.collect())
 }
 
 /// Opens a connection to exactly this address.

@@ -315,7 +315,7 @@ impl Pool {
             | ConnectError::Protocol(_) => {}
         }
         let hint = Some(failure.hint.as_str()).filter(|hint| !hint.is_empty());
-        tracing::warn!(database = %self.key.database, user = %self.key.user, target = %self.settings.load().spec.target,
+        tracing::warn!(database = %self.key.database, user = %self.key.user, target = %self.settings.load().spec.route,
                        %error, hint, failures = failure.count, ?pause, "cannot connect to server");
         *slot = Some(failure);
     }

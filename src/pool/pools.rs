@@ -251,8 +251,11 @@ impl Pools {
                 }
                 secret => secret,
             };
-            let settings = self.settings(&config, &database, &pool.key.user, secret);
+            let mut settings = self.settings(&config, &database, &pool.key.user, secret);
             let moved = !Database::same_target(&old.database, &database) || !old.spec.same_way(&settings.spec);
+            if !moved {
+                settings.spec.route = Arc::clone(&old.spec.route);
+            }
             pool.retiring.store(false, Relaxed);
             pool.configure(settings, moved);
             if moved {

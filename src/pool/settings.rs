@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::auth::{BackendSecret, Credential, StoredSecret};
-use crate::backend::Spec;
+use crate::backend::{Route, Spec};
 use crate::config::{Config, Database, General, Host, PoolMode, PrepareUnnamed, SessionFeatures};
 use crate::net::tls::Connector;
 use crate::net::{Micros, SocketOptions, Target};
@@ -124,13 +124,13 @@ fn micros(time: Duration) -> Micros {
 
 /// How a backend of this entry is opened as this user.
 pub(super) fn dialled(general: &General, database: &Database, user: &str, secret: BackendSecret) -> Spec {
-    let port = database.port;
-    let target = match database.backend_host() {
+    let target = |(host, port)| match host {
         Host::Name(host) => Target::Tcp { host, port },
         Host::Socket(dir) => Target::Unix { path: dir.join(format!(".s.PGSQL.{port}")), port },
     };
+    let targets = database.backend_hosts().into_iter().map(target).collect();
     Spec {
-        target,
+        route: Arc::new(Route::new(targets, database.load_balance_hosts)),
         dbname: database.backend_dbname().to_owned(),
         user: user.to_owned(),
         secret,
@@ -139,6 +139,7 @@ pub(super) fn dialled(general: &General, database: &Database, user: &str, secret
         tls: Arc::new(Connector::none()),
         channel_binding: general.server_channel_binding,
         timeout: limited(general.server_connect_timeout),
+        retry: general.server_login_retry,
     }
 }
 

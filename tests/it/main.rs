@@ -28,6 +28,7 @@ mod features;
 mod fuzzing;
 mod harness;
 mod hba;
+mod hosts;
 mod layering;
 #[cfg(feature = "ldap")]
 mod ldap;

@@ -1,0 +1,116 @@
+//! A backend at one of several hosts: each is tried until one gives a connection.
+//!
+//! All of them together have `server_connect_timeout`, each its share of what is left, so that one that swallows packets
+//! leaves time for the others. Nothing here tries again.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout};
+
+use super::connect::log_in;
+use super::route::Against;
+use super::{Backend, ConnectError, Identity, Interner, Spec};
+use crate::net::{Clock, Endpoint, Micros, Target};
+
+/// Most time for what did not work a moment ago, where there is something else to try.
+const SHORT: Duration = Duration::from_secs(1);
+
+/// Opens a backend and brings it to its first idle ReadyForQuery.
+///
+/// Cancel safety: safe; the half-open connection is closed.
+///
+/// # Errors
+/// [`ConnectError`] of the last host that was tried; one that may pass goes before one that will not.
+pub async fn connect(spec: &Spec, who: Identity, interner: &Interner, clock: &Clock) -> Result<Backend, ConnectError> {
+    let mut dial = Dial { spec, who, interner, clock, error: None };
+    let order = spec.route.order(clock.now());
+    let (count, end) = (order.len(), Instant::now() + spec.timeout);
+    for (place, (host, against)) in order.into_iter().enumerate() {
+        let share = share(end, count - place, against, count > 1);
+        match dial.host(host, share).await {
+            Ok(backend) => return Ok(backend),
+            Err(error) => dial.failed(host, error, count > 1),
+        }
+    }
+    Err(dial.error.unwrap_or(ConnectError::Timeout))
+}
+
+/// How long one of `left` may take.
+fn share(end: Instant, left: usize, against: Option<Against>, others: bool) -> Duration {
+    let share = end.saturating_duration_since(Instant::now()) / u32::try_from(left).unwrap_or(u32::MAX).max(1);
+    if others && against == Some(Against::Failed) { share.min(SHORT) } else { share }
+}
+
+struct Dial<'a> {
+    spec: &'a Spec,
+    who: Identity,
+    interner: &'a Interner,
+    clock: &'a Clock,
+    error: Option<ConnectError>,
+}
+
+impl Dial<'_> {
+    /// Tries one host, at each of its addresses.
+    async fn host(&mut self, host: usize, limit: Duration) -> Result<Backend, ConnectError> {
+        let route = &self.spec.route;
+        let end = Instant::now() + limit;
+        let target = route.targets().get(host).ok_or(ConnectError::Timeout)?;
+        let endpoints: Vec<(Endpoint, Option<Against>)> = match target {
+            Target::Unix { path, port } => vec![(Endpoint::Unix { path: path.clone(), port: *port }, None)],
+            Target::Tcp { host, port } => {
+                let addresses = timeout(limit, crate::net::addresses(host, *port));
+                let addresses = addresses.await.map_err(|_| ConnectError::Timeout)??;
+                let arranged = route.arrange(addresses, self.clock.now());
+                arranged.into_iter().map(|(address, against)| (Endpoint::Tcp(address), against)).collect()
+            }
+        };
+        let count = endpoints.len();
+        let mut last = ConnectError::Io(io::Error::new(io::ErrorKind::NotFound, "name has no address"));
+        for (place, (endpoint, against)) in endpoints.into_iter().enumerate() {
+            let share = share(end, count - place, against, count > 1);
+            let attempt = log_in(self.spec, target, &endpoint, self.who.clone(), (self.interner, self.clock));
+            let address = address(&endpoint);
+            match timeout(share, attempt).await.unwrap_or(Err(ConnectError::Timeout)) {
+                Ok(backend) => {
+                    route.went_well(host, address);
+                    return Ok(backend);
+                }
+                Err(error) => {
+                    if let Some(address) = address {
+                        let (against, until) = self.mark();
+                        route.went_wrong_at(address, against, self.clock.now(), until);
+                    }
+                    last = error;
+                }
+            }
+        }
+        Err(last)
+    }
+
+    /// Notes what went wrong with a host.
+    fn failed(&mut self, host: usize, error: ConnectError, others: bool) {
+        let (against, until) = self.mark();
+        if self.spec.route.went_wrong(host, against, until) && others {
+            let target = self.spec.route.targets().get(host).map(ToString::to_string);
+            tracing::warn!(database = %self.who.database, user = %self.who.user, target, %error,
+                           "no connection to this host, trying the others");
+        }
+        if self.error.as_ref().is_none_or(|before| error.may_pass() || !before.may_pass()) {
+            self.error = Some(error);
+        }
+    }
+
+    fn mark(&self) -> (Against, Micros) {
+        let rest = Micros::try_from(self.spec.retry.as_micros()).unwrap_or(Micros::MAX);
+        (Against::Failed, self.clock.now().saturating_add(rest))
+    }
+}
+
+fn address(endpoint: &Endpoint) -> Option<SocketAddr> {
+    match endpoint {
+        Endpoint::Tcp(address) => Some(*address),
+        Endpoint::Unix { .. } => None,
+    }
+}
