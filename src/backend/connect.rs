@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 
 use super::encrypt::encrypt;
 use super::exchange::{ExchangeError, Messages};
+use super::record::Place;
 use super::{Backend, BackendRecord, Identity, Interner, Prepared, Route, State};
 use crate::auth::{AnswerError, Answerer, BackendSecret, Binding, Channel, end_point};
 use crate::config::ChannelBinding;
@@ -81,6 +82,9 @@ pub enum ConnectError {
     /// We cannot or will not answer its request for authentication.
     #[error("{0}")]
     Authentication(#[from] AnswerError),
+    /// It is not what `target_session_attrs` wants.
+    #[error("{0}")]
+    Misfit(&'static str),
     /// It does not speak the protocol.
     #[error("protocol violation in login: {0}")]
     Protocol(ExchangeError),
@@ -102,7 +106,7 @@ impl ConnectError {
     #[must_use]
     pub fn may_pass(&self) -> bool {
         match self {
-            ConnectError::Io(_) | ConnectError::Timeout | ConnectError::TlsAnswer => true,
+            ConnectError::Io(_) | ConnectError::Timeout | ConnectError::TlsAnswer | ConnectError::Misfit(_) => true,
             ConnectError::Tls(HandshakeError::Io(_) | HandshakeError::Left) => true,
             ConnectError::Refused(said) => matches!(said.code.as_str(), "57P01" | "57P02" | "57P03" | "53300"),
             ConnectError::NoTls
@@ -125,7 +129,8 @@ pub(super) async fn log_in(
 ) -> Result<Backend, ConnectError> {
     let mut stream = connect_to(endpoint, &spec.socket).await?;
     let local = stream.local_addr();
-    let mut record = BackendRecord::new(who, endpoint.clone(), local, clock.now());
+    let place = Place { target: target.clone(), wanted: spec.route.wanted, endpoint: endpoint.clone() };
+    let mut record = BackendRecord::new(who, place, local, clock.now());
     if let Target::Tcp { host, .. } = target {
         encrypt(&mut stream, &spec.tls, host).await?;
         if let Some(session) = stream.session() {
@@ -206,7 +211,7 @@ mod tests {
 
     use super::*;
     use crate::backend::connect;
-    use crate::config::LoadBalance;
+    use crate::config::{LoadBalance, SessionAttrs};
     use crate::wire::write::{Report, ready_idle};
 
     /// A backend may be terminated in the very moment in which its login is done.
@@ -228,7 +233,11 @@ mod tests {
         let socket =
             SocketOptions { keepalive: false, idle: none, interval: none, count: 0, user_timeout: none, buffer: 0 };
         let spec = Spec {
-            route: Arc::new(Route::new(vec![Target::Unix { path, port: 5432 }], LoadBalance::Disable)),
+            route: Arc::new(Route::new(
+                vec![Target::Unix { path, port: 5432 }],
+                LoadBalance::Disable,
+                SessionAttrs::Any,
+            )),
             dbname: "app".to_owned(),
             user: "alice".to_owned(),
             secret: BackendSecret::None,

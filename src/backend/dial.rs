@@ -4,14 +4,15 @@
 //! leaves time for the others. Nothing here tries again.
 
 use std::io;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
 use super::connect::log_in;
+use super::fit::Nature;
 use super::route::Against;
 use super::{Backend, ConnectError, Identity, Interner, Spec};
+use crate::config::SessionAttrs;
 use crate::net::{Clock, Endpoint, Micros, Target};
 
 /// Most time for what did not work a moment ago, where there is something else to try.
@@ -24,17 +25,23 @@ const SHORT: Duration = Duration::from_secs(1);
 /// # Errors
 /// [`ConnectError`] of the last host that was tried; one that may pass goes before one that will not.
 pub async fn connect(spec: &Spec, who: Identity, interner: &Interner, clock: &Clock) -> Result<Backend, ConnectError> {
-    let mut dial = Dial { spec, who, interner, clock, error: None };
+    let mut dial = Dial { spec, who, interner, clock, error: None, spare: None };
     let order = spec.route.order(clock.now());
     let (count, end) = (order.len(), Instant::now() + spec.timeout);
     for (place, (host, against)) in order.into_iter().enumerate() {
+        if dial.spare.is_some() && against == Some(Against::Failed) {
+            break;
+        }
         let share = share(end, count - place, against, count > 1);
         match dial.host(host, share).await {
             Ok(backend) => return Ok(backend),
             Err(error) => dial.failed(host, error, count > 1),
         }
     }
-    Err(dial.error.unwrap_or(ConnectError::Timeout))
+    match (dial.spare, dial.error) {
+        (Some(backend), _) => Ok(backend),
+        (None, error) => Err(error.unwrap_or(ConnectError::Timeout)),
+    }
 }
 
 /// How long one of `left` may take.
@@ -49,6 +56,8 @@ struct Dial<'a> {
     interner: &'a Interner,
     clock: &'a Clock,
     error: Option<ConnectError>,
+    /// With `prefer-standby` one to a server that is none.
+    spare: Option<Backend>,
 }
 
 impl Dial<'_> {
@@ -57,41 +66,60 @@ impl Dial<'_> {
         let route = &self.spec.route;
         let end = Instant::now() + limit;
         let target = route.targets().get(host).ok_or(ConnectError::Timeout)?;
-        let endpoints: Vec<(Endpoint, Option<Against>)> = match target {
-            Target::Unix { path, port } => vec![(Endpoint::Unix { path: path.clone(), port: *port }, None)],
+        let endpoints = match target {
+            Target::Unix { path, port } => vec![Endpoint::Unix { path: path.clone(), port: *port }],
             Target::Tcp { host, port } => {
                 let addresses = timeout(limit, crate::net::addresses(host, *port));
                 let addresses = addresses.await.map_err(|_| ConnectError::Timeout)??;
-                let arranged = route.arrange(addresses, self.clock.now());
-                arranged.into_iter().map(|(address, against)| (Endpoint::Tcp(address), against)).collect()
+                addresses.into_iter().map(Endpoint::Tcp).collect()
             }
         };
+        let endpoints = route.arrange(endpoints, self.clock.now());
+        route.looked();
         let count = endpoints.len();
         let mut last = ConnectError::Io(io::Error::new(io::ErrorKind::NotFound, "name has no address"));
         for (place, (endpoint, against)) in endpoints.into_iter().enumerate() {
             let share = share(end, count - place, against, count > 1);
-            let attempt = log_in(self.spec, target, &endpoint, self.who.clone(), (self.interner, self.clock));
-            let address = address(&endpoint);
+            let attempt = self.address(target, &endpoint);
             match timeout(share, attempt).await.unwrap_or(Err(ConnectError::Timeout)) {
-                Ok(backend) => {
-                    route.went_well(host, address);
+                Ok((backend, None)) => {
+                    route.went_well(host, &endpoint);
                     return Ok(backend);
                 }
-                Err(error) => {
-                    if let Some(address) = address {
-                        let (against, until) = self.mark();
-                        route.went_wrong_at(address, against, self.clock.now(), until);
+                Ok((backend, Some(misfit))) => {
+                    last = ConnectError::Misfit(misfit);
+                    if route.wanted == SessionAttrs::PreferStandby {
+                        self.spare.get_or_insert(backend);
+                    } else {
+                        backend.terminate();
                     }
-                    last = error;
                 }
+                Err(error) => last = error,
             }
+            let (against, until) = self.mark(&last);
+            route.went_wrong_at(&endpoint, against, self.clock.now(), until);
         }
         Err(last)
     }
 
+    /// A backend at this address, and what is wrong with its server.
+    async fn address(
+        &self,
+        target: &Target,
+        endpoint: &Endpoint,
+    ) -> Result<(Backend, Option<&'static str>), ConnectError> {
+        let mut backend = log_in(self.spec, target, endpoint, self.who.clone(), (self.interner, self.clock)).await?;
+        let wanted = self.spec.route.wanted;
+        if wanted == SessionAttrs::Any {
+            return Ok((backend, None));
+        }
+        let nature = Nature::of(&mut backend, self.interner).await?;
+        Ok((backend, nature.misfit(wanted)))
+    }
+
     /// Notes what went wrong with a host.
     fn failed(&mut self, host: usize, error: ConnectError, others: bool) {
-        let (against, until) = self.mark();
+        let (against, until) = self.mark(&error);
         if self.spec.route.went_wrong(host, against, until) && others {
             let target = self.spec.route.targets().get(host).map(ToString::to_string);
             tracing::warn!(database = %self.who.database, user = %self.who.user, target, %error,
@@ -102,15 +130,9 @@ impl Dial<'_> {
         }
     }
 
-    fn mark(&self) -> (Against, Micros) {
+    fn mark(&self, error: &ConnectError) -> (Against, Micros) {
+        let against = if matches!(error, ConnectError::Misfit(_)) { Against::Misfit } else { Against::Failed };
         let rest = Micros::try_from(self.spec.retry.as_micros()).unwrap_or(Micros::MAX);
-        (Against::Failed, self.clock.now().saturating_add(rest))
-    }
-}
-
-fn address(endpoint: &Endpoint) -> Option<SocketAddr> {
-    match endpoint {
-        Endpoint::Tcp(address) => Some(*address),
-        Endpoint::Unix { .. } => None,
+        (against, self.clock.now().saturating_add(rest))
     }
 }

@@ -8,6 +8,7 @@ mod connect;
 mod dial;
 mod encrypt;
 mod exchange;
+mod fit;
 mod inquiry;
 mod prepared;
 mod record;
@@ -144,6 +145,9 @@ impl Backend {
     pub fn note_parameter(&mut self, body: &[u8], interner: &Interner) {
         if let Some((name, value)) = parameter_status(body) {
             self.state.reported = interner.with(&self.state.reported, name, value);
+            if name == "in_hot_standby" && fit::displaced(self.record.wanted, value) {
+                self.record.need_close();
+            }
         }
     }
 

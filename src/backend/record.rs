@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 
+use crate::config::SessionAttrs;
 use crate::net::tls::Connector;
-use crate::net::{Endpoint, Micros};
+use crate::net::{Endpoint, Micros, Target};
 
 /// What a backend is doing, in the words of `SHOW SERVERS`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +32,10 @@ pub struct BackendRecord {
     pub database: Arc<str>,
     /// User of its pool.
     pub user: Arc<str>,
+    /// The host that it is connected to, as the configuration has it.
+    pub target: Target,
+    /// What that host had to be.
+    pub wanted: SessionAttrs,
     /// The address that it is connected to.
     pub endpoint: Endpoint,
     /// Our end of the connection.
@@ -63,6 +68,14 @@ pub(super) struct Secured {
     pub(super) host: Box<str>,
 }
 
+/// Where a backend is.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) target: Target,
+    pub(super) wanted: SessionAttrs,
+    pub(super) endpoint: Endpoint,
+}
+
 /// Facts of a new [`BackendRecord`].
 #[derive(Clone, Debug)]
 pub struct Identity {
@@ -75,12 +88,14 @@ pub struct Identity {
 }
 
 impl BackendRecord {
-    pub(super) fn new(identity: Identity, endpoint: Endpoint, local: Option<SocketAddr>, connected: Micros) -> Self {
+    pub(super) fn new(identity: Identity, place: Place, local: Option<SocketAddr>, connected: Micros) -> Self {
         BackendRecord {
             id: identity.id,
             database: identity.database,
             user: identity.user,
-            endpoint,
+            target: place.target,
+            wanted: place.wanted,
+            endpoint: place.endpoint,
             local,
             tls: "",
             secured: None,

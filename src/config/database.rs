@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::config::choice::{LoadBalance, PoolMode};
+use crate::config::choice::{LoadBalance, PoolMode, SessionAttrs};
 use crate::config::features::{Features, SessionFeatures};
 use crate::config::kinds::{Count, File, Hidden, Hosts, Maybe, OneOf, Ports, Text};
 use crate::config::secret::Secret;
@@ -34,6 +34,8 @@ settings! {
     port: Vec<u16> as Ports = vec![5432], Reload;
     /// Which of several hosts a new connection goes to: round-robin, or disable = the one that the last went to.
     load_balance_hosts: LoadBalance as OneOf<LoadBalance> = LoadBalance::RoundRobin, Reload;
+    /// What the host has to be: any, read-write, read-only, primary, standby, or prefer-standby.
+    target_session_attrs: SessionAttrs as OneOf<SessionAttrs> = SessionAttrs::Any, Reload;
     /// Name of the database in PostgreSQL; unset = the entry's name, for "*" the name that the client asked for.
     dbname: Option<String> as Maybe<Text> = None, Reload;
     /// Log in to PostgreSQL as this user, whoever the client is; unset = as the client's user.
@@ -135,6 +137,7 @@ impl Database {
         self.host == other.host
             && self.port == other.port
             && self.load_balance_hosts == other.load_balance_hosts
+            && self.target_session_attrs == other.target_session_attrs
             && self.backend_dbname() == other.backend_dbname()
             && self.user == other.user
             && self.connect_query == other.connect_query

@@ -44,7 +44,7 @@ pub use access::Access;
 pub use changes::{Changes, EntryChanges, SettingChange, changes};
 pub use choice::{
     AuthType, ChannelBinding, DheParams, Facility, ListenerLost, LoadBalance, LogFormat, Policy, PoolMode,
-    PrepareUnnamed, SslMode, SslNegotiation,
+    PrepareUnnamed, SessionAttrs, SslMode, SslNegotiation,
 };
 pub use convert::Conversion;
 pub use database::{Database, Host};

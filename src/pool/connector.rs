@@ -179,7 +179,11 @@ impl Pool {
             waiting: counts.waiting.saturating_sub(counts.idle),
             size: settings.size,
             // Without a key nothing can be opened ahead of need; a client that waits is told so.
-            min: if settings.spec.secret.awaits_login() { 0 } else { settings.min },
+            min: match settings.spec.secret.awaits_login() {
+                true => 0,
+                false if self.doubted.load(Relaxed) => settings.min.max(counts.total.saturating_add(1)),
+                false => settings.min,
+            },
             reserve,
             parallel,
         }
@@ -242,6 +246,10 @@ impl Pool {
             Poll::Pending => true,
         });
         let any = !ended.is_empty();
+        if any {
+            self.doubted.store(false, Relaxed);
+            self.drain_misfits();
+        }
         for result in ended {
             match result {
                 Ok(held) => self.opened(held),
@@ -311,6 +319,7 @@ impl Pool {
             | ConnectError::Timeout
             | ConnectError::NoTls
             | ConnectError::TlsAnswer
+            | ConnectError::Misfit(_)
             | ConnectError::Tls(_)
             | ConnectError::Protocol(_) => {}
         }

@@ -168,6 +168,8 @@ impl Pools {
             closing: std::sync::atomic::AtomicBool::new(false),
             retiring: std::sync::atomic::AtomicBool::new(false),
             alarm_until: AtomicU64::new(0),
+            doubted: std::sync::atomic::AtomicBool::new(false),
+            next_doubt: AtomicU64::new(0),
             touched: AtomicU64::new(self.shared.clock.now()),
             key: key.clone(),
         });

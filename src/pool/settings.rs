@@ -130,7 +130,7 @@ pub(super) fn dialled(general: &General, database: &Database, user: &str, secret
     };
     let targets = database.backend_hosts().into_iter().map(target).collect();
     Spec {
-        route: Arc::new(Route::new(targets, database.load_balance_hosts)),
+        route: Arc::new(Route::new(targets, database.load_balance_hosts, database.target_session_attrs)),
         dbname: database.backend_dbname().to_owned(),
         user: user.to_owned(),
         secret,

@@ -24,6 +24,7 @@ mod console_commands;
 mod death;
 mod differential;
 mod drop_in;
+mod failover;
 mod features;
 mod fuzzing;
 mod harness;
