@@ -16,7 +16,7 @@ use super::{Backend, BackendRecord, Identity, Interner, Prepared, Route, State};
 use crate::auth::{AnswerError, Answerer, BackendSecret, Binding, Channel, end_point};
 use crate::config::ChannelBinding;
 use crate::net::tls::{Connector, HandshakeError};
-use crate::net::{Clock, Endpoint, SocketOptions, Stream, Target, connect_to};
+use crate::net::{Clock, Endpoint, Lifetimes, Names, SocketOptions, Stream, Target, connect_to};
 use crate::wire::tag::{back, back_limit, front};
 use crate::wire::view::{Diagnostic, Status, int32, parameter_status};
 use crate::wire::write;
@@ -30,6 +30,10 @@ const PROTOCOL: u32 = 3 << 16;
 pub struct Spec {
     /// Where PostgreSQL is.
     pub route: Arc<Route>,
+    /// What knows the addresses of host names.
+    pub names: Arc<Names>,
+    /// How long it knows them.
+    pub lifetimes: Lifetimes,
     /// Database to connect to.
     pub dbname: String,
     /// User to log in as.
@@ -238,6 +242,8 @@ mod tests {
                 LoadBalance::Disable,
                 SessionAttrs::Any,
             )),
+            names: Arc::default(),
+            lifetimes: Lifetimes::default(),
             dbname: "app".to_owned(),
             user: "alice".to_owned(),
             secret: BackendSecret::None,

@@ -69,7 +69,8 @@ impl Dial<'_> {
         let endpoints = match target {
             Target::Unix { path, port } => vec![Endpoint::Unix { path: path.clone(), port: *port }],
             Target::Tcp { host, port } => {
-                let addresses = timeout(limit, crate::net::addresses(host, *port));
+                let addresses =
+                    timeout(limit, self.spec.names.addresses(host, *port, self.spec.lifetimes, self.clock.now()));
                 let addresses = addresses.await.map_err(|_| ConnectError::Timeout)??;
                 addresses.into_iter().map(Endpoint::Tcp).collect()
             }

@@ -27,9 +27,7 @@ const fn foreign(name: &'static str, default: &'static str, fate: Fate, why: &'s
 /// Of the section `[pgbouncer]`, by name.
 pub(super) const GENERAL: &[Foreign] = &[
     foreign("conffile", "", Fate::Needless, "a reload reads the file that was named at the start"),
-    foreign("dns_max_ttl", "15", Fate::Needless, "the system's resolver is asked for each new connection"),
-    foreign("dns_nxdomain_ttl", "15", Fate::Needless, "the system's resolver is asked for each new connection"),
-    foreign("dns_zone_check_period", "0", Fate::Needless, "the system's resolver is asked for each new connection"),
+    foreign("dns_zone_check_period", "0", Fate::Needless, "names in use are looked up again every dns_max_ttl"),
     foreign("job_name", "pgbouncer", Fate::Needless, "it names a service of Windows"),
     foreign("peer_id", "0", Fate::Missing, "cancel requests are not passed on to other processes"),
     foreign("pkt_buf", "4096", Fate::Needless, "buffers have 64 kB and are lent to those who are served"),

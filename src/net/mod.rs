@@ -5,6 +5,7 @@
 mod clock;
 mod listen;
 pub mod lookup;
+mod names;
 mod socket;
 mod stream;
 pub mod tls;
@@ -16,10 +17,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::{TcpStream, UnixStream, lookup_host};
+use tokio::net::{TcpStream, UnixStream};
 
 pub use clock::{Clock, Micros};
 pub use listen::{Listener, Rights, bind_tcp, bind_unix};
+pub use names::{Answer, Lifetimes, Names, Resolve, System};
 pub use stream::{Peek, Stream};
 
 /// Where a connection leads to, before names are resolved.
@@ -109,14 +111,6 @@ pub struct SocketOptions {
     pub user_timeout: Duration,
     /// `tcp_socket_buffer`, bytes.
     pub buffer: u32,
-}
-
-/// The addresses of a name or address, in the system's order.
-///
-/// # Errors
-/// The resolver's.
-pub async fn addresses(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-    Ok(lookup_host((host, port)).await?.collect())
 }
 
 /// Opens a connection to exactly this address.

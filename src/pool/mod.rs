@@ -32,7 +32,7 @@ use crate::auth::{BackendSecret, Credential};
 use crate::backend::{BackendRecord, Interner, State, Statements};
 use crate::config::SessionAttrs;
 use crate::metrics::Counters;
-use crate::net::{Clock, Micros};
+use crate::net::{Clock, Micros, Names};
 use queue::Queue;
 use settings::of_login;
 use shelf::{Held, Shelf, Taken};
@@ -62,6 +62,8 @@ pub struct Shared {
     pub statements: Statements,
     /// All clients.
     pub clients: Arc<Clients>,
+    /// The addresses of PostgreSQL's hosts.
+    pub names: Arc<Names>,
     /// Source of the ids of clients and backends.
     pub ids: AtomicU64,
 }
@@ -325,6 +327,12 @@ impl Pool {
     fn drain_misfits(&self) {
         let misfits = self.settings.load().spec.route.misfits(self.shared.clock.now());
         self.drain("host is not what target_session_attrs wants", |record| misfits.contains(&record.endpoint));
+    }
+
+    /// Closes what is connected to addresses that their names do not have any more, in the same way.
+    fn drain_vanished(&self) {
+        let names = &self.shared.names;
+        self.drain("address is gone from its name", |record| names.has_left(&record.target, &record.endpoint));
     }
 
     /// Closes the idle backends that `which` chooses now, and the others as they come back.

@@ -8,7 +8,7 @@ use crate::auth::{BackendSecret, Credential, StoredSecret};
 use crate::backend::{Route, Spec};
 use crate::config::{Config, Database, General, Host, PoolMode, PrepareUnnamed, SessionFeatures};
 use crate::net::tls::Connector;
-use crate::net::{Micros, SocketOptions, Target};
+use crate::net::{Lifetimes, Micros, SocketOptions, Target};
 
 /// Everything that a pool and its sessions go by. Counts of 0 mean no limit, times of 0 mean off, unless said otherwise.
 #[derive(Clone, Debug)]
@@ -131,6 +131,8 @@ pub(super) fn dialled(general: &General, database: &Database, user: &str, secret
     let targets = database.backend_hosts().into_iter().map(target).collect();
     Spec {
         route: Arc::new(Route::new(targets, database.load_balance_hosts, database.target_session_attrs)),
+        names: Arc::default(),
+        lifetimes: lifetimes(general),
         dbname: database.backend_dbname().to_owned(),
         user: user.to_owned(),
         secret,
@@ -141,6 +143,11 @@ pub(super) fn dialled(general: &General, database: &Database, user: &str, secret
         timeout: limited(general.server_connect_timeout),
         retry: general.server_login_retry,
     }
+}
+
+/// How long the addresses of names are kept.
+pub(super) fn lifetimes(general: &General) -> Lifetimes {
+    Lifetimes { found: micros(general.dns_max_ttl), failed: micros(general.dns_nxdomain_ttl) }
 }
 
 /// A time of which 0 means no limit, as one to wait for.

@@ -68,8 +68,6 @@ pub(super) const KNOWN: &[Known] = &[
 /// Keys of PgBouncer's SHOW CONFIG that pgpool does not have.
 pub(super) const MISSING: &[&str] = &[
     "conffile",
-    "dns_max_ttl",
-    "dns_nxdomain_ttl",
     "dns_zone_check_period",
     "job_name",
     "pkt_buf",
