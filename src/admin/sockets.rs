@@ -183,7 +183,7 @@ fn client_row(client: &Arc<ClientRecord>, state: ClientState, clock: &Clock, now
         "C",
         &*who.user,
         database,
-        "none",
+        who.replication.as_str(),
         match state {
             ClientState::Active => "active",
             ClientState::Idle => "idle",
@@ -227,7 +227,7 @@ fn server_row(record: &BackendRecord, state: &'static str, clock: &Clock) -> Row
         "S",
         &*record.user,
         &*record.database,
-        "none",
+        record.replication.as_str(),
         state,
         record.endpoint.host(),
         record.endpoint.port(),

@@ -17,6 +17,7 @@ use crate::auth::{AnswerError, Answerer, BackendSecret, Binding, Channel, end_po
 use crate::config::ChannelBinding;
 use crate::net::tls::{Connector, HandshakeError};
 use crate::net::{Clock, Endpoint, Lifetimes, Names, SocketOptions, Stream, Target, connect_to};
+use crate::wire::startup::Replication;
 use crate::wire::tag::{back, back_limit, front};
 use crate::wire::view::{Diagnostic, Status, int32, parameter_status};
 use crate::wire::write;
@@ -42,6 +43,10 @@ pub struct Spec {
     pub secret: BackendSecret,
     /// Parameters for the startup packet, besides user and database.
     pub parameters: Vec<(&'static str, String)>,
+    /// What the connection is to replicate.
+    pub replication: Replication,
+    /// What its only client's startup packet asks for; nothing where there is no such client.
+    pub asked: Vec<(String, String)>,
     /// TCP options.
     pub socket: SocketOptions,
     /// TLS, which Unix sockets do without.
@@ -134,7 +139,7 @@ pub(super) async fn log_in(
     let mut stream = connect_to(endpoint, &spec.socket).await?;
     let local = stream.local_addr();
     let place = Place { target: target.clone(), wanted: spec.route.wanted, endpoint: endpoint.clone() };
-    let mut record = BackendRecord::new(who, place, local, clock.now());
+    let mut record = BackendRecord::new(who, place, local, clock.now()).replicating(spec.replication);
     if let Target::Tcp { host, .. } = target {
         encrypt(&mut stream, &spec.tls, host).await?;
         if let Some(session) = stream.session() {
@@ -192,7 +197,13 @@ fn startup(spec: &Spec) -> Vec<u8> {
         out.put_u32(PROTOCOL);
         let fixed = [("user", spec.user.as_str()), ("database", spec.dbname.as_str())];
         let more = spec.parameters.iter().map(|(name, value)| (*name, value.as_str()));
-        for (name, value) in fixed.into_iter().chain(more) {
+        let replication = match spec.replication {
+            Replication::None => None,
+            Replication::Physical => Some(("replication", "true")),
+            Replication::Logical => Some(("replication", "database")),
+        };
+        let asked = spec.asked.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        for (name, value) in fixed.into_iter().chain(replication).chain(more).chain(asked) {
             write::put_cstr(out, name.as_bytes());
             write::put_cstr(out, value.as_bytes());
         }
@@ -244,6 +255,8 @@ mod tests {
             )),
             names: Arc::default(),
             lifetimes: Lifetimes::default(),
+            replication: Replication::None,
+            asked: Vec::new(),
             dbname: "app".to_owned(),
             user: "alice".to_owned(),
             secret: BackendSecret::None,

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Re
 use crate::config::SessionAttrs;
 use crate::net::tls::Connector;
 use crate::net::{Endpoint, Micros, Target};
+use crate::wire::startup::Replication;
 
 /// What a backend is doing, in the words of `SHOW SERVERS`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +45,8 @@ pub struct BackendRecord {
     pub tls: &'static str,
     /// How its TLS connection was made, for cancel requests.
     pub(super) secured: Option<Secured>,
+    /// What it replicates, for the only client that it ever has.
+    pub replication: Replication,
     /// PostgreSQL's process id, from BackendKeyData.
     pub process_id: u32,
     /// Secret for cancel requests.
@@ -99,6 +102,7 @@ impl BackendRecord {
             local,
             tls: "",
             secured: None,
+            replication: Replication::None,
             process_id: 0,
             secret: Box::default(),
             connected,
@@ -167,6 +171,11 @@ impl BackendRecord {
     pub(super) fn with_tls(mut self, description: &'static str, connector: Arc<Connector>, host: &str) -> Self {
         self.tls = description;
         self.secured = Some(Secured { connector, host: host.into() });
+        self
+    }
+
+    pub(super) fn replicating(mut self, replication: Replication) -> Self {
+        self.replication = replication;
         self
     }
 

@@ -8,6 +8,7 @@
 mod cap;
 mod client;
 mod connector;
+mod dedicated;
 mod facts;
 mod interrupt;
 mod lease;
@@ -40,6 +41,7 @@ use shelf::{Held, Shelf, Taken};
 pub use cap::{Cap, Caps, Permit};
 pub use client::{ClientIdentity, ClientRecord, Clients, Listed, Phase};
 pub use connector::Failure;
+pub use dedicated::{Dedicated, NoDedicated, Wanted};
 pub use facts::{facts, failure_report, reason_report};
 pub use interrupt::{Interrupt, Reason};
 pub use lease::Lease;

@@ -9,6 +9,7 @@ use crate::backend::{Route, Spec};
 use crate::config::{Config, Database, General, Host, PoolMode, PrepareUnnamed, SessionFeatures};
 use crate::net::tls::Connector;
 use crate::net::{Lifetimes, Micros, SocketOptions, Target};
+use crate::wire::startup::Replication;
 
 /// Everything that a pool and its sessions go by. Counts of 0 mean no limit, times of 0 mean off, unless said otherwise.
 #[derive(Clone, Debug)]
@@ -137,6 +138,8 @@ pub(super) fn dialled(general: &General, database: &Database, user: &str, secret
         user: user.to_owned(),
         secret,
         parameters: database.startup_parameters().map(|(name, value)| (name, value.to_owned())).collect(),
+        replication: Replication::None,
+        asked: Vec::new(),
         socket: socket_options(general),
         tls: Arc::new(Connector::none()),
         channel_binding: general.server_channel_binding,

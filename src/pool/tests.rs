@@ -89,6 +89,7 @@ impl Stage {
             peer: Endpoint::Unix { path: PathBuf::new(), port: 0 },
             local: None,
             tls: "",
+            replication: crate::wire::startup::Replication::None,
             connected: self.pools.shared.clock.now(),
         };
         let record = ClientRecord::new(self.pools.shared.next_id(), Box::default(), identity, Vec::new());

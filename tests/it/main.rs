@@ -50,6 +50,7 @@ mod protocol;
 mod published_holes;
 mod reload;
 mod replanning;
+mod replication;
 mod secrets;
 mod settings;
 mod signals;

@@ -10,21 +10,15 @@ use super::{
 impl Cluster {
     /// A PostgreSQL of its own that follows this one, made by pg_basebackup.
     pub(crate) fn standby(&self) -> Cluster {
+        Cluster::standby_of(self.port())
+    }
+
+    /// The same of whatever listens on this port of 127.0.0.1.
+    pub(crate) fn standby_of(port: u16) -> Cluster {
         Cluster::made_by(|data, socket_dir| {
             let status = unprivileged(&postgres_bin_dir().join("pg_basebackup"), "TERM")
-                .args([
-                    "-U",
-                    "postgres",
-                    "-p",
-                    &self.port().to_string(),
-                    "--checkpoint=fast",
-                    "-R",
-                    "-X",
-                    "stream",
-                    "-h",
-                ])
-                .arg(self.socket_dir())
-                .arg("-D")
+                .args(["-U", "postgres", "-h", "127.0.0.1", "-p", &port.to_string()])
+                .args(["--checkpoint=fast", "-R", "-X", "stream", "-D"])
                 .arg(data)
                 .status()
                 .expect("start pg_basebackup");
