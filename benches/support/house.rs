@@ -50,6 +50,7 @@ impl House {
             peer: Endpoint::Unix { path: PathBuf::new(), port: 6432 },
             local: None,
             tls: "",
+            replication: pgpool::wire::startup::Replication::None,
             connected: now,
         };
         let record = ClientRecord::new(self.pool.shared.next_id(), Box::new([0; 4]), identity, Vec::new());

@@ -33,8 +33,8 @@ fn database(pools: &Pools, config: &Config, entry: &Database) -> Row {
     let name = &entry.name;
     row![
         name.as_str(),
-        entry.host.as_ref().map(ToString::to_string),
-        entry.port,
+        Some(entry.shown_hosts()).filter(|hosts| !hosts.is_empty()),
+        entry.port.first().copied().unwrap_or_default(),
         entry.backend_dbname(),
         entry.user.as_deref(),
         config.pool_size(entry, None),
@@ -42,7 +42,7 @@ fn database(pools: &Pools, config: &Config, entry: &Database) -> Row {
         config.reserve_pool_size(entry, None),
         config.server_lifetime(entry).as_secs(),
         entry.pool_mode.map(|mode| mode.as_str()),
-        Cell::Null,
+        entry.shown_balance(),
         config.max_db_connections(entry),
         pools.database_backends.used(name),
         config.max_db_client_connections(entry),

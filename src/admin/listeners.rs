@@ -10,9 +10,14 @@ pub(super) fn rows(pools: &Pools) -> Vec<Row> {
 }
 
 fn listener_row(hub: &HubShown) -> Row {
-    let (host, port) = match &hub.target {
-        Target::Tcp { host, port } => (host.clone(), *port),
-        Target::Unix { path, port } => (path.parent().map(|dir| dir.display().to_string()).unwrap_or_default(), *port),
+    // Of several hosts the one that is in use.
+    let (host, port) = match (&*hub.targets, &hub.endpoint) {
+        ([Target::Tcp { host, port }], _) => (host.clone(), *port),
+        ([Target::Unix { path, port }], _) => {
+            (path.parent().map(|dir| dir.display().to_string()).unwrap_or_default(), *port)
+        }
+        (_, Some(endpoint)) => (endpoint.host(), endpoint.port()),
+        (_, None) => (String::new(), 0),
     };
     row![
         &*hub.database,

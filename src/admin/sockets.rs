@@ -133,7 +133,7 @@ fn pool_row(pool: &Pool, clients: Clients, now: Micros) -> Row {
         maxwait / 1_000_000,
         maxwait % 1_000_000,
         settings.mode.as_str(),
-        Cell::Null,
+        settings.database.shown_balance(),
     ]
 }
 
@@ -193,7 +193,7 @@ fn client_row(client: &ClientRecord, state: &str, clock: &Clock, now: Micros) ->
         "C",
         &*who.user,
         database,
-        "none",
+        who.replication.as_str(),
         state,
         who.peer.host(),
         who.peer.port(),
@@ -269,7 +269,7 @@ fn server_row(record: &BackendRecord, state: &str, clock: &Clock) -> Row {
         "S",
         &*record.user,
         &*record.database,
-        "none",
+        record.replication.as_str(),
         state,
         record.endpoint.host(),
         record.endpoint.port(),

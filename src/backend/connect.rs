@@ -1,4 +1,4 @@
-//! Opening a backend: socket, startup packet, login, the first ReadyForQuery.
+//! Opening a backend at one address: socket, startup packet, login, the first ReadyForQuery.
 //!
 //! Straight down, once, in order; nothing here retries and nothing decides when to open one.
 
@@ -11,11 +11,13 @@ use zeroize::Zeroizing;
 
 use super::encrypt::encrypt;
 use super::exchange::{ExchangeError, Messages};
-use super::{Backend, BackendRecord, Identity, Interner, Prepared, State};
+use super::record::Place;
+use super::{Backend, BackendRecord, Identity, Interner, Prepared, Route, State};
 use crate::auth::{AnswerError, Answerer, BackendSecret, Binding, Channel, end_point};
 use crate::config::ChannelBinding;
 use crate::net::tls::{Connector, HandshakeError};
-use crate::net::{Clock, SocketOptions, Stream, Target, connect as open};
+use crate::net::{Clock, Endpoint, Lifetimes, Names, SocketOptions, Stream, Target, connect_to};
+use crate::wire::startup::Replication;
 use crate::wire::tag::{back, back_limit, front};
 use crate::wire::view::{Diagnostic, Status, int32, parameter_status};
 use crate::wire::write;
@@ -28,7 +30,11 @@ const PROTOCOL: u32 = 3 << 16;
 #[derive(Clone, Debug)]
 pub struct Spec {
     /// Where PostgreSQL is.
-    pub target: Target,
+    pub route: Arc<Route>,
+    /// What knows the addresses of host names.
+    pub names: Arc<Names>,
+    /// How long it knows them.
+    pub lifetimes: Lifetimes,
     /// Database to connect to.
     pub dbname: String,
     /// User to log in as.
@@ -37,6 +43,10 @@ pub struct Spec {
     pub secret: BackendSecret,
     /// Parameters for the startup packet, besides user and database.
     pub parameters: Vec<(&'static str, String)>,
+    /// What the connection is to replicate.
+    pub replication: Replication,
+    /// What its only client's startup packet asks for; nothing where there is no such client.
+    pub asked: Vec<(String, String)>,
     /// TCP options.
     pub socket: SocketOptions,
     /// TLS, which Unix sockets do without.
@@ -45,6 +55,8 @@ pub struct Spec {
     pub channel_binding: ChannelBinding,
     /// Limit for all of it.
     pub timeout: Duration,
+    /// How long a host that failed comes after the others.
+    pub retry: Duration,
 }
 
 impl Spec {
@@ -79,6 +91,9 @@ pub enum ConnectError {
     /// We cannot or will not answer its request for authentication.
     #[error("{0}")]
     Authentication(#[from] AnswerError),
+    /// It is not what `target_session_attrs` wants.
+    #[error("{0}")]
+    Misfit(&'static str),
     /// It does not speak the protocol.
     #[error("protocol violation in login: {0}")]
     Protocol(ExchangeError),
@@ -100,7 +115,7 @@ impl ConnectError {
     #[must_use]
     pub fn may_pass(&self) -> bool {
         match self {
-            ConnectError::Io(_) | ConnectError::Timeout | ConnectError::TlsAnswer => true,
+            ConnectError::Io(_) | ConnectError::Timeout | ConnectError::TlsAnswer | ConnectError::Misfit(_) => true,
             ConnectError::Tls(HandshakeError::Io(_) | HandshakeError::Left) => true,
             ConnectError::Refused(said) => matches!(said.code.as_str(), "57P01" | "57P02" | "57P03" | "53300"),
             ConnectError::NoTls
@@ -111,24 +126,22 @@ impl ConnectError {
     }
 }
 
-/// Opens a backend and brings it to its first idle ReadyForQuery.
+/// Opens a backend at this address of `target` and brings it to its first idle ReadyForQuery.
 ///
 /// Cancel safety: safe; the half-open connection is closed.
-///
-/// # Errors
-/// [`ConnectError`].
-pub async fn connect(spec: &Spec, who: Identity, interner: &Interner, clock: &Clock) -> Result<Backend, ConnectError> {
-    match tokio::time::timeout(spec.timeout, log_in(spec, who, interner, clock)).await {
-        Ok(result) => result,
-        Err(_) => Err(ConnectError::Timeout),
-    }
-}
-
-async fn log_in(spec: &Spec, who: Identity, interner: &Interner, clock: &Clock) -> Result<Backend, ConnectError> {
-    let (mut stream, endpoint) = open(&spec.target, &spec.socket, spec.timeout).await?;
+pub(super) async fn log_in(
+    spec: &Spec,
+    target: &Target,
+    endpoint: &Endpoint,
+    who: Identity,
+    (interner, clock): (&Interner, &Clock),
+) -> Result<Backend, ConnectError> {
+    let mut stream = connect_to(endpoint, &spec.socket).await?;
     let local = stream.local_addr();
-    let mut record = BackendRecord::new(who, endpoint, local, clock.now()).with_descriptor(stream.descriptor());
-    if let Target::Tcp { host, .. } = &spec.target {
+    let place = Place { target: target.clone(), wanted: spec.route.wanted, endpoint: endpoint.clone() };
+    let record = BackendRecord::new(who, place, local, clock.now()).with_descriptor(stream.descriptor());
+    let mut record = record.replicating(spec.replication);
+    if let Target::Tcp { host, .. } = target {
         encrypt(&mut stream, &spec.tls, host).await?;
         if let Some(session) = stream.session() {
             record = record.with_tls(session.description, Arc::clone(&spec.tls), host);
@@ -185,7 +198,13 @@ fn startup(spec: &Spec) -> Vec<u8> {
         out.put_u32(PROTOCOL);
         let fixed = [("user", spec.user.as_str()), ("database", spec.dbname.as_str())];
         let more = spec.parameters.iter().map(|(name, value)| (*name, value.as_str()));
-        for (name, value) in fixed.into_iter().chain(more) {
+        let replication = match spec.replication {
+            Replication::None => None,
+            Replication::Physical => Some(("replication", "true")),
+            Replication::Logical => Some(("replication", "database")),
+        };
+        let asked = spec.asked.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        for (name, value) in fixed.into_iter().chain(replication).chain(more).chain(asked) {
             write::put_cstr(out, name.as_bytes());
             write::put_cstr(out, value.as_bytes());
         }
@@ -207,6 +226,8 @@ mod tests {
     use tokio::net::UnixListener;
 
     use super::*;
+    use crate::backend::connect;
+    use crate::config::{LoadBalance, SessionAttrs};
     use crate::wire::write::{Report, ready_idle};
 
     /// A backend may be terminated in the very moment in which its login is done.
@@ -228,7 +249,15 @@ mod tests {
         let socket =
             SocketOptions { keepalive: false, idle: none, interval: none, count: 0, user_timeout: none, buffer: 0 };
         let spec = Spec {
-            target: Target::Unix { path, port: 5432 },
+            route: Arc::new(Route::new(
+                vec![Target::Unix { path, port: 5432 }],
+                LoadBalance::Disable,
+                SessionAttrs::Any,
+            )),
+            names: Arc::default(),
+            lifetimes: Lifetimes::default(),
+            replication: Replication::None,
+            asked: Vec::new(),
             dbname: "app".to_owned(),
             user: "alice".to_owned(),
             secret: BackendSecret::None,
@@ -237,6 +266,7 @@ mod tests {
             tls: Arc::new(Connector::none()),
             channel_binding: ChannelBinding::Prefer,
             timeout: Duration::from_secs(10),
+            retry: none,
         };
         let who = Identity { id: 1, database: "app".into(), user: "alice".into() };
         let (interner, clock) = (Interner::default(), Clock::start());

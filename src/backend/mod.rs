@@ -5,11 +5,14 @@
 
 mod cancel;
 mod connect;
+mod dial;
 mod encrypt;
 mod exchange;
+mod fit;
 mod inquiry;
 mod prepared;
 mod record;
+mod route;
 mod settings;
 mod shape;
 mod statements;
@@ -24,11 +27,13 @@ use crate::wire::view::{Diagnostic, parameter_status};
 use crate::wire::write::TERMINATE;
 
 pub use cancel::cancel;
-pub use connect::{ConnectError, Spec, connect};
+pub use connect::{ConnectError, Spec};
+pub use dial::connect;
 pub use exchange::ExchangeError;
 pub use inquiry::{Answered, Value, Values};
 pub use prepared::{Known, Prepared};
 pub use record::{BackendRecord, BackendState, Identity};
+pub use route::Route;
 pub use settings::{Difference, Interner, Settings, State, assignments, difference, quote_value};
 pub use shape::Shape;
 pub use statements::{Full, Key, Origin, PREFIX, Prepares, Statement, Statements, id_of};
@@ -140,6 +145,9 @@ impl Backend {
     pub fn note_parameter(&mut self, body: &[u8], interner: &Interner) {
         if let Some((name, value)) = parameter_status(body) {
             self.state.reported = interner.with(&self.state.reported, name, value);
+            if name == "in_hot_standby" && fit::displaced(self.record.wanted, value) {
+                self.record.need_close();
+            }
         }
     }
 

@@ -5,8 +5,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 
+use crate::config::SessionAttrs;
 use crate::net::tls::Connector;
-use crate::net::{Endpoint, Micros};
+use crate::net::{Endpoint, Micros, Target};
+use crate::wire::startup::Replication;
 
 /// What a backend is doing, in the words of `SHOW SERVERS`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +33,10 @@ pub struct BackendRecord {
     pub database: Arc<str>,
     /// User of its pool.
     pub user: Arc<str>,
+    /// The host that it is connected to, as the configuration has it.
+    pub target: Target,
+    /// What that host had to be.
+    pub wanted: SessionAttrs,
     /// The address that it is connected to.
     pub endpoint: Endpoint,
     /// Our end of the connection.
@@ -41,6 +47,8 @@ pub struct BackendRecord {
     pub tls: &'static str,
     /// How its TLS connection was made, for cancel requests.
     pub(super) secured: Option<Secured>,
+    /// What it replicates, for the only client that it ever has.
+    pub replication: Replication,
     /// PostgreSQL's process id, from BackendKeyData.
     pub process_id: u32,
     /// Secret for cancel requests.
@@ -65,8 +73,16 @@ pub(super) struct Secured {
     pub(super) host: Box<str>,
 }
 
-/// Facts of a new [`BackendRecord`].
+/// Where a backend is.
 #[derive(Debug)]
+pub(super) struct Place {
+    pub(super) target: Target,
+    pub(super) wanted: SessionAttrs,
+    pub(super) endpoint: Endpoint,
+}
+
+/// Facts of a new [`BackendRecord`].
+#[derive(Clone, Debug)]
 pub struct Identity {
     /// See [`BackendRecord::id`].
     pub id: u64,
@@ -77,16 +93,19 @@ pub struct Identity {
 }
 
 impl BackendRecord {
-    pub(super) fn new(identity: Identity, endpoint: Endpoint, local: Option<SocketAddr>, connected: Micros) -> Self {
+    pub(super) fn new(identity: Identity, place: Place, local: Option<SocketAddr>, connected: Micros) -> Self {
         BackendRecord {
             id: identity.id,
             database: identity.database,
             user: identity.user,
-            endpoint,
+            target: place.target,
+            wanted: place.wanted,
+            endpoint: place.endpoint,
             local,
             descriptor: 0,
             tls: "",
             secured: None,
+            replication: Replication::None,
             process_id: 0,
             secret: Box::default(),
             connected,
@@ -159,6 +178,11 @@ impl BackendRecord {
     pub(super) fn with_tls(mut self, description: &'static str, connector: Arc<Connector>, host: &str) -> Self {
         self.tls = description;
         self.secured = Some(Secured { connector, host: host.into() });
+        self
+    }
+
+    pub(super) fn replicating(mut self, replication: Replication) -> Self {
+        self.replication = replication;
         self
     }
 

@@ -127,6 +127,22 @@ pub(super) fn run(config: &Config, findings: &mut Findings<'_>) {
     client_tls(config, findings);
     server_tls(config, findings);
     pools(config, findings);
+    hosts(config, findings);
+}
+
+fn hosts(config: &Config, findings: &mut Findings<'_>) {
+    for database in config.databases.values().chain(&config.fallback) {
+        if !database.ports_fit() {
+            let key = format!("databases.{}.port", database.name);
+            let message = format!(
+                "{} ports for {} hosts in [databases.{}]: there has to be one for all, or one for each",
+                database.port.len(),
+                database.host.len(),
+                database.name
+            );
+            findings.problem(&key, message);
+        }
+    }
 }
 
 fn client_tls(config: &Config, findings: &mut Findings<'_>) {

@@ -72,6 +72,36 @@ choice! {
 }
 
 choice! {
+    /// Which of several hosts a new connection goes to.
+    pub enum LoadBalance("a way to choose a host") {
+        /// Each connection to the next one.
+        RoundRobin = "round-robin",
+        /// To the same one, until a connection to it fails.
+        Disable = "disable",
+    }
+    known to PgBouncer only: []
+}
+
+choice! {
+    /// What a server has to be, as libpq's `target_session_attrs`.
+    pub enum SessionAttrs("a kind of server") {
+        /// Whatever it is.
+        Any = "any",
+        /// Takes writes: no standby, and transactions are not read-only by default.
+        ReadWrite = "read-write",
+        /// Takes no writes.
+        ReadOnly = "read-only",
+        /// No standby.
+        Primary = "primary",
+        /// A standby.
+        Standby = "standby",
+        /// A standby, or whatever there is if no host is one.
+        PreferStandby = "prefer-standby",
+    }
+    known to PgBouncer only: []
+}
+
+choice! {
     /// How clients prove who they are.
     pub enum AuthType("an authentication method") {
         /// No proof, and the name means nothing: the database has to force a user.

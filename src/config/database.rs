@@ -4,9 +4,9 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::config::choice::PoolMode;
+use crate::config::choice::{LoadBalance, PoolMode, SessionAttrs};
 use crate::config::features::{Features, SessionFeatures};
-use crate::config::kinds::{Count, File, Hidden, Maybe, OneOf, Target, Text, Within};
+use crate::config::kinds::{Count, File, Hidden, Hosts, Maybe, OneOf, Ports, Text};
 use crate::config::secret::Secret;
 use crate::config::span::Seconds;
 use crate::config::table::settings;
@@ -28,10 +28,14 @@ settings! {
         name: String,
     }
 
-    /// Host name, IP address, or directory of a Unix socket; unset = PostgreSQL's socket directory.
-    host: Option<Host> as Maybe<Target> = None, Reload;
-    /// Port of the PostgreSQL server.
-    port: u16 as Within<u16, 1, 65535> = 5432, Reload;
+    /// Host name, IP address, directory of a Unix socket, or a list of them; unset = PostgreSQL's socket directory.
+    host: Vec<Host> as Hosts = Vec::new(), Reload;
+    /// Port of the PostgreSQL server; of several hosts one for all, or a list with one for each.
+    port: Vec<u16> as Ports = vec![5432], Reload;
+    /// Which of several hosts a new connection goes to: round-robin, or disable = the one that the last went to.
+    load_balance_hosts: LoadBalance as OneOf<LoadBalance> = LoadBalance::RoundRobin, Reload;
+    /// What the host has to be: any, read-write, read-only, primary, standby, or prefer-standby.
+    target_session_attrs: SessionAttrs as OneOf<SessionAttrs> = SessionAttrs::Any, Reload;
     /// Name of the database in PostgreSQL; unset = the entry's name, for "*" the name that the client asked for.
     dbname: Option<String> as Maybe<Text> = None, Reload;
     /// Log in to PostgreSQL as this user, whoever the client is; unset = as the client's user.
@@ -79,14 +83,35 @@ settings! {
 }
 
 impl Database {
-    /// Where PostgreSQL listens. Without `host` that is the directory of its Unix socket: Debian's if it exists, else
-    /// PostgreSQL's own default. Looks at the file system.
-    pub fn backend_host(&self) -> Host {
+    /// Where PostgreSQL listens, with the port, in the order of the configuration. Without `host` that is the directory of
+    /// its Unix socket: Debian's if it exists, else PostgreSQL's own default. Looks at the file system.
+    pub fn backend_hosts(&self) -> Vec<(Host, u16)> {
         let local = || {
             let debian = Path::new("/var/run/postgresql");
             Host::Socket(if debian.is_dir() { debian } else { Path::new("/tmp") }.to_path_buf())
         };
-        self.host.clone().unwrap_or_else(local)
+        let hosts = if self.host.is_empty() { vec![local()] } else { self.host.clone() };
+        let last = self.port.last().copied().unwrap_or(5432);
+        let ports = self.port.iter().copied().chain(std::iter::repeat(last));
+        hosts.into_iter().zip(ports).collect()
+    }
+
+    /// The hosts as the console shows them: with the ports, where there are several.
+    pub fn shown_hosts(&self) -> String {
+        let several = self.port.len() > 1;
+        let shown = |(host, port): (&Host, &u16)| if several { format!("{host}:{port}") } else { host.to_string() };
+        let ports = self.port.iter().cycle();
+        self.host.iter().zip(ports).map(shown).collect::<Vec<_>>().join(",")
+    }
+
+    /// `load_balance_hosts` as the console shows it: only where there is something to choose from, as PgBouncer does.
+    pub fn shown_balance(&self) -> Option<&'static str> {
+        (self.host.len() > 1).then(|| self.load_balance_hosts.as_str())
+    }
+
+    /// Whether there is one port for all hosts, or one for each.
+    pub(super) fn ports_fit(&self) -> bool {
+        self.port.len() == 1 || self.port.len() == self.host.len()
     }
 
     /// Name of the database in PostgreSQL.
@@ -106,11 +131,13 @@ impl Database {
         .filter_map(|(name, value)| Some((name, value.as_deref()?)))
     }
 
-    /// Whether connections opened for `self` also serve `other`: same place, database, forced user and connect_query. Other
+    /// Whether connections opened for `self` also serve `other`: same places, database, forced user and connect_query. Other
     /// differences need no new connections.
     pub fn same_target(&self, other: &Self) -> bool {
         self.host == other.host
             && self.port == other.port
+            && self.load_balance_hosts == other.load_balance_hosts
+            && self.target_session_attrs == other.target_session_attrs
             && self.backend_dbname() == other.backend_dbname()
             && self.user == other.user
             && self.connect_query == other.connect_query

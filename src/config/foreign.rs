@@ -27,9 +27,7 @@ const fn foreign(name: &'static str, default: &'static str, fate: Fate, why: &'s
 /// Of the section `[pgbouncer]`, by name.
 pub(super) const GENERAL: &[Foreign] = &[
     foreign("conffile", "", Fate::Needless, "a reload reads the file that was named at the start"),
-    foreign("dns_max_ttl", "15", Fate::Needless, "the system's resolver is asked for each new connection"),
-    foreign("dns_nxdomain_ttl", "15", Fate::Needless, "the system's resolver is asked for each new connection"),
-    foreign("dns_zone_check_period", "0", Fate::Needless, "the system's resolver is asked for each new connection"),
+    foreign("dns_zone_check_period", "0", Fate::Needless, "names in use are looked up again every dns_max_ttl"),
     foreign("job_name", "pgbouncer", Fate::Needless, "it names a service of Windows"),
     foreign("peer_id", "0", Fate::Missing, "cancel requests are not passed on to other processes"),
     foreign("pkt_buf", "4096", Fate::Needless, "buffers have 64 kB and are lent to those who are served"),
@@ -40,13 +38,9 @@ pub(super) const GENERAL: &[Foreign] = &[
     foreign("track_extra_parameters", "IntervalStyle", Fate::Needless, "every setting follows its client"),
 ];
 
-/// Of entries in `[databases]`, by name.
-pub(super) const DATABASE: &[Foreign] =
-    &[foreign("load_balance_hosts", "round-robin", Fate::Missing, "an entry has one host")];
-
 /// Whatever PgBouncer calls `name`, in any section.
 pub(super) fn find(name: &str) -> Option<&'static Foreign> {
-    GENERAL.iter().chain(DATABASE).find(|foreign| foreign.name == name)
+    GENERAL.iter().find(|foreign| foreign.name == name)
 }
 
 impl Foreign {
@@ -70,14 +64,13 @@ impl Foreign {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::General;
     use crate::config::table::Table;
-    use crate::config::{Database, General};
 
     #[test]
     fn a_setting_is_either_ours_or_missing() {
         assert!(GENERAL.iter().all(|foreign| General::row(foreign.name).is_none()));
-        assert!(DATABASE.iter().all(|foreign| Database::row(foreign.name).is_none()));
-        assert!(GENERAL.is_sorted_by_key(|foreign| foreign.name) && DATABASE.is_sorted_by_key(|foreign| foreign.name));
+        assert!(GENERAL.is_sorted_by_key(|foreign| foreign.name));
     }
 
     #[test]

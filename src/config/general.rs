@@ -210,6 +210,10 @@ settings! {
     server_connect_timeout: Duration as Seconds = secs(15), Reload;
     /// Pause after PostgreSQL refused a login; also how long it may be away before clients are refused, not queued.
     server_login_retry: Duration as Seconds = secs(15), Reload;
+    /// How long the addresses of a host name are kept; then connections to those that are gone are replaced. 0 = not kept.
+    dns_max_ttl: Duration as Seconds = secs(15), Reload;
+    /// How long it is kept that a host name could not be looked up.
+    dns_nxdomain_ttl: Duration as Seconds = secs(15), Reload;
 
     /// Forget a pool of a database without entry (of "*") that nobody has used for this long; 0 = never.
     autodb_idle_timeout: Duration as Seconds = secs(3600), Reload;

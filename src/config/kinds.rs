@@ -31,8 +31,10 @@ pub(super) struct OneOf<C>(PhantomData<C>);
 pub(super) struct Mode;
 /// A secret.
 pub(super) struct Hidden;
-/// Where a PostgreSQL server listens.
-pub(super) struct Target;
+/// Where PostgreSQL servers listen; text is split at commas.
+pub(super) struct Hosts;
+/// Their ports: one for all, or one for each.
+pub(super) struct Ports;
 /// A setting that may be left out.
 pub(super) struct Maybe<K>(PhantomData<K>);
 
@@ -229,33 +231,60 @@ impl Kind for Hidden {
     }
 }
 
-impl Kind for Target {
-    type Value = Host;
+impl Kind for Hosts {
+    type Value = Vec<Host>;
     const EMPTY_IS_UNSET: bool = true;
 
-    fn read(raw: &Raw<'_>) -> Result<Host, ValueError> {
-        let expected = "a host name, an address or a directory";
-        let Raw::Text(text) = raw else { return Err(raw.mismatch(expected)) };
-        let text = without_zero_byte(text.trim())?;
-        if text.starts_with('/') {
-            return Ok(Host::Socket(PathBuf::from(text)));
+    fn read(raw: &Raw<'_>) -> Result<Vec<Host>, ValueError> {
+        match raw {
+            Raw::Text(text) if text.trim().is_empty() => Ok(Vec::new()),
+            Raw::Text(text) => text.split(',').map(|host| one_host(host, raw)).collect(),
+            Raw::List(hosts) => hosts.iter().map(|host| one_host(host, raw)).collect(),
+            Raw::Bool(_) | Raw::Integer { .. } | Raw::Float(_) | Raw::Other(_) => Err(raw.mismatch(HOSTS)),
         }
-        if text.starts_with('@') {
-            return Err(ValueError::AbstractSocket);
-        }
-        if text.contains(',') {
-            return Err(ValueError::SeveralHosts);
-        }
-        if text.is_empty() || text.contains(char::is_whitespace) {
-            return Err(raw.mismatch(expected));
-        }
-        Ok(Host::Name(text))
     }
 
-    fn show(value: &Host) -> String {
-        value.to_string()
+    fn show(value: &Vec<Host>) -> String {
+        value.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
     }
 }
+
+const HOSTS: &str = "a host name, an address, a directory, or a list of them";
+
+fn one_host(text: &str, raw: &Raw<'_>) -> Result<Host, ValueError> {
+    let text = without_zero_byte(text.trim())?;
+    if text.starts_with('/') {
+        return Ok(Host::Socket(PathBuf::from(text)));
+    }
+    if text.starts_with('@') {
+        return Err(ValueError::AbstractSocket);
+    }
+    if text.is_empty() || text.contains(|c: char| c.is_whitespace() || c == ',') {
+        return Err(match raw {
+            Raw::List(_) => ValueError::Spelling { expected: "a host name, an address or a directory", found: text },
+            _ => raw.mismatch(HOSTS),
+        });
+    }
+    Ok(Host::Name(text))
+}
+
+impl Kind for Ports {
+    type Value = Vec<u16>;
+
+    fn read(raw: &Raw<'_>) -> Result<Vec<u16>, ValueError> {
+        match raw {
+            Raw::Text(text) => text.split(',').map(|port| Port::read(&Raw::Text(port))).collect(),
+            Raw::List(ports) if !ports.is_empty() => ports.iter().map(|port| Port::read(&Raw::Text(port))).collect(),
+            _ => Port::read(raw).map(|port| vec![port]),
+        }
+    }
+
+    fn show(value: &Vec<u16>) -> String {
+        value.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+    }
+}
+
+type Port = Within<u16, 1, 65535>;
 
 impl<K: Kind> Kind for Maybe<K> {
     type Value = Option<K::Value>;

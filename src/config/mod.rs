@@ -43,8 +43,8 @@ mod value;
 pub use access::Access;
 pub use changes::{Changes, EntryChanges, SettingChange, changes};
 pub use choice::{
-    AuthType, ChannelBinding, DheParams, Facility, ListenerLost, LogFormat, Policy, PoolMode, PrepareUnnamed, SslMode,
-    SslNegotiation,
+    AuthType, ChannelBinding, DheParams, Facility, ListenerLost, LoadBalance, LogFormat, Policy, PoolMode,
+    PrepareUnnamed, SessionAttrs, SslMode, SslNegotiation,
 };
 pub use convert::Conversion;
 pub use database::{Database, Host};

@@ -110,9 +110,6 @@ pub enum ValueError {
     /// An abstract Unix socket.
     #[error("abstract sockets (`@…`) are not supported by this version")]
     AbstractSocket,
-    /// A comma list where one host is expected.
-    #[error("several hosts are not supported by this version")]
-    SeveralHosts,
 }
 
 fn feature_hint(nearest: Option<&str>, known: &[&str]) -> String {

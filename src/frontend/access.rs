@@ -15,7 +15,7 @@ use crate::net::tls::{Certificate, Session};
 use crate::net::{Endpoint, Stream, lookup};
 use crate::pool::FoundRoles;
 use crate::wire::sqlstate;
-use crate::wire::startup::Startup;
+use crate::wire::startup::{Replication, Startup};
 use crate::wire::write::Report;
 
 use super::login::while_there;
@@ -114,7 +114,8 @@ impl<'a> Caller<'a> {
             // One database with two names: a rule about either is about both.
             databases.extend(CONSOLE.iter().filter(|name| **name != self.startup.database));
         }
-        let facts = Facts { channel: &channel, databases: &databases, user: &self.startup.user, replication: false };
+        let replication = self.startup.replication == Replication::Physical;
+        let facts = Facts { channel: &channel, databases: &databases, user: &self.startup.user, replication };
         let rule = self.rule(&facts, stream).await?;
         let failed = |error| {
             let denial = Denial::Certificate { error, place: rule.place.clone() };

@@ -12,6 +12,7 @@ mod login;
 #[cfg(feature = "pam")]
 mod pam;
 mod reject;
+mod replication;
 mod settings;
 mod sources;
 
@@ -29,9 +30,9 @@ use crate::backend::State;
 use crate::config::Config;
 use crate::net::tls::{Acceptor, HandshakeError, Tls, Turnstile};
 use crate::net::{Endpoint, Stream};
-use crate::pool::{ClientIdentity, ClientRecord, Listed, Permit, Pools};
+use crate::pool::{ClientIdentity, ClientRecord, Dedicated, Listed, Permit, Pools};
 use crate::wire::sqlstate;
-use crate::wire::startup::{NEWEST_MINOR, Opening, Startup, parse};
+use crate::wire::startup::{NEWEST_MINOR, Opening, Replication, Startup, parse};
 use crate::wire::write::{Report, ready_idle};
 use access::Caller;
 use intake::Intake;
@@ -80,6 +81,15 @@ pub enum Admitted {
         client: Listed,
         /// Its settings.
         state: State,
+        /// Bytes that it sent already.
+        early: Vec<u8>,
+    },
+    /// To a backend of its own, to replicate. It has been told that it may begin.
+    Replication {
+        /// Its place in the list.
+        client: Listed,
+        /// The backend.
+        dedicated: Box<Dedicated>,
         /// Bytes that it sent already.
         early: Vec<u8>,
     },
@@ -154,6 +164,7 @@ pub async fn admit(
         peer: peer.clone(),
         local: stream.local_addr(),
         tls: stream.session().map_or("", |session| session.description),
+        replication: startup.replication,
         connected,
     };
     let secret = random_secret(startup.minor)?;
@@ -200,11 +211,9 @@ async fn open(gate: &Gate, stream: &mut Stream, intake: &mut Intake) -> Result<O
             Opening::GssEnc => &mut gss,
             Opening::Cancel { .. } => return Ok(opening),
             Opening::Start(startup) => {
-                if startup.replication.is_some() {
-                    return Err(Rejected::Told(
-                        Report::fatal(sqlstate::FEATURE_NOT_SUPPORTED, "replication connections are not supported")
-                            .hint("Connect to PostgreSQL directly for replication."),
-                    ));
+                if startup.replication != Replication::None && is_console(startup) {
+                    let message = "the console has nothing to replicate";
+                    return Err(Rejected::Told(Report::fatal(sqlstate::FEATURE_NOT_SUPPORTED, message)));
                 }
                 negotiate(stream, startup).await?;
                 return Ok(opening);
@@ -326,7 +335,7 @@ async fn session(
     client: Listed,
     newcomer: Newcomer,
 ) -> Result<Admitted, Rejected> {
-    let Newcomer { startup, proof, early } = newcomer;
+    let Newcomer { startup, proof, .. } = &newcomer;
     let name = &startup.database;
     let database = config.database(name).ok_or_else(|| {
         Rejected::Told(
@@ -352,6 +361,10 @@ async fn session(
     if pool.is_closed() {
         return Err(Rejected::Told(Report::fatal(sqlstate::ADMIN_SHUTDOWN, "database removed")));
     }
+    if startup.replication != Replication::None {
+        return replication::begin(gate, config, stream, client, newcomer).await;
+    }
+    let Newcomer { startup, proof, early } = newcomer;
     let state = settings::first_settings(gate, config, stream, &client, &startup).await?;
     let mut out = BytesMut::new();
     proof.welcome(&mut out)?;

@@ -5,6 +5,7 @@
 mod clock;
 mod listen;
 pub mod lookup;
+mod names;
 mod socket;
 mod stream;
 pub mod tls;
@@ -16,10 +17,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::{TcpStream, UnixStream, lookup_host};
+use tokio::net::{TcpStream, UnixStream};
 
 pub use clock::{Clock, Micros};
 pub use listen::{Listener, Rights, bind_tcp, bind_unix};
+pub use names::{Answer, Lifetimes, Names, Resolve, System};
 pub use stream::{Peek, Stream};
 
 /// Where a connection leads to, before names are resolved.
@@ -109,34 +111,6 @@ pub struct SocketOptions {
     pub user_timeout: Duration,
     /// `tcp_socket_buffer`, bytes.
     pub buffer: u32,
-}
-
-/// Opens a connection, trying every address that the name has, in the resolver's order; each gets its share of `limit`,
-/// so that one that does not answer leaves time for the others.
-///
-/// # Errors
-/// The last address's error, or the resolver's.
-pub async fn connect(target: &Target, options: &SocketOptions, limit: Duration) -> io::Result<(Stream, Endpoint)> {
-    match target {
-        Target::Unix { path, port } => {
-            let stream = UnixStream::connect(path).await?;
-            Ok((Stream::from(stream), Endpoint::Unix { path: path.clone(), port: *port }))
-        }
-        Target::Tcp { host, port } => {
-            let mut failure = io::Error::new(io::ErrorKind::NotFound, "name has no address");
-            let addresses: Vec<_> = lookup_host((host.as_str(), *port)).await?.collect();
-            let share = limit / u32::try_from(addresses.len()).unwrap_or(1).max(1);
-            for addr in addresses {
-                let endpoint = Endpoint::Tcp(addr);
-                match tokio::time::timeout(share, connect_to(&endpoint, options)).await {
-                    Ok(Ok(stream)) => return Ok((stream, endpoint)),
-                    Ok(Err(error)) => failure = error,
-                    Err(_) => failure = io::ErrorKind::TimedOut.into(),
-                }
-            }
-            Err(failure)
-        }
-    }
 }
 
 /// Opens a connection to exactly this address.

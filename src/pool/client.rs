@@ -10,6 +10,7 @@ use super::listen::{Mailbox, Subscriptions};
 use super::{Permit, Pin, Pool};
 use crate::backend::{BackendRecord, Settings};
 use crate::net::{Endpoint, Micros};
+use crate::wire::startup::Replication;
 
 /// What a client is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +41,8 @@ pub struct ClientIdentity {
     pub local: Option<SocketAddr>,
     /// Version and cipher suite of its TLS connection; empty without.
     pub tls: &'static str,
+    /// What it replicates, if anything.
+    pub replication: Replication,
     /// When it connected.
     pub connected: Micros,
 }

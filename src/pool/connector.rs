@@ -179,7 +179,11 @@ impl Pool {
             waiting: counts.waiting.saturating_sub(counts.idle),
             size: settings.size,
             // Without a key nothing can be opened ahead of need; a client that waits is told so.
-            min: if settings.spec.secret.awaits_login() { 0 } else { settings.min },
+            min: match settings.spec.secret.awaits_login() {
+                true => 0,
+                false if self.doubted.load(Relaxed) => settings.min.max(counts.total.saturating_add(1)),
+                false => settings.min,
+            },
             reserve,
             parallel,
         }
@@ -242,6 +246,10 @@ impl Pool {
             Poll::Pending => true,
         });
         let any = !ended.is_empty();
+        if any {
+            self.doubted.store(false, Relaxed);
+            self.drain_misfits();
+        }
         for result in ended {
             match result {
                 Ok(held) => self.opened(held),
@@ -311,11 +319,12 @@ impl Pool {
             | ConnectError::Timeout
             | ConnectError::NoTls
             | ConnectError::TlsAnswer
+            | ConnectError::Misfit(_)
             | ConnectError::Tls(_)
             | ConnectError::Protocol(_) => {}
         }
         let hint = Some(failure.hint.as_str()).filter(|hint| !hint.is_empty());
-        tracing::warn!(database = %self.key.database, user = %self.key.user, target = %self.settings.load().spec.target,
+        tracing::warn!(database = %self.key.database, user = %self.key.user, target = %self.settings.load().spec.route,
                        %error, hint, failures = failure.count, ?pause, "cannot connect to server");
         *slot = Some(failure);
     }

@@ -8,6 +8,7 @@
 mod cap;
 mod client;
 mod connector;
+mod dedicated;
 mod facts;
 mod interrupt;
 mod lease;
@@ -31,8 +32,9 @@ use tokio::sync::Notify;
 
 use crate::auth::{BackendSecret, Credential};
 use crate::backend::{BackendRecord, Interner, State, Statements};
+use crate::config::SessionAttrs;
 use crate::metrics::Counters;
-use crate::net::{Clock, Micros};
+use crate::net::{Clock, Micros, Names};
 use queue::Queue;
 use settings::of_login;
 use shelf::{Held, Shelf, Taken};
@@ -40,6 +42,7 @@ use shelf::{Held, Shelf, Taken};
 pub use cap::{Cap, Caps, Permit};
 pub use client::{ClientIdentity, ClientRecord, Clients, Listed, Phase};
 pub use connector::Failure;
+pub use dedicated::{Dedicated, NoDedicated, Wanted};
 pub use facts::{facts, failure_report, reason_report};
 pub use interrupt::{Interrupt, Reason};
 pub use lease::Lease;
@@ -65,6 +68,8 @@ pub struct Shared {
     pub clients: Arc<Clients>,
     /// Whether everything stands still.
     pub suspension: Suspension,
+    /// The addresses of PostgreSQL's hosts.
+    pub names: Arc<Names>,
     /// Source of the ids of clients and backends.
     pub ids: AtomicU64,
 }
@@ -133,7 +138,14 @@ pub struct Pool {
     touched: AtomicU64,
     /// Until when backends that change hands directly are looked at by a system call, since one has just died.
     alarm_until: AtomicU64,
+    /// A connection is to be opened that looks what a host is.
+    doubted: AtomicBool,
+    /// When the next doubt counts.
+    next_doubt: AtomicU64,
 }
+
+/// How long after a doubt about a host another one counts nothing, microseconds.
+const DOUBT: Micros = 1_000_000;
 
 /// How long the look at each backend that changes hands goes on after a death, microseconds.
 const ALARM: Micros = 2_000_000;
@@ -296,6 +308,52 @@ impl Pool {
     /// A backend has died, and others may be dying: for a while none changes hands unseen.
     pub fn alarm(&self) {
         self.alarm_until.store(self.shared.clock.now().saturating_add(ALARM), Relaxed);
+    }
+
+    /// A backend has refused to write. That may be its client's wish, or its host is not what it was: where a host has to
+    /// take writes, this backend goes, and a new connection looks.
+    #[cold]
+    pub fn doubt(&self, record: &BackendRecord) {
+        let settings = self.settings.load();
+        let route = &settings.spec.route;
+        let now = self.shared.clock.now();
+        let writes = matches!(route.wanted, SessionAttrs::ReadWrite | SessionAttrs::Primary);
+        if !writes || now < self.next_doubt.load(Relaxed) {
+            return;
+        }
+        self.next_doubt.store(now.saturating_add(DOUBT), Relaxed);
+        record.need_close();
+        route.doubt(&record.target, &record.endpoint);
+        self.doubted.store(true, Relaxed);
+        self.nudge();
+    }
+
+    /// Closes what is connected to servers that are not what they have to be: idle backends now, others as they come
+    /// back.
+    fn drain_misfits(&self) {
+        let misfits = self.settings.load().spec.route.misfits(self.shared.clock.now());
+        self.drain("host is not what target_session_attrs wants", |record| misfits.contains(&record.endpoint));
+    }
+
+    /// Closes what is connected to addresses that their names do not have any more, in the same way.
+    fn drain_vanished(&self) {
+        let names = &self.shared.names;
+        self.drain("address is gone from its name", |record| names.has_left(&record.target, &record.endpoint));
+    }
+
+    /// Closes the idle backends that `which` chooses now, and the others as they come back.
+    fn drain(&self, why: &'static str, which: impl Fn(&BackendRecord) -> bool) {
+        let mut count = 0;
+        for record in self.backends() {
+            if which(&record) && !record.close_needed() {
+                record.need_close();
+                count += 1;
+            }
+        }
+        if count > 0 {
+            tracing::warn!(database = %self.key.database, user = %self.key.user, count, why, "connections are replaced");
+            self.close_idle(|held| held.backend.record.close_needed());
+        }
     }
 
     /// Makes the connector look again.

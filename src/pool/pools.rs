@@ -1,6 +1,6 @@
 //! All pools of the process, made when they are first needed.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -10,14 +10,14 @@ use tokio::sync::mpsc;
 
 use super::cap::{Cap, Caps};
 use super::lookup::Found;
-use super::settings::of_login;
+use super::settings::{lifetimes, of_login};
 use super::shelf::Shelf;
 use super::{ClientRecord, Clients, Credentials, Listeners, Lookups, Pool, PoolSettings, Reason, Shared};
 use crate::auth::BackendSecret;
 use crate::backend::{BackendRecord, Interner, Statements};
 use crate::config::{Config, Database};
 use crate::net::tls::{Counts, Tls};
-use crate::net::{Clock, Micros};
+use crate::net::{Clock, Micros, Names, Target};
 
 /// Database entry and user of a pool.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -91,6 +91,12 @@ impl Pools {
     /// The same with TLS, as the configuration has it.
     #[must_use]
     pub fn with_tls(config: Config, tls: Tls) -> (Arc<Pools>, mpsc::UnboundedReceiver<Arc<Pool>>) {
+        Pools::with_names(config, tls, Names::default())
+    }
+
+    /// The same with what knows the addresses of names.
+    #[must_use]
+    pub fn with_names(config: Config, tls: Tls, names: Names) -> (Arc<Pools>, mpsc::UnboundedReceiver<Arc<Pool>>) {
         let (born, births) = mpsc::unbounded_channel();
         let shared = Shared {
             clock: Clock::start(),
@@ -98,6 +104,7 @@ impl Pools {
             statements: Statements::default(),
             clients: Arc::default(),
             suspension: super::Suspension::default(),
+            names: Arc::new(names),
             ids: AtomicU64::new(0),
         };
         let shared = Arc::new(shared);
@@ -169,6 +176,8 @@ impl Pools {
             closing: std::sync::atomic::AtomicBool::new(false),
             retiring: std::sync::atomic::AtomicBool::new(false),
             alarm_until: AtomicU64::new(0),
+            doubted: std::sync::atomic::AtomicBool::new(false),
+            next_doubt: AtomicU64::new(0),
             touched: AtomicU64::new(self.shared.clock.now()),
             key: key.clone(),
         });
@@ -252,8 +261,11 @@ impl Pools {
                 }
                 secret => secret,
             };
-            let settings = self.settings(&config, &database, &pool.key.user, secret);
+            let mut settings = self.settings(&config, &database, &pool.key.user, secret);
             let moved = !Database::same_target(&old.database, &database) || !old.spec.same_way(&settings.spec);
+            if !moved {
+                settings.spec.route = Arc::clone(&old.spec.route);
+            }
             pool.retiring.store(false, Relaxed);
             pool.configure(settings, moved);
             if moved {
@@ -265,9 +277,43 @@ impl Pools {
         self.listeners.look();
     }
 
+    /// Asks again for the addresses of the hosts that there are connections to, where they are older than `dns_max_ttl`, and
+    /// has those connections replaced whose addresses are gone.
+    ///
+    /// Cancel safety: safe; the next call goes on.
+    pub async fn follow_names(&self) {
+        let lifetimes = lifetimes(&self.config.load().general);
+        if lifetimes.found > 0 {
+            let mut hosts = BTreeSet::new();
+            for pool in self.all() {
+                if pool.counts().total > 0 {
+                    let settings = pool.settings.load();
+                    hosts.extend(settings.spec.route.targets().iter().filter_map(|target| match target {
+                        Target::Tcp { host, .. } => Some(host.clone()),
+                        Target::Unix { .. } => None,
+                    }));
+                }
+            }
+            self.shared.names.refresh(hosts, lifetimes, self.shared.clock.now()).await;
+        }
+        if self.shared.names.lost_addresses() {
+            for pool in self.all() {
+                pool.drain_vanished();
+            }
+            for record in self.lookups.backends() {
+                if self.shared.names.has_left(&record.target, &record.endpoint) {
+                    record.need_close();
+                }
+            }
+            self.lookups.look();
+            self.listeners.look();
+        }
+    }
+
     fn settings(&self, config: &Config, database: &Arc<Database>, user: &str, secret: BackendSecret) -> PoolSettings {
         let mut settings = PoolSettings::resolve(config, database, user, secret);
         settings.spec.tls = Arc::clone(&self.tls.load().connector);
+        settings.spec.names = Arc::clone(&self.shared.names);
         settings
     }
 

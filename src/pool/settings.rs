@@ -5,10 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::auth::{BackendSecret, Credential, StoredSecret};
-use crate::backend::Spec;
+use crate::backend::{Route, Spec};
 use crate::config::{Config, Database, General, Host, PoolMode, PrepareUnnamed, SessionFeatures};
 use crate::net::tls::Connector;
-use crate::net::{Micros, SocketOptions, Target};
+use crate::net::{Lifetimes, Micros, SocketOptions, Target};
+use crate::wire::startup::Replication;
 
 /// Everything that a pool and its sessions go by. Counts of 0 mean no limit, times of 0 mean off, unless said otherwise.
 #[derive(Clone, Debug)]
@@ -124,22 +125,32 @@ fn micros(time: Duration) -> Micros {
 
 /// How a backend of this entry is opened as this user.
 pub(super) fn dialled(general: &General, database: &Database, user: &str, secret: BackendSecret) -> Spec {
-    let port = database.port;
-    let target = match database.backend_host() {
+    let target = |(host, port)| match host {
         Host::Name(host) => Target::Tcp { host, port },
         Host::Socket(dir) => Target::Unix { path: dir.join(format!(".s.PGSQL.{port}")), port },
     };
+    let targets = database.backend_hosts().into_iter().map(target).collect();
     Spec {
-        target,
+        route: Arc::new(Route::new(targets, database.load_balance_hosts, database.target_session_attrs)),
+        names: Arc::default(),
+        lifetimes: lifetimes(general),
         dbname: database.backend_dbname().to_owned(),
         user: user.to_owned(),
         secret,
         parameters: database.startup_parameters().map(|(name, value)| (name, value.to_owned())).collect(),
+        replication: Replication::None,
+        asked: Vec::new(),
         socket: socket_options(general),
         tls: Arc::new(Connector::none()),
         channel_binding: general.server_channel_binding,
         timeout: limited(general.server_connect_timeout),
+        retry: general.server_login_retry,
     }
+}
+
+/// How long the addresses of names are kept.
+pub(super) fn lifetimes(general: &General) -> Lifetimes {
+    Lifetimes { found: micros(general.dns_max_ttl), failed: micros(general.dns_nxdomain_ttl) }
 }
 
 /// A time of which 0 means no limit, as one to wait for.

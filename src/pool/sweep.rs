@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::{ClientRecord, Phase, Pool, PoolSettings, Pools, Reason};
 use crate::config::PoolMode;
 use crate::net::{Clock, Micros};
+use crate::wire::startup::Replication;
 
 /// The limits of one client; 0 is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -85,6 +86,10 @@ pub fn sweep(pools: &Pools, last: Micros) {
 }
 
 fn sweep_client(pools: &Pools, client: &ClientRecord, last: Micros, now: Micros) {
+    if client.identity.replication != Replication::None && client.admitted() {
+        // It neither queries nor rests.
+        return;
+    }
     let phase = client.phase();
     let since = client.since.load(Relaxed);
     let config = pools.config.load();

@@ -1,6 +1,8 @@
 //! The pool's invariants under random aborts: clients that are dropped while they wait, leases that are dropped, given
 //! back, or lost in a panic, PAUSE and RECONNECT in between. Backends are played by a listener that logs everybody in.
 
+mod names;
+
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
@@ -87,6 +89,7 @@ impl Stage {
             peer: Endpoint::Unix { path: PathBuf::new(), port: 0 },
             local: None,
             tls: "",
+            replication: crate::wire::startup::Replication::None,
             connected: self.pools.shared.clock.now(),
         };
         let record = ClientRecord::new(self.pools.shared.next_id(), Box::default(), identity, Vec::new());

@@ -8,7 +8,9 @@ use super::cancel::cancel;
 use crate::admin;
 use crate::frontend::{Admitted, Rejected, admit, hear_out};
 use crate::net::{Endpoint, Stream};
-use crate::session::{House, Session};
+use crate::pool::Listed;
+use crate::session::{House, Session, replicate};
+use crate::wire::startup::Replication;
 
 /// How long a rejected client may take to accept the reason.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -29,17 +31,17 @@ pub(super) async fn serve(proxy: Arc<Proxy>, mut stream: Stream, peer: Endpoint)
     let admitted = Box::pin(admit(&proxy.gate, &mut stream, &peer, ending)).await;
     match admitted {
         Ok(Admitted::Session { client, state, early }) => {
-            if proxy.pools.config.load().general.log_connections {
-                let identity = &client.record().identity;
-                tracing::info!(client = client.record().id, %peer, user = %identity.user, database = %identity.database,
-                               tls = Some(identity.tls).filter(|tls| !tls.is_empty()), "login succeeded");
-            }
+            log_login(&proxy, &client);
             let house = House { pools: Arc::clone(&proxy.pools), workspaces: Arc::clone(&proxy.workspaces) };
             let session = Session::new(stream, client, state, house, &early);
             drop((proxy, peer, early));
             if let Some(session) = session {
                 session.run().await;
             }
+        }
+        Ok(Admitted::Replication { client, dedicated, early }) => {
+            log_login(&proxy, &client);
+            Box::pin(replicate(stream, client, dedicated, &early, &proxy.pools)).await;
         }
         Ok(Admitted::Admin { client, role }) => {
             let context = admin::Context {
@@ -56,6 +58,16 @@ pub(super) async fn serve(proxy: Arc<Proxy>, mut stream: Stream, peer: Endpoint)
             Box::pin(cancel(&proxy, process_id, &secret)).await;
         }
         Err(rejected) => Box::pin(reject(&proxy, stream, &peer, &rejected)).await,
+    }
+}
+
+fn log_login(proxy: &Proxy, client: &Listed) {
+    if proxy.pools.config.load().general.log_connections {
+        let identity = &client.record().identity;
+        let replication = Some(identity.replication).filter(|kind| *kind != Replication::None);
+        tracing::info!(client = client.record().id, peer = %identity.peer, user = %identity.user,
+                       database = %identity.database, tls = Some(identity.tls).filter(|tls| !tls.is_empty()),
+                       replication = replication.map(Replication::as_str), "login succeeded");
     }
 }
 

@@ -25,6 +25,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How often the files of `password_file` are looked at.
 const SECRETS: Duration = Duration::from_secs(1);
 
+/// How often it is looked whether addresses are too old.
+const NAMES: Duration = Duration::from_secs(1);
+
 /// Runs the pooler until it is told to end.
 ///
 /// # Errors
@@ -50,6 +53,7 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     let shown = |listener: &Listener| Some((listener.descriptor(), listener.endpoint()?));
     // Nobody else sets it.
     let _ = proxy.listening.set(listeners.iter().filter_map(shown).collect());
+    tokio::spawn(names(Arc::clone(&pools)));
     let files: Vec<_> = listeners.iter().filter_map(Listener::file).collect();
     for listener in listeners {
         tokio::spawn(accept(Arc::clone(&proxy), listener));
@@ -152,6 +156,14 @@ async fn secrets(pools: Arc<Pools>) {
         if !found.is_empty() {
             take_over(&pools, found);
         }
+    }
+}
+
+/// Follows the names of PostgreSQL's hosts.
+async fn names(pools: Arc<Pools>) {
+    loop {
+        sleep(NAMES).await;
+        pools.follow_names().await;
     }
 }
 

@@ -33,6 +33,11 @@ fn field(body: &[u8], wanted: u8) -> Option<&[u8]> {
     }
 }
 
+/// Whether an error says that the transaction is read-only.
+pub(super) fn refuses_to_write(body: &[u8]) -> bool {
+    field(body, b'C') == Some(b"25006")
+}
+
 /// Whether an error says that the result of a prepared statement has another type by now.
 pub(super) fn is_stale_plan(body: &[u8]) -> bool {
     field(body, b'C') == Some(CACHED_PLAN.as_bytes()) && field(body, b'R') == Some(REVALIDATES)

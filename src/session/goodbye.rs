@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::Session;
 use super::end::{Blame, End};
-use crate::net::Clock;
-use crate::pool::facts;
+use crate::config::General;
+use crate::net::{Clock, Micros};
+use crate::pool::{ClientRecord, facts};
 
 /// How long a client may take to accept its last words.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -44,17 +45,19 @@ impl Session {
                 .await;
             }
         }
-        if config.general.log_disconnections {
-            let age = Clock::between(self.client.record().identity.connected, self.pool.shared.clock.now());
-            let (reason, age) = (end.reason(), age.as_secs());
-            let _entered = span.enter();
-            match end.blame() {
-                Blame::Nobody => tracing::info!("closing because: {reason} (age={age}s)"),
-                Blame::Client | Blame::Pooler => {
-                    tracing::info!(blame = ?end.blame(), "closing because: {reason} (age={age}s)")
-                }
-                Blame::Server => tracing::warn!(blame = "Server", "closing because: {reason} (age={age}s)"),
-            }
-        }
+        log(end, &record, &config.general, self.pool.shared.clock.now());
     }
+}
+
+/// Logs the end of a client.
+pub(super) fn log(end: &End, record: &ClientRecord, general: &General, now: Micros) {
+    if !general.log_disconnections {
+        return;
+    }
+    let (reason, age) = (end.reason(), Clock::between(record.identity.connected, now).as_secs());
+    record.span().in_scope(|| match end.blame() {
+        Blame::Nobody => tracing::info!("closing because: {reason} (age={age}s)"),
+        Blame::Client | Blame::Pooler => tracing::info!(blame = ?end.blame(), "closing because: {reason} (age={age}s)"),
+        Blame::Server => tracing::warn!(blame = "Server", "closing because: {reason} (age={age}s)"),
+    });
 }

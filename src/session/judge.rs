@@ -1,13 +1,15 @@
 //! What becomes of PostgreSQL's messages on their way to the client, and what they tell.
 
 use super::end::End;
-use super::errors::{UNKNOWN_STATEMENT, is_stale_plan, move_position, named_in, names_statements, rename};
+use super::errors::{
+    UNKNOWN_STATEMENT, is_stale_plan, move_position, named_in, names_statements, refuses_to_write, rename,
+};
 use super::names::{Names, take_back};
 use super::tally::Tally;
 use super::turn::{About, Back, Turn};
 use super::watch::Watch;
 use crate::backend::{Backend, Interner, id_of};
-use crate::config::PoolMode;
+use crate::config::{PoolMode, SessionAttrs};
 use crate::metrics::add;
 use crate::pool::ClientRecord;
 use crate::sql::Act;
@@ -50,6 +52,7 @@ impl Judge<'_> {
     pub(super) fn message(&mut self, piece: &Piece<'_>) -> Result<Rest, End> {
         let (tag, body) = (piece.tag, piece.body());
         match tag {
+            back::PARAMETER_STATUS if self.turned_read_only(body) => return Ok(Rest::Discard),
             back::PARAMETER_STATUS => self.parameter(body),
             // PostgreSQL ends the connection although the client has had all its answers: that concerns whoever comes
             // next, not this client, and nobody comes next.
@@ -57,7 +60,14 @@ impl Judge<'_> {
                 self.backend.record.need_close();
                 return Ok(Rest::Discard);
             }
-            back::ERROR => self.undo(),
+            back::ERROR => {
+                self.undo();
+                if refuses_to_write(body)
+                    && let Some(pool) = self.record.pool()
+                {
+                    pool.doubt(&self.backend.record);
+                }
+            }
             back::COMMAND_COMPLETE if self.watching && self.turn.answers_client() => self.command(body),
             // It is for whoever has listened on this backend before; this client's come by way of the listening one.
             back::NOTIFICATION if self.watching && !self.hears => return Ok(Rest::Discard),
@@ -129,6 +139,21 @@ impl Judge<'_> {
             self.tally.settle(&pool.counters);
         }
         Ok(Rest::Forward)
+    }
+
+    /// Where a host has to take writes: whether its transactions are read-only by default from now on, and that is not the
+    /// client's doing. The client does not take it along to another host; this one is left.
+    fn turned_read_only(&mut self, body: &[u8]) -> bool {
+        let wanted = self.backend.record.wanted;
+        if !self.watching || wanted != SessionAttrs::ReadWrite || !self.turn.answers_client() {
+            return false;
+        }
+        let turned = parameter_status(body) == Some(("default_transaction_read_only", &b"on"[..]));
+        let own = self.watch.as_ref().is_some_and(|watch| watch.explains_reports());
+        if turned && !own {
+            self.backend.record.need_close();
+        }
+        turned && !own
     }
 
     fn parameter(&mut self, body: &[u8]) {

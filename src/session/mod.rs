@@ -20,6 +20,7 @@ mod refuse;
 mod relay;
 mod renaming;
 mod repeat;
+mod replication;
 mod requests;
 mod salvage;
 mod scripts;
@@ -54,6 +55,7 @@ pub use end::{Blame, End};
 pub use fuzz::fuzz;
 pub use names::Step;
 pub use relay::whole_rows;
+pub use replication::replicate;
 #[doc(hidden)]
 pub use turn::fuzz as fuzz_turn;
 pub use turn::{About, Back, Front, Made, Own, Shifts, Turn, Undo};

@@ -38,6 +38,30 @@ pub enum Opening {
     Start(Startup),
 }
 
+/// What a connection replicates.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Replication {
+    /// Nothing: it is for queries.
+    #[default]
+    None,
+    /// The whole cluster; it belongs to no database.
+    Physical,
+    /// One database; queries of the simple protocol are taken, too.
+    Logical,
+}
+
+impl Replication {
+    /// As SHOW CLIENTS and SHOW SERVERS call it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Replication::None => "none",
+            Replication::Physical => "physical",
+            Replication::Logical => "logical",
+        }
+    }
+}
+
 /// A StartupMessage, its `options` taken apart.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Startup {
@@ -47,8 +71,8 @@ pub struct Startup {
     pub user: String,
     /// `database`; the user's name where it is missing.
     pub database: String,
-    /// `replication`, where it asks for it.
-    pub replication: Option<String>,
+    /// `replication`.
+    pub replication: Replication,
     /// Every other parameter, in order, those of `options` first as PostgreSQL applies them.
     pub settings: Vec<(String, String)>,
     /// `_pq_.` protocol options, none of which is known here.
@@ -158,10 +182,11 @@ fn text(bytes: &[u8]) -> Result<(&str, &[u8]), StartupError> {
     Ok((std::str::from_utf8(text).map_err(|_| StartupError::Encoding)?, rest))
 }
 
-fn replication(value: &str) -> Result<Option<String>, StartupError> {
+fn replication(value: &str) -> Result<Replication, StartupError> {
     match value.to_ascii_lowercase().as_str() {
-        "off" | "false" | "no" | "0" => Ok(None),
-        "on" | "true" | "yes" | "1" | "database" => Ok(Some(value.to_owned())),
+        "off" | "false" | "no" | "0" => Ok(Replication::None),
+        "on" | "true" | "yes" | "1" => Ok(Replication::Physical),
+        "database" => Ok(Replication::Logical),
         _ => Err(StartupError::Replication),
     }
 }
@@ -297,8 +322,9 @@ mod tests {
 
     #[test]
     fn replication_is_a_boolean_or_database() {
-        assert_eq!(started(&[("user", "u"), ("replication", "off")]).unwrap().replication, None);
-        assert!(started(&[("user", "u"), ("replication", "database")]).unwrap().replication.is_some());
+        assert_eq!(started(&[("user", "u"), ("replication", "off")]).unwrap().replication, Replication::None);
+        assert_eq!(started(&[("user", "u"), ("replication", "YES")]).unwrap().replication, Replication::Physical);
+        assert_eq!(started(&[("user", "u"), ("replication", "database")]).unwrap().replication, Replication::Logical);
         assert_eq!(started(&[("user", "u"), ("replication", "maybe")]), Err(StartupError::Replication));
     }
 

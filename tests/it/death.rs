@@ -103,14 +103,14 @@ fn clients_between_transactions_survive_a_crash() {
 }
 
 /// Clients that ask for their own numbers without a pause, until told to end.
-struct Load {
+pub(crate) struct Load {
     over: Arc<AtomicBool>,
     answers: Arc<AtomicU64>,
     clients: Vec<JoinHandle<Vec<String>>>,
 }
 
 impl Load {
-    fn start(port: u16, clients: u64) -> Self {
+    pub(crate) fn start(port: u16, clients: u64) -> Self {
         let (over, answers) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let client = |number| {
             let (over, answers) = (Arc::clone(&over), Arc::clone(&answers));
@@ -120,13 +120,13 @@ impl Load {
         Self { over, answers, clients }
     }
 
-    fn wait_for_answers(&self, more: u64) {
+    pub(crate) fn wait_for_answers(&self, more: u64) {
         let goal = self.answers.load(Relaxed) + more;
         eventually(SOON, "the load goes on", || self.answers.load(Relaxed) >= goal);
     }
 
     /// The SQLSTATEs that the clients saw.
-    fn end(self) -> Vec<Vec<String>> {
+    pub(crate) fn end(self) -> Vec<Vec<String>> {
         self.over.store(true, Relaxed);
         self.clients.into_iter().map(|client| client.join().unwrap()).collect()
     }

@@ -92,6 +92,7 @@ impl Pooler {
             peer: Endpoint::Tcp("192.0.2.1:5000".parse().unwrap()),
             local: Some("[::ffff:192.0.2.2]:6432".parse().unwrap()),
             tls: "",
+            replication: crate::wire::startup::Replication::None,
             connected: self.pools.shared.clock.now(),
         };
         let record = ClientRecord::new(self.pools.shared.next_id(), Box::new([1, 2, 3, 4]), identity, Vec::new());

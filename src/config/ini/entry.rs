@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 
-use crate::config::foreign::{self, Foreign};
 use crate::config::ini::spelling::set_entry;
 use crate::config::ini::{Reader, in_ini_words};
 use crate::config::keywords::{self, Escapes};
@@ -44,13 +43,12 @@ impl Reader {
                 continue;
             }
             let name = if name == "reserve_pool" && T::row("pool_size").is_some() { "reserve_pool_size" } else { name };
-            match (T::row(name), known_only_to_pgbouncer::<T>(name)) {
-                (Some(_), _) | (_, Some(_)) if value.is_empty() => {
+            match T::row(name) {
+                Some(_) if value.is_empty() => {
                     self.problem(&key, format!("`{name}` in [{section}] is empty: leave it out"));
                 }
-                (Some(row), _) => self.keyword(target, row, (section, value)),
-                (None, Some(foreign)) => self.foreign(&key, foreign, value),
-                (None, None) => self.problem(&key, in_ini_words(&unknown_setting::<T>(name, section))),
+                Some(row) => self.keyword(target, row, (section, value)),
+                None => self.problem(&key, in_ini_words(&unknown_setting::<T>(name, section))),
             }
             self.draft.places.insert(format!("{section}.{name}"), self.here.clone());
         }
@@ -68,18 +66,13 @@ impl Reader {
     }
 }
 
-fn known_only_to_pgbouncer<T: Table>(name: &str) -> Option<&'static Foreign> {
-    let is_database = T::row("dbname").is_some();
-    foreign::DATABASE.iter().find(|foreign| is_database && foreign.name == name)
-}
-
 /// Whether the value says no more than a missing one.
 fn is_unset<T: Table>(row: &Row<T>, value: &str) -> bool {
     let is_user = T::row("dbname").is_none();
     let zero = ZERO_IS_UNSET.contains(&row.name) || (is_user && ZERO_OF_USER_IS_UNSET.contains(&row.name));
     match (row.shape, value.parse::<f64>()) {
         (Shape::Number | Shape::Time, Ok(number)) if zero => number <= 0.0,
-        (Shape::Number, Ok(number)) => row.name != "port" && number < 0.0,
+        (Shape::Number, Ok(number)) => number < 0.0,
         _ => false,
     }
 }

@@ -219,7 +219,9 @@ impl Reader {
         let directory = self.draft.general.unix_socket_dir.clone();
         let socket = Host::Socket(directory.unwrap_or_else(|| PathBuf::from(SOCKET_DIRECTORY)));
         for database in self.draft.databases.values_mut().chain(&mut self.draft.fallback) {
-            database.host.get_or_insert_with(|| socket.clone());
+            if database.host.is_empty() {
+                database.host.push(socket.clone());
+            }
         }
     }
 

@@ -162,7 +162,7 @@ fn the_fallback_is_made_out_for_the_name() {
     assert_eq!((exact.name.as_str(), exact.backend_dbname()), ("own", "own"));
     let other = config.database("other").unwrap();
     assert_eq!((other.name.as_str(), other.backend_dbname()), ("other", "other"));
-    assert_eq!(other.backend_host().to_string(), "elsewhere");
+    assert_eq!(other.backend_hosts()[0].0.to_string(), "elsewhere");
     assert_eq!(config.database("pgpool"), None);
     assert_eq!(config.database("pgbouncer"), None);
     assert_eq!(Config::default().database("other"), None);
@@ -175,7 +175,7 @@ fn the_fallback_may_name_one_database() {
     assert_eq!((database.name.as_str(), database.backend_dbname()), ("anything", "postgres"));
     let parameters: Vec<(&str, &str)> = database.startup_parameters().collect();
     assert_eq!(parameters, [("timezone", "UTC")]);
-    assert!(matches!(database.backend_host(), crate::config::Host::Socket(_)));
+    assert!(matches!(database.backend_hosts()[..], [(crate::config::Host::Socket(_), 5432)]));
 }
 
 #[test]

@@ -21,7 +21,11 @@ peer_id = 1",
         (
             "[databases.a]
 load_balance_hosts = \"a\"",
-            "2: `load_balance_hosts` of PgBouncer is not supported by this version: an entry has one host",
+            "2: `load_balance_hosts` in [databases.a]: `a` is none of round-robin, disable",
+        ),
+        (
+            "[databases.a]\nhost = \"a,b,c\"\nport = \"1,2\"",
+            "3: 2 ports for 3 hosts in [databases.a]: there has to be one for all, or one for each",
         ),
         ("[databases.a]\nmax_client_conn = 1", "2: `max_client_conn` belongs into [pgpool]"),
         ("[databases.a]\nhots = \"h\"", "2: unknown setting `hots` in [databases.a], did you mean `host`?"),
@@ -62,7 +66,7 @@ fn all_problems_at_once_in_the_order_of_the_file() {
         pgpool.toml:4: unknown setting `zzz` in [pgpool]\n\
         pgpool.toml:5: `listen_port` in [pgpool]: -1 is outside the range 0 to 65535\n\
         pgpool.toml:7: `port` in [databases.b]: `x` is not a whole number\n\
-        pgpool.toml:8: `host` in [databases.b]: expected a host name, an address or a directory, found an integer";
+        pgpool.toml:8: `host` in [databases.b]: expected a host name, an address, a directory, or a list of them, found an integer";
     assert_eq!(problems(text), expected);
 }
 

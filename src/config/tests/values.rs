@@ -143,15 +143,38 @@ fn check_query_keeps_pgbouncers_spelling() {
 
 #[test]
 fn hosts() {
-    let host = |host: &str| config(&format!("[databases.a]\nhost = \"{host}\"\n")).databases["a"].host.clone();
-    assert_eq!(host("/run/pg"), Some(Host::Socket(PathBuf::from("/run/pg"))));
-    assert_eq!(host("::1"), Some(Host::Name(String::from("::1"))));
-    assert_eq!(host("db.internal"), Some(Host::Name(String::from("db.internal"))));
-    assert_eq!(host(""), None);
+    let entry = |host: &str| config(&format!("[databases.a]\nhost = {host}\n")).databases["a"].clone();
+    let host = |host: &str| entry(&format!("\"{host}\"")).host.clone();
+    let name = |name: &str| Host::Name(String::from(name));
+    assert_eq!(host("/run/pg"), [Host::Socket(PathBuf::from("/run/pg"))]);
+    assert_eq!(host("::1"), [name("::1")]);
+    assert_eq!(host("db.internal"), [name("db.internal")]);
+    assert_eq!(host(""), []);
     let abstract_socket = problems("[databases.a]\nhost = \"@x\"\n");
     assert!(abstract_socket.ends_with("abstract sockets (`@…`) are not supported by this version"));
-    let several = problems("[databases.a]\nhost = \"a,b\"\n");
-    assert_eq!(several, "pgpool.toml:2: `host` in [databases.a]: several hosts are not supported by this version");
+    let several = [Host::Name(String::from("a")), Host::Socket(PathBuf::from("/b")), name("::1")];
+    assert_eq!(host("a, /b ,::1"), several);
+    assert_eq!(entry("[\"a\", \"/b\", \"::1\"]").host, several);
+    for wrong in ["\"a,\"", "\",\"", "\"a b\"", "[\"a\", \"\"]", "[\"a,b\"]", "5"] {
+        assert!(problems(&format!("[databases.a]\nhost = {wrong}\n")).contains("`host` in [databases.a]: "), "{wrong}");
+    }
+}
+
+#[test]
+fn ports_go_with_their_hosts() {
+    let pairs = |ports: &str| -> Vec<(String, u16)> {
+        let text = format!("[databases.a]\nhost = \"a,b\"\nport = {ports}\n");
+        let hosts = config(&text).databases["a"].backend_hosts();
+        hosts.into_iter().map(|(host, port)| (host.to_string(), port)).collect()
+    };
+    let same = [("a".to_owned(), 6), ("b".to_owned(), 6)];
+    assert_eq!((pairs("6"), pairs("\"6\"")), (same.to_vec(), same.to_vec()));
+    let each = [("a".to_owned(), 6), ("b".to_owned(), 7)];
+    assert_eq!((pairs("\"6, 7\""), pairs("[\"6\", \"7\"]")), (each.to_vec(), each.to_vec()));
+    for wrong in ["0", "\"\"", "\"6,\"", "[]", "\"6,7,8\"", "true"] {
+        let found = problems(&format!("[databases.a]\nhost = \"a,b\"\nport = {wrong}\n"));
+        assert!(found.contains("[databases.a]"), "{wrong}: {found}");
+    }
 }
 
 #[test]

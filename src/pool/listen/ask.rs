@@ -56,6 +56,7 @@ impl NoListener {
                 | ConnectError::Timeout
                 | ConnectError::NoTls
                 | ConnectError::TlsAnswer
+                | ConnectError::Misfit(_)
                 | ConnectError::Tls(_)
                 | ConnectError::Authentication(_)
                 | ConnectError::Protocol(_) => error(sqlstate::CONNECTION_FAILURE, ""),

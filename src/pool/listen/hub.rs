@@ -16,7 +16,7 @@ use super::line::{Line, Loss, Over, Talk};
 use super::roll::{Calls, Roll};
 use crate::backend::{BackendRecord, BackendState, Identity, Spec, connect};
 use crate::config::ListenerLost;
-use crate::net::Target;
+use crate::net::{Endpoint, Target};
 use crate::pool::connector::passing_pause;
 use crate::pool::{Cap, Listing, Permit, Pool, Pools, Shared};
 
@@ -28,14 +28,21 @@ const LOOK: Duration = Duration::from_millis(250);
 /// What a hub listens to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Key {
-    pub(super) target: Target,
+    pub(super) targets: Box<[Target]>,
     pub(super) dbname: String,
 }
 
 impl Key {
     pub(super) fn of(pool: &Pool) -> Key {
         let settings = pool.settings.load();
-        Key { target: settings.spec.target.clone(), dbname: settings.spec.dbname.clone() }
+        Key { targets: settings.spec.route.targets().into(), dbname: settings.spec.dbname.clone() }
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let targets = self.targets.iter().map(ToString::to_string).collect::<Vec<_>>();
+        f.write_str(&targets.join(","))
     }
 }
 
@@ -65,8 +72,10 @@ impl fmt::Display for HubState {
 pub struct HubShown {
     /// Database in PostgreSQL.
     pub database: String,
-    /// Where PostgreSQL is.
-    pub target: Target,
+    /// Where PostgreSQL may be.
+    pub targets: Box<[Target]>,
+    /// Where the listening backend is.
+    pub endpoint: Option<Endpoint>,
     /// What the hub does.
     pub state: HubState,
     /// Channels with subscribers.
@@ -205,7 +214,7 @@ impl Hub {
             self.losses.fetch_add(1, Relaxed);
             pools.listeners.losses.fetch_add(1, Relaxed);
         }
-        let Key { target, dbname } = &self.key;
+        let (target, dbname) = (&self.key, &self.key.dbname);
         if clients == 0 {
             tracing::info!(database = %dbname, %target, error = %loss, "connection to the listening backend has ended");
         } else {
@@ -235,7 +244,7 @@ impl Hub {
         if error.is_some() && hopeless {
             pause = pools.config.load().general.server_login_retry.max(pause);
         }
-        tracing::warn!(database = %self.key.dbname, target = %self.key.target, error = %why, ?pause,
+        tracing::warn!(database = %self.key.dbname, target = %self.key, error = %why, ?pause,
                        "cannot open a connection to listen on");
         let mut roll = self.roll();
         roll.note_trouble(error);
@@ -256,7 +265,7 @@ impl Hub {
         drop(roll);
         if let Some((gap, clients, calls)) = regained {
             calls.make();
-            tracing::warn!(database = %self.key.dbname, target = %self.key.target, ?gap, clients,
+            tracing::warn!(database = %self.key.dbname, target = %self.key, ?gap, clients,
                            "listening again, notifications of the time between may be lost");
         }
         settled
@@ -299,7 +308,8 @@ impl Hub {
         let (channels, clients) = roll.counts();
         HubShown {
             database: self.key.dbname.clone(),
-            target: self.key.target.clone(),
+            targets: self.key.targets.clone(),
+            endpoint: record.as_ref().map(|record| record.endpoint.clone()),
             state: match record {
                 _ if roll.in_gap() => HubState::Lost,
                 Some(_) => HubState::Listening,

@@ -34,6 +34,7 @@ fn client(id: u64) -> Arc<ClientRecord> {
         peer: Endpoint::Unix { path: PathBuf::new(), port: 0 },
         local: None,
         tls: "",
+        replication: crate::wire::startup::Replication::None,
         connected: 1,
     };
     Arc::new(ClientRecord::new(id, Box::default(), identity, Vec::new()))

@@ -245,6 +245,7 @@ impl Desk {
             ("application_name", "pgpool auth_query".to_owned()),
         ];
         spec.tls = Arc::clone(&pools.tls.load().connector);
+        spec.names = Arc::clone(&self.shared.names);
         let id = self.shared.next_id();
         let who = Identity { id, database: name.as_str().into(), user: user.as_str().into() };
         let backend = connect(&spec, who, &self.shared.interner, &self.shared.clock).await;

@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::net::{Endpoint, Stream};
 use crate::pool::{ClientIdentity, ClientRecord, Pool, Pools};
 use crate::session::{End, House, Session, Workspaces};
+use crate::wire::startup::Replication;
 
 /// Says that a task is to be polled.
 struct Flag {
@@ -87,6 +88,7 @@ impl Stage {
             local: None,
             tls: "",
             connected: now,
+            replication: Replication::None,
         };
         let record = ClientRecord::new(self.pool.shared.next_id(), Box::new([0; 4]), identity, Vec::new());
         record.join(&self.pool);

@@ -45,8 +45,6 @@ fn openings() -> Vec<(&'static str, Vec<u8>, &'static str, &'static str)> {
             "0A000",
             "unsupported frontend protocol 4.0: server supports 3.0 to 3.2",
         ),
-        ("replication", replication("true"), "0A000", "replication connections are not supported"),
-        ("logical replication", replication("database"), "0A000", "replication connections are not supported"),
         ("odd replication", replication("maybe"), "08P01", "invalid value for parameter \"replication\""),
         (
             "bytes behind SSLRequest",

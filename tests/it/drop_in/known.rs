@@ -60,17 +60,8 @@ pub(super) const KNOWN: &[Known] = &[
 ];
 
 /// Keys of PgBouncer's SHOW CONFIG that pgpool does not have.
-pub(super) const MISSING: &[&str] = &[
-    "conffile",
-    "dns_max_ttl",
-    "dns_nxdomain_ttl",
-    "dns_zone_check_period",
-    "job_name",
-    "pkt_buf",
-    "resolv_conf",
-    "sbuf_loopcnt",
-    "tcp_defer_accept",
-];
+pub(super) const MISSING: &[&str] =
+    &["conffile", "dns_zone_check_period", "job_name", "pkt_buf", "resolv_conf", "sbuf_loopcnt", "tcp_defer_accept"];
 
 /// Keys whose values, defaults or changeability differ, how, and why.
 pub(super) const CONFIG: &[(&str, &str, &str)] = &[

@@ -53,6 +53,7 @@ impl Stage {
             peer: Endpoint::Unix { path: "".into(), port: 6432 },
             local: None,
             tls: "",
+            replication: pgpool::wire::startup::Replication::None,
             connected: now,
         };
         let record = ClientRecord::new(pool.shared.next_id(), Box::new([0; 4]), identity, Vec::new());

@@ -104,15 +104,22 @@ impl Builder {
     }
 
     pub(crate) fn start(self) -> Cluster {
+        Cluster::made_by(|data, socket_dir| {
+            template::copy_to(data);
+            let conf = format!("{CONF}unix_socket_directories = '{}'\n{}", socket_dir.display(), self.conf);
+            fs::write(data.join("postgresql.auto.conf"), conf).expect("write the configuration");
+            fs::write(data.join("pg_hba.conf"), format!("{}{HBA}", self.hba)).expect("write pg_hba.conf");
+        })
+    }
+}
+
+impl Cluster {
+    /// Starts a PostgreSQL on the data directory that `make` makes, at this path; the other is for its socket.
+    pub(super) fn made_by(make: impl FnOnce(&Path, &Path)) -> Cluster {
         let dir = tempfile::Builder::new().prefix("pgpool-pg-").tempdir_in(scratch_dir()).expect("make a directory");
         let janitor = Janitor::watch(dir.path());
         give_to_postgres(dir.path());
-        let data = dir.path().join("data");
-        template::copy_to(&data);
-        let conf = format!("{CONF}unix_socket_directories = '{}'\n{}", dir.path().display(), self.conf);
-        fs::write(data.join("postgresql.auto.conf"), conf).expect("write the configuration");
-        fs::write(data.join("pg_hba.conf"), format!("{}{HBA}", self.hba)).expect("write pg_hba.conf");
-
+        make(&dir.path().join("data"), dir.path());
         let mut cluster = Cluster { postmaster: None, port: 0, dir, _janitor: janitor };
         let started = (0..PORT_ATTEMPTS).any(|_| {
             cluster.port = free_port();
@@ -121,9 +128,7 @@ impl Builder {
         assert!(started, "PostgreSQL did not start:\n{}", cluster.log());
         cluster
     }
-}
 
-impl Cluster {
     pub(crate) fn start() -> Self {
         Self::builder().start()
     }

@@ -18,6 +18,7 @@ pub(crate) mod random;
 pub(crate) mod raw;
 pub(crate) mod reply;
 pub(crate) mod settings;
+pub(crate) mod standby;
 pub(crate) mod table;
 pub(crate) mod template;
 pub(crate) mod wait;

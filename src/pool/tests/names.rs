@@ -1,0 +1,80 @@
+//! Connections to a host whose name gets other addresses.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+use super::{Patient, Pools, Stage};
+use crate::config::Config;
+use crate::net::tls::Tls;
+use crate::net::{Answer, Names, Resolve};
+
+/// A resolver that says what the test has put there.
+#[derive(Clone, Debug, Default)]
+struct Played(Arc<Mutex<Vec<SocketAddr>>>);
+
+impl Resolve for Played {
+    fn resolve<'a>(&'a self, _: &'a str) -> Answer<'a> {
+        let addresses = self.0.lock().unwrap().clone();
+        Box::pin(async move { Ok(addresses) })
+    }
+}
+
+/// Logs everybody in.
+async fn hospitable(listener: TcpListener) {
+    loop {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        tokio::spawn(async move {
+            let mut buf = [0; 512];
+            let _ = socket.read(&mut buf).await;
+            let _ = socket.write_all(b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I").await;
+            while socket.read(&mut buf).await.is_ok_and(|read| read > 0) {}
+        });
+    }
+}
+
+#[tokio::test]
+async fn connections_to_an_address_that_is_gone_from_dns_are_replaced() {
+    let first = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let port = first.local_addr().unwrap().port();
+    let second = TcpListener::bind(("127.0.0.2", port)).await.unwrap();
+    tokio::spawn(hospitable(first));
+    tokio::spawn(hospitable(second));
+    let text = format!(
+        "[pgpool]\nauth_type = \"trust\"\nserver_tls_sslmode = \"disable\"\ndns_max_ttl = \"1ms\"\n\
+         [databases.db]\nhost = \"db.test\"\nport = {port}\n"
+    );
+    let config = Config::parse(&text, &PathBuf::from("test.toml")).unwrap().config;
+    let played = Played(Arc::new(Mutex::new(vec![([127, 0, 0, 1], 0).into()])));
+    let (pools, mut births) = Pools::with_names(config, Tls::none(), Names::new(played.clone()));
+    let spawner = Arc::clone(&pools);
+    tokio::spawn(async move {
+        while let Some(pool) = births.recv().await {
+            tokio::spawn(pool.run_connector(Arc::clone(&spawner)));
+        }
+    });
+    let database = pools.config.load().database("db").unwrap();
+    let pool = pools.pool(&database, "alice");
+    let stage = Stage { pools, pool, _dir: tempfile::tempdir().unwrap(), lent: Arc::default() };
+    let (pools, pool, client) = (&stage.pools, &stage.pool, stage.client());
+    let lease = async || pool.checkout(&client, Patient).await.unwrap();
+    let (idle, busy) = (lease().await, lease().await);
+    idle.release();
+    assert_eq!(pool.backends().len(), 2);
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    pools.follow_names().await;
+    assert!(pool.backends().iter().all(|record| !record.close_needed()), "nothing has changed");
+
+    *played.0.lock().unwrap() = vec![([127, 0, 0, 2], 0).into()];
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    pools.follow_names().await;
+    assert_eq!(pool.idle_since().len(), 0, "the idle one goes at once");
+    assert!(busy.backend().record.close_needed(), "the other one when it comes back");
+    busy.release();
+    let new = lease().await;
+    assert_eq!(new.backend().record.endpoint.host(), "127.0.0.2");
+}

@@ -1,0 +1,148 @@
+//! `target_session_attrs`: which of several servers is used, and what becomes of it when they change their roles.
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
+
+use crate::death::Load;
+use crate::support::{Cluster, Pooler, Raw, Stop, eventually, for_each_worker_count};
+
+const SOON: Duration = Duration::from_secs(20);
+
+fn entry(name: &str, hosts: [&Cluster; 2], more: &str) -> String {
+    let ports = hosts.map(|host| host.port().to_string()).join(",");
+    format!("[databases.{name}]\nhost = \"127.0.0.1,127.0.0.1\"\nport = \"{ports}\"\ndbname = \"app\"\n{more}\n")
+}
+
+fn wants(attrs: &str) -> String {
+    format!("target_session_attrs = \"{attrs}\"")
+}
+
+fn login(pooler: &Pooler, database: &str) -> Raw {
+    pooler.login("alice", "alicepw", database)
+}
+
+/// The ports that several connections of this entry lead to.
+fn ports(pooler: &Pooler, database: &str) -> BTreeSet<u16> {
+    let mut clients: Vec<_> = (0..4).map(|_| login(pooler, database)).collect();
+    let port = |client: &mut Raw| {
+        client.query("begin").unwrap();
+        client.value("select inet_server_port()").parse().unwrap()
+    };
+    clients.iter_mut().map(port).collect()
+}
+
+#[test]
+fn each_wish_gets_its_server() {
+    let primary = Cluster::start();
+    let standby = primary.standby();
+    let both = [primary.port(), standby.port()];
+    let wishes = ["any", "read-write", "read-only", "primary", "standby", "prefer-standby"];
+    let entries: String = wishes.iter().map(|wish| entry(wish, [&primary, &standby], &wants(wish))).collect();
+    let mut pooler = Pooler::trusting(&primary, 1, &format!("default_pool_size = 4\n{entries}"));
+    let (p, s) = (vec![primary.port()], vec![standby.port()]);
+    for (wish, wanted) in wishes.iter().zip([&both.to_vec(), &p, &s, &p, &s, &s]) {
+        assert_eq!(ports(&pooler, wish), BTreeSet::from_iter(wanted.iter().copied()), "{wish}");
+    }
+    // Without a standby the primary will do for one who only prefers it.
+    drop(standby);
+    eventually(SOON, "the primary does", || ports(&pooler, "prefer-standby") == BTreeSet::from([primary.port()]));
+    assert!(pooler.is_running());
+}
+
+#[test]
+fn a_promoted_standby_takes_over() {
+    for_each_worker_count(|workers| {
+        let mut primary = Cluster::start();
+        let standby = primary.standby();
+        let text = entry("app", [&primary, &standby], &wants("primary"));
+        let pooler = Pooler::trusting(&primary, workers, &format!("default_pool_size = 4\n{text}"));
+        let load = Load::start(pooler.port(), 12);
+        load.wait_for_answers(200);
+        let mut idle: Vec<_> = (0..5).map(|_| login(&pooler, "app")).collect();
+        idle.iter_mut().for_each(|client| assert_eq!(client.value("select 1"), "1"));
+        primary.stop(Stop::Fast);
+        standby.promote();
+        let promoted = Instant::now();
+        load.wait_for_answers(200);
+        eprintln!("served again {:?} after the promotion", promoted.elapsed());
+        for client in &mut idle {
+            assert_eq!(client.value("select inet_server_port()"), standby.port().to_string());
+        }
+        let seen = load.end();
+        for codes in &seen {
+            assert!(codes.len() <= 2 && codes.iter().all(|code| code == "57P01" || code == "08006"), "{seen:?}");
+        }
+        assert!(seen.iter().filter(|codes| !codes.is_empty()).count() <= 8, "more than were in flight: {seen:?}");
+    });
+}
+
+#[test]
+fn a_rolling_restart_behind_two_hosts_is_seen_only_by_those_in_flight() {
+    let (mut one, mut other) = (Cluster::start(), Cluster::start());
+    let text = entry("app", [&one, &other], "");
+    let pooler = Pooler::trusting(&one, 2, &format!("default_pool_size = 4\n{text}"));
+    let load = Load::start(pooler.port(), 12);
+    load.wait_for_answers(200);
+    let mut idle: Vec<_> = (0..5).map(|_| login(&pooler, "app")).collect();
+    for round in 0..2 {
+        let host = if round == 0 { &mut one } else { &mut other };
+        host.stop(Stop::Fast);
+        // It goes on while the host is away.
+        load.wait_for_answers(200);
+        idle.iter_mut().for_each(|client| assert_eq!(client.value("select 1"), "1"));
+        host.start_again();
+        load.wait_for_answers(200);
+    }
+    let seen = load.end();
+    let all = seen.iter().flatten();
+    assert!(all.clone().all(|code| code == "57P01" || code == "08006"), "{seen:?}");
+    assert!(all.count() <= 16, "more than were in flight: {seen:?}");
+}
+
+#[test]
+fn a_server_that_begins_to_refuse_writes_is_left() {
+    let (one, other) = (Cluster::start(), Cluster::start());
+    for cluster in [&one, &other] {
+        cluster.sql("app", "create table t (x int); grant all on t to alice");
+    }
+    let balance = format!("load_balance_hosts = \"disable\"\n{}", wants("read-write"));
+    let pooler =
+        Pooler::trusting(&one, 1, &format!("default_pool_size = 4\n{}", entry("app", [&one, &other], &balance)));
+    let mut clients: Vec<_> = (0..3).map(|_| login(&pooler, "app")).collect();
+    clients.iter_mut().for_each(|client| drop(client.query("begin; insert into t values (1)").unwrap()));
+    clients.iter_mut().for_each(|client| drop(client.query("commit").unwrap()));
+    assert_eq!(one.sql("app", "select count(*) from t"), "3");
+
+    // A client that wants to read only is no reason to look elsewhere.
+    let refused = clients[0].query("begin read only; insert into t values (1)").unwrap_err();
+    assert_eq!(refused.code, "25006");
+    clients[0].query("rollback").unwrap();
+    assert_eq!(clients[0].value("select inet_server_port()"), one.port().to_string());
+
+    one.sql("postgres", "alter system set default_transaction_read_only = on");
+    one.reload();
+    eventually(SOON, "writes arrive elsewhere", || {
+        clients.iter_mut().all(|client| client.query("insert into t values (2)").is_ok())
+    });
+    for client in &mut clients {
+        assert_eq!(client.value("select inet_server_port()"), other.port().to_string());
+    }
+    assert_eq!(ports(&pooler, "app").len(), 1, "all of them have left");
+}
+
+#[test]
+fn a_standby_that_is_promoted_is_left_by_those_who_want_one() {
+    let primary = Cluster::start();
+    let (one, other) = (primary.standby(), primary.standby());
+    let balance = format!("load_balance_hosts = \"disable\"\n{}", wants("standby"));
+    let pooler =
+        Pooler::trusting(&primary, 1, &format!("default_pool_size = 2\n{}", entry("app", [&one, &other], &balance)));
+    let mut client = login(&pooler, "app");
+    assert_eq!(client.value("select inet_server_port()"), one.port().to_string());
+    one.promote();
+    eventually(SOON, "the other standby is used", || {
+        client.value("select inet_server_port()") == other.port().to_string()
+    });
+}
