@@ -49,6 +49,10 @@ pub enum Shutdown {
     WaitForServers,
     /// When the last client has left.
     WaitForClients,
+    /// When the last client has left, or was told to between two transactions, or `drain_timeout` has passed.
+    Drain,
+    /// The same by `takeover_window` and `takeover_timeout`: another process has the listening sockets.
+    TakenOver,
 }
 
 /// What the console can have done by the process that it runs in.

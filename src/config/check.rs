@@ -194,6 +194,16 @@ fn listening(config: &Config, findings: &mut Findings<'_>) {
         let message = String::from("nothing to listen on: listen_addr and unix_socket_dir are both empty");
         findings.problem("pgpool.listen_addr", message);
     }
+    for (what, window, limit) in [
+        ("drain", general.drain_window, general.drain_timeout),
+        ("takeover", general.takeover_window, general.takeover_timeout),
+    ] {
+        if !limit.is_zero() && window > limit {
+            let message =
+                format!("{what}_window is longer than {what}_timeout: clients are cut off before they are told");
+            findings.warn(&format!("pgpool.{what}_window"), message);
+        }
+    }
     if config.databases.is_empty() && config.fallback.is_none() {
         let message = String::from("there are no databases: clients can only reach the console");
         findings.warn("databases", message);

@@ -50,6 +50,14 @@ settings! {
     listen_backlog: u32 as Within<u32, 1, 65535> = 1024, Boot;
     /// Let other processes listen on the same port; each has pools and cancel keys of its own.
     so_reuseport: bool as Flag = false, Boot;
+    /// Time after SIGTERM over which idle clients are told to connect elsewhere, spread; 0 = they may stay.
+    drain_window: Duration as Seconds = secs(10), Reload;
+    /// Time after SIGTERM at which the process ends, whatever still runs; 0 = when the last client has left.
+    drain_timeout: Duration as Seconds = secs(25), Reload;
+    /// The same as drain_window, after another process has taken the listening sockets over; 0 = they may stay.
+    takeover_window: Duration as Seconds = Duration::ZERO, Reload;
+    /// The same as drain_timeout, after another process has taken over; 0 = when the last client has left.
+    takeover_timeout: Duration as Seconds = Duration::ZERO, Reload;
     /// Threads that serve connections; 0 = as many as the process has cores to run on.
     worker_threads: u16 as Within<u16, 0, 1024> = 0, Boot;
 

@@ -4,27 +4,26 @@
 
 mod cancel;
 mod client;
+mod end;
 mod identity;
+mod listen;
 mod reload;
 mod tasks;
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{Notify, watch};
-use tokio::time::sleep;
 
 use crate::admin::{Shutdown, StatsBook};
 use crate::auth::{MockSecret, NoEntropy};
 use crate::config::Config;
 use crate::frontend::{Errand, Errands, Gate};
 use crate::net::tls::{TlsError, Turnstile};
-use crate::net::{Listener, Rights, bind_tcp, bind_unix};
-use crate::pool::{Pools, Reason};
+use crate::pool::Pools;
 use crate::session::Workspaces;
 
 pub use identity::{IdentityError, assume_identity};
@@ -77,6 +76,8 @@ pub(crate) struct Proxy {
     stats: Arc<StatsBook>,
     /// The file that a reload reads.
     path: PathBuf,
+    /// Connections that were accepted and are not clients yet.
+    arriving: AtomicUsize,
     /// The end that was asked for.
     ending: watch::Sender<Option<Shutdown>>,
     /// One reload at a time.
@@ -99,108 +100,12 @@ impl Proxy {
             workspaces: Arc::new(Workspaces::new(WORKSPACES)),
             stats: Arc::default(),
             path: config.path,
+            arriving: AtomicUsize::new(0),
             ending: watch::Sender::new(None),
             reloading: tokio::sync::Mutex::new(()),
             over: Notify::new(),
             is_over: AtomicBool::new(false),
         };
         Ok((proxy, errands))
-    }
-
-    fn ending_now(&self) -> Option<Shutdown> {
-        *self.ending.borrow()
-    }
-
-    /// Begins the end, or hastens one that has begun.
-    fn end(&self, how: Shutdown) {
-        let again = self.ending_now().is_some();
-        let how = if again { Shutdown::Now } else { how };
-        tracing::info!(?how, "shutting down");
-        if how == Shutdown::WaitForServers {
-            self.pools.set_paused(None, true);
-        }
-        self.ending.send_replace(Some(how));
-    }
-
-    /// Waits until everything that the end has to wait for is over.
-    async fn drained(&self) {
-        let mut ending = self.ending.subscribe();
-        // The sender lives as long as `self`.
-        let _ = ending.wait_for(Option::is_some).await;
-        loop {
-            match self.ending_now() {
-                Some(Shutdown::WaitForServers) => {
-                    self.pools
-                        .clients
-                        .interrupt(Reason::ServerShutdown, |client| client.phase() == crate::pool::Phase::Waiting);
-                    if self.pools.all().iter().all(|pool| pool.counts().total == 0) {
-                        break;
-                    }
-                }
-                Some(Shutdown::WaitForClients) => {
-                    if self.pools.clients.all().iter().all(|client| client.pool().is_none()) {
-                        break;
-                    }
-                }
-                Some(Shutdown::Now) | None => break,
-            }
-            tokio::select! {
-                () = sleep(Duration::from_millis(50)) => {}
-                _ = ending.changed() => {}
-            }
-        }
-        self.pools.clients.interrupt(Reason::Shutdown, |_| true);
-        // A moment for the last words; whoever does not take them is closed without.
-        for _ in 0..20 {
-            if self.pools.clients.is_empty() {
-                break;
-            }
-            sleep(Duration::from_millis(10)).await;
-        }
-        self.is_over.store(true, Relaxed);
-        self.over.notify_waiters();
-    }
-}
-
-/// Binds everything that the configuration says to listen on. Each address that cannot be bound is logged; only when
-/// none can, the process does not start (PgBouncer does the same).
-async fn listen(config: &Config) -> Result<Vec<Listener>, StartError> {
-    let general = &config.general;
-    let mut listeners = Vec::new();
-    let mut failure = None;
-    let mut note = |address: String, result: std::io::Result<Listener>| match result {
-        Ok(listener) => {
-            if let Some(endpoint) = listener.endpoint() {
-                tracing::info!("listening on {endpoint}");
-            }
-            listeners.push(listener);
-        }
-        Err(source) => {
-            tracing::error!(%address, error = %source, "cannot listen");
-            failure = Some(StartError::Listen { address, source });
-        }
-    };
-    for name in &general.listen_addr {
-        for addr in addresses(name, general.listen_port).await? {
-            note(addr.to_string(), bind_tcp(addr, general.listen_backlog, general.so_reuseport));
-        }
-    }
-    if let Some(dir) = &general.unix_socket_dir {
-        let rights = Rights { mode: general.unix_socket_mode.0, group: general.unix_socket_group.clone() };
-        note(dir.display().to_string(), bind_unix(dir, general.listen_port, &rights, general.listen_backlog));
-    }
-    match failure {
-        Some(failure) if listeners.is_empty() => Err(failure),
-        _ => Ok(listeners),
-    }
-}
-
-async fn addresses(name: &str, port: u16) -> Result<Vec<SocketAddr>, StartError> {
-    if name == "*" {
-        return Ok(vec![SocketAddr::from(([0, 0, 0, 0], port)), SocketAddr::from(([0u16; 8], port))]);
-    }
-    match tokio::net::lookup_host((name, port)).await {
-        Ok(found) => Ok(found.collect()),
-        Err(source) => Err(StartError::Resolve { name: name.to_owned(), source }),
     }
 }

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
-use super::client::serve;
+use super::client::{Arrival, serve};
+use super::listen::listen;
 use super::reload::{reload, take_over, warm};
-use super::{Proxy, SWEEP, StartError, listen};
+use super::{Proxy, SWEEP, StartError};
 use crate::admin::Shutdown;
 use crate::config::{Config, SecretFiles};
 use crate::frontend::Errand;
@@ -65,24 +66,32 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     Ok(())
 }
 
-/// Accepts connections until the end begins.
+/// Accepts connections until the end begins; by the Unix socket, which stays for the console, until it is there.
 async fn accept(proxy: Arc<Proxy>, listener: Listener) {
     let mut ending = proxy.ending.subscribe();
+    let ends_early = matches!(listener, Listener::Tcp(_));
     loop {
         let options = socket_options(&proxy.pools.config.load().general);
         let accepted = tokio::select! {
-            accepted = listener.accept(&options) => accepted,
-            // The unix socket stays open for the console.
-            _ = ending.wait_for(Option::is_some), if matches!(listener, Listener::Tcp(_)) => return,
+            accepted = listener.accept(&options) => Some(accepted),
+            _ = ending.wait_for(Option::is_some), if ends_early => None,
         };
         match accepted {
-            Ok((stream, peer)) => drop(tokio::spawn(serve(Arc::clone(&proxy), stream, peer))),
-            Err(error) if transient(&error) => tracing::debug!(%error, "connection was gone before it was accepted"),
-            Err(error) => {
+            Some(Ok((stream, peer))) => drop(tokio::spawn(serve(Arrival::new(&proxy), stream, peer))),
+            Some(Err(error)) if transient(&error) => {
+                tracing::debug!(%error, "connection was gone before it was accepted");
+            }
+            Some(Err(error)) => {
                 tracing::error!(%error, "cannot accept, pausing");
                 sleep(ACCEPT_PAUSE).await;
             }
+            None => break,
         }
+    }
+    // Those that the system has let in already are told; closing the socket would reset them.
+    let options = socket_options(&proxy.pools.config.load().general);
+    while let Ok(Ok((stream, peer))) = timeout(Duration::ZERO, listener.accept(&options)).await {
+        drop(tokio::spawn(serve(Arrival::new(&proxy), stream, peer)));
     }
 }
 
@@ -191,7 +200,7 @@ async fn on_signal(proxy: &Proxy, kind: SignalKind) {
         // The log has the problems.
         let _ = reload(proxy).await;
     } else if kind == SignalKind::terminate() {
-        proxy.end(Shutdown::WaitForClients);
+        proxy.end(Shutdown::Drain);
     } else if kind == SignalKind::interrupt() {
         proxy.end(Shutdown::WaitForServers);
     } else if kind == SignalKind::quit() {
