@@ -13,7 +13,7 @@ use crate::pool::ClientRecord;
 pub(super) const SERVER_VERSION: &str = "1.25.2/pgpool";
 
 /// What SHOW VERSION says: the program's own version.
-pub(super) const VERSION: &str = concat!("pgpool ", env!("CARGO_PKG_VERSION"));
+pub const VERSION: &str = concat!("pgpool ", env!("CARGO_PKG_VERSION"));
 
 /// A setting that the console has in name only.
 #[derive(Debug, PartialEq, Eq)]

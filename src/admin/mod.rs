@@ -35,6 +35,7 @@ use std::sync::Arc;
 use crate::pool::{Pools, Reason};
 
 pub use console::serve;
+pub use fakes::VERSION;
 pub use stats::StatsBook;
 
 /// Name of the console's database and user in its own tables.

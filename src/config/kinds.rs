@@ -154,9 +154,6 @@ impl Kind for File {
     fn read(raw: &Raw<'_>) -> Result<Option<PathBuf>, ValueError> {
         let Raw::Text(text) = raw else { return Err(raw.mismatch("a path")) };
         let text = without_zero_byte(text)?;
-        if text.starts_with('@') {
-            return Err(ValueError::AbstractSocket);
-        }
         Ok((!text.is_empty()).then(|| PathBuf::from(text)))
     }
 
@@ -237,11 +234,8 @@ impl Kind for Target {
         let expected = "a host name, an address or a directory";
         let Raw::Text(text) = raw else { return Err(raw.mismatch(expected)) };
         let text = without_zero_byte(text.trim())?;
-        if text.starts_with('/') {
+        if text.starts_with(['/', '@']) {
             return Ok(Host::Socket(PathBuf::from(text)));
-        }
-        if text.starts_with('@') {
-            return Err(ValueError::AbstractSocket);
         }
         if text.contains(',') {
             return Err(ValueError::SeveralHosts);

@@ -159,6 +159,16 @@ impl Config {
         check::beside(&self.path, path)
     }
 
+    /// Where the file says a setting of `[pgpool]`, as `FILE:LINE`, for messages; the file is read for it. Where it says
+    /// nothing, the default counts.
+    pub fn place_of(&self, setting: &str) -> String {
+        let places = Self::load_with_places(&self.path).map(|(_, places)| places).unwrap_or_default();
+        match places.get(&format!("{}.{setting}", General::SECTION)) {
+            Some(place) => format!("{}:{}", place.file.display(), place.line),
+            None => format!("by default in {}", self.path.display()),
+        }
+    }
+
     /// The settings of `[pgpool]` that count where such a file says nothing.
     pub fn defaults(&self) -> General {
         if is_ini(&self.path) { ini::defaults() } else { General::default() }

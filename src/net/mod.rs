@@ -5,6 +5,7 @@
 mod clock;
 mod listen;
 pub mod lookup;
+mod pass;
 mod socket;
 mod stream;
 pub mod tls;
@@ -16,10 +17,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::{TcpStream, UnixStream, lookup_host};
+use tokio::net::{TcpStream, lookup_host};
 
 pub use clock::{Clock, Micros};
-pub use listen::{Listener, Rights, bind_tcp, bind_unix};
+pub use listen::{Listener, Rights, bind_tcp, bind_unix, connect_unix, socket_path};
+pub use pass::{MOST_DESCRIPTORS, receive_descriptors, send_descriptors};
 pub use stream::{Peek, Stream};
 
 /// Where a connection leads to, before names are resolved.
@@ -119,7 +121,7 @@ pub struct SocketOptions {
 pub async fn connect(target: &Target, options: &SocketOptions, limit: Duration) -> io::Result<(Stream, Endpoint)> {
     match target {
         Target::Unix { path, port } => {
-            let stream = UnixStream::connect(path).await?;
+            let stream = connect_unix(path).await?;
             Ok((Stream::from(stream), Endpoint::Unix { path: path.clone(), port: *port }))
         }
         Target::Tcp { host, port } => {
@@ -150,7 +152,7 @@ pub async fn connect_to(endpoint: &Endpoint, options: &SocketOptions) -> io::Res
             tune(&stream, options)?;
             Ok(Stream::from(stream))
         }
-        Endpoint::Unix { path, .. } => Ok(Stream::from(UnixStream::connect(path).await?)),
+        Endpoint::Unix { path, .. } => Ok(Stream::from(connect_unix(path).await?)),
     }
 }
 

@@ -3,14 +3,17 @@
 //! It cannot hit the next client's query: the backend is told of the cancel before its client is looked at a second
 //! time, and a backend that knows of a cancel is not lent before the cancel is over.
 
+use std::io;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::Proxy;
 use crate::backend;
 use crate::frontend::find_by_key;
+use crate::net::{Endpoint, connect_to};
 use crate::pool::{ClientRecord, Phase, Reason, socket_options};
+use crate::wire::write;
 
 /// Limit where `cancel_wait_timeout` is off.
 const LIMIT: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -19,11 +22,9 @@ const AGAIN: Duration = Duration::from_millis(2);
 
 pub(super) async fn cancel(proxy: &Proxy, process_id: u32, secret: &[u8]) {
     let Some(client) = find_by_key(&proxy.pools, process_id, secret) else {
-        tracing::debug!("cancel request with an unknown key");
-        return;
+        return pass_on(proxy, process_id, secret).await;
     };
-    let limit = proxy.pools.config.load().general.cancel_wait_timeout;
-    let deadline = Instant::now() + if limit.is_zero() { LIMIT } else { limit };
+    let deadline = Instant::now() + limit(proxy);
     let request = client.request.load(std::sync::atomic::Ordering::Relaxed);
     while Instant::now() < deadline {
         match (client.link(), client.phase()) {
@@ -58,4 +59,36 @@ async fn send(proxy: &Proxy, client: &ClientRecord, link: u64, limit: Duration) 
     if let Some(pool) = client.pool() {
         pool.unpark();
     }
+}
+
+fn limit(proxy: &Proxy) -> Duration {
+    let limit = proxy.pools.config.load().general.cancel_wait_timeout;
+    if limit.is_zero() { LIMIT } else { limit }
+}
+
+/// Asks the processes that this one took over from, which may have the client.
+async fn pass_on(proxy: &Proxy, process_id: u32, secret: &[u8]) {
+    tracing::debug!("cancel request with an unknown key");
+    let mut request = Vec::new();
+    write::cancel_request(&mut request, process_id, secret);
+    for path in proxy.elders() {
+        let endpoint = Endpoint::Unix { path: path.clone(), port: 0 };
+        if let Err(error) = hand_on(proxy, &endpoint, &request).await {
+            tracing::debug!(%endpoint, %error, "a process that was taken over from has ended");
+            proxy.forget_elder(&path);
+        }
+    }
+}
+
+/// Sends a request to another process, and waits until it has dealt with it.
+async fn hand_on(proxy: &Proxy, endpoint: &Endpoint, request: &[u8]) -> io::Result<()> {
+    let options = socket_options(&proxy.pools.config.load().general);
+    let attempt = async {
+        let mut stream = connect_to(endpoint, &options).await?;
+        stream.write_all(request).await?;
+        // It closes the connection without a word.
+        let mut byte = [0];
+        std::future::poll_fn(|cx| stream.poll_read(cx, &mut byte)).await.map(|_| ())
+    };
+    timeout(limit(proxy), attempt).await.unwrap_or(Ok(()))
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::Proxy;
+use super::{News, Proxy};
 use crate::admin::Shutdown;
 use crate::config::General;
 use crate::pool::{Phase, Reason};
@@ -33,6 +33,9 @@ impl Proxy {
             self.pools.set_paused(None, true);
         }
         self.ending.send_replace(Some(how));
+        if how != Shutdown::TakenOver {
+            self.tell(News::Ending);
+        }
     }
 
     /// Waits until everything that the end has to wait for is over.

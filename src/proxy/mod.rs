@@ -8,11 +8,14 @@ mod end;
 mod identity;
 mod listen;
 mod reload;
+mod surroundings;
+mod takeover;
 mod tasks;
 
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -27,7 +30,9 @@ use crate::pool::Pools;
 use crate::session::Workspaces;
 
 pub use identity::{IdentityError, assume_identity};
-pub use tasks::run;
+pub use surroundings::{Herald, News, Surroundings};
+pub use takeover::TakeoverError;
+pub use tasks::{run, run_in};
 
 /// How often the sweeper looks: PgBouncer's full maintenance runs three times a second.
 const SWEEP: Duration = Duration::from_millis(333);
@@ -42,13 +47,23 @@ const WORKSPACES: usize = 64;
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// None of the addresses could be listened on.
-    #[error("cannot listen on {address}: {source}")]
+    #[error("cannot listen on {address} (setting `{setting}`, {place}): {source}{}", remedy(source, setting))]
     Listen {
         /// The address.
         address: String,
+        /// The setting that names it.
+        setting: &'static str,
+        /// Where that stands.
+        place: String,
         /// The system's error.
         source: std::io::Error,
     },
+    /// A socket that was passed by whoever started the process cannot be listened on.
+    #[error("cannot listen on a socket that was passed to this process: {0}")]
+    Passed(std::io::Error),
+    /// The process that runs does not give its sockets away.
+    #[error("cannot take over (-R): {0}")]
+    Takeover(#[from] TakeoverError),
     /// `listen_addr` has a name that is no address and does not resolve.
     #[error("cannot resolve listen_addr \"{name}\": {source}")]
     Resolve {
@@ -68,6 +83,33 @@ pub enum StartError {
     Signals(std::io::Error),
 }
 
+impl StartError {
+    fn listen(address: String, source: std::io::Error, setting: &'static str, config: &Config) -> StartError {
+        StartError::Listen { address, setting, place: config.place_of(setting), source }
+    }
+}
+
+/// What an operator may do about an address that cannot be listened on.
+fn remedy(error: &std::io::Error, setting: &str) -> &'static str {
+    match error.kind() {
+        ErrorKind::AddrInUse => {
+            "; another process listens there (`ss -lptn` tells which): stop it, take over from it with -R, or choose another \
+             listen_port"
+        }
+        ErrorKind::AddrNotAvailable => "; no network interface of this machine has that address",
+        ErrorKind::PermissionDenied if setting == "listen_addr" => {
+            "; ports below 1024 need the capability CAP_NET_BIND_SERVICE: choose another listen_port"
+        }
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+            "; the user that pgpool runs as has to be able to write to the directory: change its owner, or choose another"
+        }
+        ErrorKind::NotFound if setting == "unix_socket_dir" => {
+            "; the directory has to exist: make it, or choose another"
+        }
+        _ => "",
+    }
+}
+
 /// What a running process is made of.
 pub(crate) struct Proxy {
     pools: Arc<Pools>,
@@ -76,6 +118,12 @@ pub(crate) struct Proxy {
     stats: Arc<StatsBook>,
     /// The file that a reload reads.
     path: PathBuf,
+    /// Where the processes that this one took over from take cancel requests.
+    elders: Mutex<Vec<PathBuf>>,
+    /// Where this one takes them when another process has taken over from it.
+    cancels: OnceLock<PathBuf>,
+    /// Is told what happens.
+    herald: Option<Herald>,
     /// Connections that were accepted and are not clients yet.
     arriving: AtomicUsize,
     /// The end that was asked for.
@@ -100,6 +148,9 @@ impl Proxy {
             workspaces: Arc::new(Workspaces::new(WORKSPACES)),
             stats: Arc::default(),
             path: config.path,
+            elders: Mutex::default(),
+            cancels: OnceLock::new(),
+            herald: None,
             arriving: AtomicUsize::new(0),
             ending: watch::Sender::new(None),
             reloading: tokio::sync::Mutex::new(()),
@@ -107,5 +158,19 @@ impl Proxy {
             is_over: AtomicBool::new(false),
         };
         Ok((proxy, errands))
+    }
+
+    fn elders(&self) -> Vec<PathBuf> {
+        self.elders.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn forget_elder(&self, path: &Path) {
+        self.elders.lock().unwrap_or_else(PoisonError::into_inner).retain(|elder| elder != path);
+    }
+
+    fn tell(&self, news: News) {
+        if let Some(herald) = &self.herald {
+            herald(news);
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, PoisonError};
 
-use super::Proxy;
+use super::{News, Proxy};
 use crate::admin::{Control, Shutdown};
 use crate::config::{Config, Secret, SecretFileError, SecretSource, changes};
 use crate::net::tls::Tls;
@@ -28,6 +28,13 @@ impl Control for Proxy {
 
 /// Reads the configuration again. On any problem nothing changes, and the error names every one.
 pub(super) async fn reload(proxy: &Proxy) -> Result<(), String> {
+    proxy.tell(News::Reloading);
+    let result = read_again(proxy).await;
+    proxy.tell(News::Reloaded);
+    result
+}
+
+async fn read_again(proxy: &Proxy) -> Result<(), String> {
     let _one_at_a_time = proxy.reloading.lock().await;
     let old = proxy.pools.config.load_full();
     let loaded = match Config::load(&proxy.path) {

@@ -148,8 +148,7 @@ fn hosts() {
     assert_eq!(host("::1"), Some(Host::Name(String::from("::1"))));
     assert_eq!(host("db.internal"), Some(Host::Name(String::from("db.internal"))));
     assert_eq!(host(""), None);
-    let abstract_socket = problems("[databases.a]\nhost = \"@x\"\n");
-    assert!(abstract_socket.ends_with("abstract sockets (`@…`) are not supported by this version"));
+    assert_eq!(host("@x"), Some(Host::Socket(PathBuf::from("@x"))));
     let several = problems("[databases.a]\nhost = \"a,b\"\n");
     assert_eq!(several, "pgpool.toml:2: `host` in [databases.a]: several hosts are not supported by this version");
 }
