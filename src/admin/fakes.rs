@@ -134,7 +134,7 @@ impl Fact {
     }
 }
 
-/// The process id of a client's cancel key: the low 31 bits of its id, since it must not be negative.
+/// The process id of a client's cancel key.
 pub(super) fn process_id(client: &ClientRecord) -> u32 {
-    u32::try_from(client.id & 0x7fff_ffff).unwrap_or(0)
+    client.process_id()
 }

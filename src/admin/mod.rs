@@ -16,6 +16,7 @@ mod fakes;
 mod link;
 mod listeners;
 mod message;
+mod peers;
 mod pins;
 mod show;
 mod similar;
@@ -56,6 +57,17 @@ pub enum Shutdown {
     TakenOver,
 }
 
+/// Cancel requests that are passed on to another process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PeerTraffic {
+    /// Its `peer_id`.
+    pub id: u16,
+    /// How many wait for their turn.
+    pub waiting: u32,
+    /// How many are on their way.
+    pub active: u32,
+}
+
 /// What the console can have done by the process that it runs in.
 pub trait Control: Send + Sync {
     /// Reads the configuration again; the error names every problem, and nothing has changed then.
@@ -64,6 +76,10 @@ pub trait Control: Send + Sync {
     fn shutdown(&self, how: Shutdown);
     /// How the process is ending, if it is.
     fn ending(&self) -> Option<Shutdown>;
+    /// The cancel requests that are passed on to other processes now.
+    fn peers(&self) -> Vec<PeerTraffic> {
+        Vec::new()
+    }
 }
 
 pub use crate::frontend::Role;

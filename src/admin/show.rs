@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::columns::{Row, Show, row};
-use super::{Context, databases, fakes, listeners, pins, sockets, statements, users};
+use super::{Context, databases, fakes, listeners, peers, pins, sockets, statements, users};
 use crate::wire::write::Report;
 
 /// What a command answers.
@@ -78,8 +78,10 @@ pub(super) fn show(show: Show, context: &Context) -> Answer {
         Show::Pins => pins::rows(pools),
         Show::Listeners => listeners::rows(pools),
         Show::PreparedStatements => statements::rows(pools),
+        Show::Peers => peers::peers(pools),
+        Show::PeerPools => peers::pools(context),
         // What does not exist here is shown as PgBouncer shows it where there is none.
-        Show::Peers | Show::PeerPools | Show::DnsHosts | Show::DnsZones => Vec::new(),
+        Show::DnsHosts | Show::DnsZones => Vec::new(),
     };
     Answer::rows(rows)
 }
@@ -117,10 +119,10 @@ fn lists(context: &Context) -> Vec<Row> {
     vec![
         row!["databases", databases::names(pools).len() + 1],
         row!["users", users::names(pools).len()],
-        row!["peers", 0u32],
+        row!["peers", pools.config.load().peers.len()],
         // The console's own is one of them.
         row!["pools", all.len() + 1],
-        row!["peer_pools", 0u32],
+        row!["peer_pools", pools.config.load().peers.len()],
         row!["free_clients", 0u32],
         row!["used_clients", clients.len()],
         row!["login_clients", login],

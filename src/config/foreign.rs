@@ -31,7 +31,6 @@ pub(super) const GENERAL: &[Foreign] = &[
     foreign("dns_nxdomain_ttl", "15", Fate::Needless, "the system's resolver is asked for each new connection"),
     foreign("dns_zone_check_period", "0", Fate::Needless, "the system's resolver is asked for each new connection"),
     foreign("job_name", "pgbouncer", Fate::Needless, "it names a service of Windows"),
-    foreign("peer_id", "0", Fate::Missing, "cancel requests are not passed on to other processes"),
     foreign("pkt_buf", "4096", Fate::Needless, "buffers have 64 kB and are lent to those who are served"),
     foreign("resolv_conf", "", Fate::Missing, "the system's resolver is asked, by its own settings"),
     foreign("sbuf_loopcnt", "5", Fate::Needless, "connections take turns by themselves"),

@@ -8,15 +8,17 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
 
-use super::Proxy;
+use super::{Proxy, peers};
 use crate::backend;
 use crate::frontend::find_by_key;
-use crate::net::{Endpoint, connect_to};
+use crate::net::{Target, connect};
 use crate::pool::{ClientRecord, Phase, Reason, socket_options};
 use crate::wire::write;
 
 /// Limit where `cancel_wait_timeout` is off.
 const LIMIT: Duration = Duration::from_secs(365 * 24 * 3600);
+/// Least time for connecting to another process.
+const LEAST: Duration = Duration::from_secs(10);
 /// How often a client is looked at that is between its queue and its backend.
 const AGAIN: Duration = Duration::from_millis(2);
 
@@ -66,29 +68,44 @@ fn limit(proxy: &Proxy) -> Duration {
     if limit.is_zero() { LIMIT } else { limit }
 }
 
-/// Asks the processes that this one took over from, which may have the client.
+/// Asks the processes that this one took over from, which may have the client, and the one of the group whose key it is.
 async fn pass_on(proxy: &Proxy, process_id: u32, secret: &[u8]) {
     tracing::debug!("cancel request with an unknown key");
     let mut request = Vec::new();
     write::cancel_request(&mut request, process_id, secret);
+    let limit = limit(proxy);
     for path in proxy.elders() {
-        let endpoint = Endpoint::Unix { path: path.clone(), port: 0 };
-        if let Err(error) = hand_on(proxy, &endpoint, &request).await {
-            tracing::debug!(%endpoint, %error, "a process that was taken over from has ended");
+        let elder = Target::Unix { path: path.clone(), port: 0 };
+        if let Err(error) = timeout(limit, hand_on(proxy, &elder, &request)).await.unwrap_or(Ok(())) {
+            tracing::debug!(%elder, %error, "a process that was taken over from has ended");
             proxy.forget_elder(&path);
         }
+    }
+    let config = proxy.pools.config.load_full();
+    let (owner, own) = (peers::owner(process_id), config.general.peer_id);
+    if own == 0 || [0, own].contains(&owner) {
+        return;
+    }
+    let (Some(peer), Some(request)) = (config.peers.get(&owner), peers::onward(process_id, secret)) else {
+        tracing::debug!(peer = owner, "a cancel request is for a peer that is not there, or was passed on too often");
+        return;
+    };
+    let size = peer.pool_size.unwrap_or(config.general.default_pool_size);
+    let attempt = async {
+        let _passage = proxy.traffic.enter(owner, size).await;
+        hand_on(proxy, &peers::target(peer)?, &request).await
+    };
+    if let Err(error) = timeout(limit, attempt).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+        tracing::warn!(peer = owner, %error, "cancel request could not be passed on");
     }
 }
 
 /// Sends a request to another process, and waits until it has dealt with it.
-async fn hand_on(proxy: &Proxy, endpoint: &Endpoint, request: &[u8]) -> io::Result<()> {
-    let options = socket_options(&proxy.pools.config.load().general);
-    let attempt = async {
-        let mut stream = connect_to(endpoint, &options).await?;
-        stream.write_all(request).await?;
-        // It closes the connection without a word.
-        let mut byte = [0];
-        std::future::poll_fn(|cx| stream.poll_read(cx, &mut byte)).await.map(|_| ())
-    };
-    timeout(limit(proxy), attempt).await.unwrap_or(Ok(()))
+async fn hand_on(proxy: &Proxy, target: &Target, request: &[u8]) -> io::Result<()> {
+    let general = &proxy.pools.config.load().general;
+    let (mut stream, _) = connect(target, &socket_options(general), general.cancel_wait_timeout.max(LEAST)).await?;
+    stream.write_all(request).await?;
+    // It closes the connection without a word.
+    let mut byte = [0];
+    std::future::poll_fn(|cx| stream.poll_read(cx, &mut byte)).await.map(|_| ())
 }

@@ -7,6 +7,7 @@ mod client;
 mod end;
 mod identity;
 mod listen;
+mod peers;
 mod reload;
 mod surroundings;
 mod takeover;
@@ -122,6 +123,8 @@ pub(crate) struct Proxy {
     elders: Mutex<Vec<PathBuf>>,
     /// Where this one takes them when another process has taken over from it.
     cancels: OnceLock<PathBuf>,
+    /// Cancel requests for other processes.
+    traffic: Arc<peers::Traffic>,
     /// Is told what happens.
     herald: Option<Herald>,
     /// Connections that were accepted and are not clients yet.
@@ -150,6 +153,7 @@ impl Proxy {
             path: config.path,
             elders: Mutex::default(),
             cancels: OnceLock::new(),
+            traffic: Arc::default(),
             herald: None,
             arriving: AtomicUsize::new(0),
             ending: watch::Sender::new(None),

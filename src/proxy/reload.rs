@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::{Arc, PoisonError};
 
 use super::{News, Proxy};
-use crate::admin::{Control, Shutdown};
+use crate::admin::{Control, PeerTraffic, Shutdown};
 use crate::config::{Config, Secret, SecretFileError, SecretSource, changes};
 use crate::net::tls::Tls;
 use crate::pool::Pools;
@@ -23,6 +23,10 @@ impl Control for Proxy {
 
     fn ending(&self) -> Option<Shutdown> {
         self.ending_now()
+    }
+
+    fn peers(&self) -> Vec<PeerTraffic> {
+        self.traffic.rows()
     }
 }
 

@@ -41,6 +41,7 @@ mod modes;
 #[cfg(feature = "pam")]
 mod pam;
 mod pass_through;
+mod peers;
 mod pgbouncer_settings;
 mod pipelines;
 mod privileges;
