@@ -1,6 +1,6 @@
-//! The pgpool program: arguments, logging, runtime, signals.
+//! The pgpool program: its arguments.
 //!
-//! `pgpool [-q] [-v]... [-u USER] CONFIG` runs the pooler; `pgpool check CONFIG` reads the configuration, says everything that is
+//! `pgpool [-d] [-R] [-q] [-v]... [-u USER] CONFIG` runs the pooler; `pgpool check CONFIG` reads the configuration, says everything that is
 //! wrong with it, and ends; `pgpool convert PGBOUNCER.INI` prints it as a pgpool.toml.
 
 use std::io::Write;
@@ -8,10 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{ArgAction, Parser, Subcommand};
-use pgpool::config::{Config, Loaded};
-
-use crate::cli::log;
-use crate::cli::pidfile::PidFile;
+use pgpool::config::Config;
 
 mod cli;
 
@@ -19,7 +16,16 @@ mod cli;
 #[derive(Debug, Parser)]
 #[command(name = "pgpool", version, disable_version_flag = true, args_conflicts_with_subcommands = true)]
 struct Arguments {
-    /// Log warnings and errors only.
+    /// Run in the background; needs `pidfile`.
+    #[arg(short, long)]
+    daemon: bool,
+    /// This process is the one in the background.
+    #[arg(long, hide = true)]
+    detached: bool,
+    /// Take over from the process that runs, which goes on serving the clients that it has.
+    #[arg(short = 'R', long)]
+    reboot: bool,
+    /// Do not log to standard error.
     #[arg(short, long)]
     quiet: bool,
     /// Log more; may be given several times.
@@ -57,7 +63,7 @@ enum Command {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if arguments.version {
-        return print(&format!("pgpool {}\n", env!("CARGO_PKG_VERSION")));
+        return print(&format!("{}\n", pgpool::admin::VERSION));
     }
     match (&arguments.command, &arguments.config) {
         (Some(Command::Check { config, against }), _) => match cli::check::check(config, against.as_deref()) {
@@ -65,7 +71,10 @@ fn main() -> ExitCode {
             Err(problems) => fail(&problems),
         },
         (Some(Command::Convert { config }), _) => convert(config),
-        (None, Some(config)) => run(config, &arguments),
+        (None, Some(config)) => match cli::run::run(config, &arguments) {
+            Ok(code) => code,
+            Err(error) => fail(&error),
+        },
         (None, None) => fail("pgpool: no configuration file was named; try `pgpool --help`"),
     }
 }
@@ -80,63 +89,6 @@ fn convert(path: &Path) -> ExitCode {
             print(&conversion.toml)
         }
         Err(problems) => fail(&problems.to_string()),
-    }
-}
-
-fn run(path: &Path, arguments: &Arguments) -> ExitCode {
-    let Loaded { config, warnings } = match Config::load(path) {
-        Ok(loaded) => loaded,
-        Err(problems) => return fail(&problems.to_string()),
-    };
-    if let Err(error) = pgpool::proxy::assume_identity(arguments.user.as_deref().unwrap_or(&config.general.user)) {
-        return fail(&format!("pgpool: {error}"));
-    }
-    if let Err(error) = log::begin(&config, arguments.quiet, arguments.verbose) {
-        return fail(&format!("pgpool: {error}"));
-    }
-    let pidfile = match config.general.pidfile.as_ref().map(|path| PidFile::write(&config.beside(path))) {
-        Some(Err(error)) => return fail(&format!("pgpool: {error}")),
-        Some(Ok(file)) => Some(file),
-        None => None,
-    };
-    for warning in warnings {
-        tracing::warn!("{warning}");
-    }
-    if let Err(error) = std::fs::File::open(path) {
-        tracing::warn!(file = %path.display(), %error, "the configuration cannot be read again, so RELOAD will fail");
-    }
-    raise_descriptor_limit();
-    let workers = config.general.workers();
-    let mut builder = if workers == 1 {
-        tokio::runtime::Builder::new_current_thread()
-    } else {
-        let mut builder = tokio::runtime::Builder::new_multi_thread();
-        builder.worker_threads(workers);
-        builder
-    };
-    let runtime = match builder.enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return fail(&format!("pgpool: cannot start: {error}")),
-    };
-    let result = runtime.block_on(pgpool::proxy::run(config));
-    // Sessions that did not end by themselves are not waited for.
-    runtime.shutdown_background();
-    drop(pidfile);
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&format!("pgpool: {error}")),
-    }
-}
-
-/// A client and a backend are a descriptor each; the system's soft limit of 1024 is soon reached.
-fn raise_descriptor_limit() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let present = getrlimit(Resource::Nofile);
-    let wanted = Rlimit { current: present.maximum, maximum: present.maximum };
-    if present.current != present.maximum
-        && let Err(error) = setrlimit(Resource::Nofile, wanted)
-    {
-        tracing::warn!(%error, "cannot raise the limit of open files");
     }
 }
 

@@ -215,6 +215,7 @@ fn shutdown(rest: &[Token<'_>]) -> Option<Command> {
         [] => Shutdown::Now,
         [Token::Word(how)] if is(how, "wait_for_servers") => Shutdown::WaitForServers,
         [Token::Word(how)] if is(how, "wait_for_clients") => Shutdown::WaitForClients,
+        [Token::Word(how)] if is(how, "drain") => Shutdown::Drain,
         _ => return None,
     };
     Some(Command::Shutdown(how))

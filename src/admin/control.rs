@@ -265,7 +265,9 @@ pub(super) async fn shutdown(context: &Context, link: &mut Link<'_>, how: Shutdo
     tracing::info!(?how, "console command SHUTDOWN issued");
     context.control.shutdown(how);
     match how {
-        Shutdown::WaitForServers | Shutdown::WaitForClients => Ok(Answer::tag("SHUTDOWN")),
+        Shutdown::WaitForServers | Shutdown::WaitForClients | Shutdown::Drain | Shutdown::TakenOver => {
+            Ok(Answer::tag("SHUTDOWN"))
+        }
         // No answer: scripts take the end of the connection for that of the process.
         Shutdown::Now => match link.stay().await {
             ConsoleEnd::Interrupted(_) => Err(Stop::Ended(ConsoleEnd::Shutdown)),

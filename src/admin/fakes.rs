@@ -13,7 +13,7 @@ use crate::pool::ClientRecord;
 pub(super) const SERVER_VERSION: &str = "1.25.2/pgpool";
 
 /// What SHOW VERSION says: the program's own version.
-pub(super) const VERSION: &str = concat!("pgpool ", env!("CARGO_PKG_VERSION"));
+pub const VERSION: &str = concat!("pgpool ", env!("CARGO_PKG_VERSION"));
 
 /// A setting that the console has in name only.
 #[derive(Debug, PartialEq, Eq)]
@@ -139,7 +139,7 @@ impl Fact {
     }
 }
 
-/// The process id of a client's cancel key: the low 31 bits of its id, since it must not be negative.
+/// The process id of a client's cancel key.
 pub(super) fn process_id(client: &ClientRecord) -> u32 {
-    u32::try_from(client.id & 0x7fff_ffff).unwrap_or(0)
+    client.process_id()
 }

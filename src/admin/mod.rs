@@ -18,6 +18,7 @@ mod link;
 mod listeners;
 mod memory;
 mod message;
+mod peers;
 mod pins;
 mod show;
 mod similar;
@@ -39,6 +40,7 @@ use crate::pool::{Pools, Reason};
 use crate::session::Workspaces;
 
 pub use console::serve;
+pub use fakes::VERSION;
 pub use stats::StatsBook;
 
 /// Name of the console's database and user in its own tables.
@@ -53,6 +55,21 @@ pub enum Shutdown {
     WaitForServers,
     /// When the last client has left.
     WaitForClients,
+    /// When the last client has left, or was told to between two transactions, or `drain_timeout` has passed.
+    Drain,
+    /// The same by `takeover_window` and `takeover_timeout`: another process has the listening sockets.
+    TakenOver,
+}
+
+/// Cancel requests that are passed on to another process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PeerTraffic {
+    /// Its `peer_id`.
+    pub id: u16,
+    /// How many wait for their turn.
+    pub waiting: u32,
+    /// How many are on their way.
+    pub active: u32,
 }
 
 /// What the console can have done by the process that it runs in.
@@ -65,6 +82,10 @@ pub trait Control: Send + Sync {
     fn ending(&self) -> Option<Shutdown>;
     /// Descriptors and addresses that it listens on.
     fn listening(&self) -> Vec<(u32, Endpoint)>;
+    /// The cancel requests that are passed on to other processes now.
+    fn peers(&self) -> Vec<PeerTraffic> {
+        Vec::new()
+    }
 }
 
 pub use crate::frontend::Role;

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::columns::{Row, Show, row};
-use super::{Context, databases, descriptors, fakes, listeners, memory, pins, sockets, statements, users};
+use super::{Context, databases, descriptors, fakes, listeners, memory, peers, pins, sockets, statements, users};
 use crate::wire::write::Report;
 
 /// What a command answers.
@@ -53,7 +53,7 @@ pub(super) const USAGE: &str = "
 \tKILL_CLIENT <client_id>
 \tSUSPEND
 \tSHUTDOWN
-\tSHUTDOWN WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS
+\tSHUTDOWN WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS|DRAIN
 \tWAIT_CLOSE [<db>]";
 
 /// The answer to a SHOW.
@@ -83,8 +83,10 @@ pub(super) fn show(show: Show, context: &Context) -> Answer {
         Show::Pins => pins::rows(pools),
         Show::Listeners => listeners::rows(pools),
         Show::PreparedStatements => statements::rows(pools),
+        Show::Peers => peers::peers(pools),
+        Show::PeerPools => peers::pools(context),
         // What does not exist here is shown as PgBouncer shows it where there is none.
-        Show::Peers | Show::PeerPools | Show::DnsHosts | Show::DnsZones => Vec::new(),
+        Show::DnsHosts | Show::DnsZones => Vec::new(),
     };
     Answer::rows(rows)
 }
@@ -126,10 +128,10 @@ fn lists(context: &Context) -> Vec<Row> {
     vec![
         row!["databases", databases::names(pools).len() + 1],
         row!["users", users::names(pools).len()],
-        row!["peers", 0u32],
+        row!["peers", pools.config.load().peers.len()],
         // The console's own is one of them.
         row!["pools", all.len() + 1],
-        row!["peer_pools", 0u32],
+        row!["peer_pools", pools.config.load().peers.len()],
         row!["free_clients", 0u32],
         row!["used_clients", clients.len()],
         row!["login_clients", login],

@@ -37,6 +37,7 @@ fn differences(old: &Config, new: &Config) -> String {
     }
     entries(&mut text, "database", &found.databases, |name| database(old, new, name));
     entries(&mut text, "user", &found.users, |_| "");
+    entries(&mut text, "peer", &found.peers, |_| "");
     if text.is_empty() {
         text.push_str("nothing changes\n");
     }

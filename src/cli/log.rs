@@ -26,16 +26,28 @@ use super::syslog::Syslog;
 /// How often it is looked for whether the file is still the one of its name.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Begins to log, with the level of `quiet` and `verbose` of the command line.
+/// The file of a log that has begun.
+#[derive(Clone, Debug)]
+pub(crate) struct Log(Arc<Mutex<Option<LogFile>>>);
+
+impl Log {
+    /// Opens the file of that name again, whatever the one that is open is called by now.
+    pub(crate) fn reopen(&self) {
+        if let Some(file) = self.0.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            file.reopen();
+        }
+    }
+}
+
+/// Begins to log: not to standard error where that is to be `quiet`, and with `verbose` more than the settings say.
 ///
 /// # Errors
 /// What is wrong with the `logfile`, or with syslog.
-pub(crate) fn begin(config: &Config, quiet: bool, verbose: u8) -> Result<(), String> {
-    let level = match (quiet, verbose.saturating_add(config.general.verbose)) {
-        (true, _) => LevelFilter::WARN,
-        (false, 0) => LevelFilter::INFO,
-        (false, 1) => LevelFilter::DEBUG,
-        (false, _) => LevelFilter::TRACE,
+pub(crate) fn begin(config: &Config, quiet: bool, verbose: u8) -> Result<Log, String> {
+    let level = match verbose.saturating_add(config.general.verbose) {
+        0 => LevelFilter::INFO,
+        1 => LevelFilter::DEBUG,
+        _ => LevelFilter::TRACE,
     };
     let file = match &config.general.logfile {
         Some(path) => Some(LogFile::open(&config.beside(path))?),
@@ -48,8 +60,11 @@ pub(crate) fn begin(config: &Config, quiet: bool, verbose: u8) -> Result<(), Str
     // The terminal's colours are nobody else's.
     let ansi = io::stderr().is_terminal() && file.is_none() && syslog.is_none();
     let out = Arc::new(Mutex::new(file));
-    let builder =
-        tracing_subscriber::fmt().with_max_level(level).with_writer(move || Lines(Arc::clone(&out))).with_target(false);
+    let log = Log(Arc::clone(&out));
+    let builder = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(move || Lines { file: Arc::clone(&out), quiet })
+        .with_target(false);
     match config.general.log_format {
         LogFormat::Json => builder.json().finish().with(syslog.map(lines_to)).init(),
         LogFormat::Text => {
@@ -57,7 +72,7 @@ pub(crate) fn begin(config: &Config, quiet: bool, verbose: u8) -> Result<(), Str
             builder.fmt_fields(fields).with_ansi(ansi).finish().with(syslog.map(lines_to)).init();
         }
     }
-    Ok(())
+    Ok(log)
 }
 
 /// The lines without their time, which syslog knows.
@@ -70,14 +85,17 @@ where
 }
 
 /// Takes whole lines.
-struct Lines(Arc<Mutex<Option<LogFile>>>);
+struct Lines {
+    file: Arc<Mutex<Option<LogFile>>>,
+    quiet: bool,
+}
 
 impl Write for Lines {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if let Some(file) = self.0.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+        if let Some(file) = self.file.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
             file.write(line);
         }
-        io::stderr().write(line)
+        if self.quiet { Ok(line.len()) } else { io::stderr().write(line) }
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -85,6 +103,7 @@ impl Write for Lines {
     }
 }
 
+#[derive(Debug)]
 struct LogFile {
     path: PathBuf,
     file: File,
@@ -101,13 +120,18 @@ impl LogFile {
     fn write(&mut self, line: &[u8]) {
         if self.looked.elapsed() >= LOOK {
             self.looked = Instant::now();
-            if !self.is_there()
-                && let Ok(file) = append_to(&self.path)
-            {
-                self.file = file;
+            if !self.is_there() {
+                self.reopen();
             }
         }
         let _ = self.file.write_all(line);
+    }
+
+    /// Where that fails the file that is open goes on.
+    fn reopen(&mut self) {
+        if let Ok(file) = append_to(&self.path) {
+            self.file = file;
+        }
     }
 
     fn is_there(&self) -> bool {

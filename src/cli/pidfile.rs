@@ -11,15 +11,21 @@ use rustix::process::{Pid, test_kill_process};
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PidFileError {
     /// The process that it names is there.
-    #[error("pidfile {} names the process {pid}, which is running", path.display())]
+    #[error(
+        "pidfile {} names the process {pid} ({name}), which is running: stop it, or take over from it with -R; if it is \
+         no pooler, remove the file",
+        path.display()
+    )]
     Running {
         /// The file.
         path: PathBuf,
         /// Whom it names.
         pid: i32,
+        /// What that is.
+        name: String,
     },
     /// The system refused.
-    #[error("cannot write pidfile {}: {source}", path.display())]
+    #[error("cannot write pidfile {}: {source}; its directory has to be there and open to the user that pgpool runs as", path.display())]
     Io {
         /// The file.
         path: PathBuf,
@@ -28,19 +34,18 @@ pub(crate) enum PidFileError {
     },
 }
 
-/// The file; it goes with the value.
+/// The file; it goes with the value, unless another process has written it since.
 #[derive(Debug)]
 pub(crate) struct PidFile(PathBuf);
 
 impl PidFile {
-    /// Writes it, unless it names a process that runs.
-    pub(crate) fn write(path: &Path) -> Result<PidFile, PidFileError> {
-        let named = fs::read_to_string(path).ok().and_then(|text| text.trim().parse::<i32>().ok());
-        if let Some(pid) = named
-            && u32::try_from(pid) != Ok(std::process::id())
+    /// Writes it, unless it names a process that runs and is not `predecessor`, who has been taken over from.
+    pub(crate) fn write(path: &Path, predecessor: Option<u32>) -> Result<PidFile, PidFileError> {
+        if let Some(pid) = named(path)
+            && ![Some(std::process::id()), predecessor].contains(&u32::try_from(pid).ok())
             && is_running(pid)
         {
-            return Err(PidFileError::Running { path: path.to_path_buf(), pid });
+            return Err(PidFileError::Running { path: path.to_path_buf(), pid, name: name_of(pid) });
         }
         let text = format!("{}\n", std::process::id());
         match fs::write(path, text) {
@@ -52,12 +57,23 @@ impl PidFile {
 
 impl Drop for PidFile {
     fn drop(&mut self) {
-        // It may be gone already, or the directory closed to us; the next start looks at the process.
-        let _ = fs::remove_file(&self.0);
+        if named(&self.0).map(u32::try_from) == Some(Ok(std::process::id())) {
+            // It may be gone already, or the directory closed to us; the next start looks at the process.
+            let _ = fs::remove_file(&self.0);
+        }
     }
+}
+
+fn named(path: &Path) -> Option<i32> {
+    fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
 fn is_running(pid: i32) -> bool {
     // Somebody else's process is there as well, though it cannot be signalled.
     Pid::from_raw(pid).is_some_and(|pid| matches!(test_kill_process(pid), Ok(()) | Err(Errno::PERM)))
+}
+
+fn name_of(pid: i32) -> String {
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    if name.is_empty() { "unknown".to_owned() } else { name.trim().to_owned() }
 }

@@ -16,6 +16,8 @@ pub struct Changes {
     pub databases: EntryChanges,
     /// Users, of the file and of its `auth_file`.
     pub users: EntryChanges,
+    /// Peers.
+    pub peers: EntryChanges,
 }
 
 /// A general setting with another value.
@@ -58,13 +60,15 @@ pub fn changes(old: &Config, new: &Config) -> Changes {
     databases.added.splice(0..0, star.added);
     databases.removed.splice(0..0, star.removed);
     databases.changed.splice(0..0, star.changed);
-    Changes { settings: settings.collect(), databases, users: entries(&old.users, &new.users) }
+    let named = |config: &Config| config.peers.iter().map(|(id, peer)| (id.to_string(), Arc::clone(peer))).collect();
+    let peers = entries(&named(old), &named(new));
+    Changes { settings: settings.collect(), databases, users: entries(&old.users, &new.users), peers }
 }
 
 impl Changes {
     /// Whether nothing differs.
     pub fn is_empty(&self) -> bool {
-        self.settings.is_empty() && self.databases.is_empty() && self.users.is_empty()
+        self.settings.is_empty() && self.databases.is_empty() && self.users.is_empty() && self.peers.is_empty()
     }
 }
 

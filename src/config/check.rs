@@ -199,16 +199,30 @@ fn server_tls(config: &Config, findings: &mut Findings<'_>) {
 
 fn listening(config: &Config, findings: &mut Findings<'_>) {
     let general = &config.general;
-    if general.so_reuseport {
+    if general.so_reuseport && general.peer_id == 0 {
         let message = String::from(
-            "so_reuseport: a cancel request may come to another process, which does not know its key; one process uses \
-             all cores by its worker_threads",
+            "so_reuseport without peer_id and [peers]: a cancel request may come to another process, which does not know \
+             its key; one process uses all cores by its worker_threads",
         );
         findings.warn("pgpool.so_reuseport", message);
+    }
+    for peer in config.peers.values().filter(|peer| peer.host.is_none() && peer.id != general.peer_id) {
+        let key = format!("peers.{}", peer.id);
+        findings.problem(&key, format!("[{key}] has no host"));
     }
     if general.listen_addr.is_empty() && general.unix_socket_dir.is_none() {
         let message = String::from("nothing to listen on: listen_addr and unix_socket_dir are both empty");
         findings.problem("pgpool.listen_addr", message);
+    }
+    for (what, window, limit) in [
+        ("drain", general.drain_window, general.drain_timeout),
+        ("takeover", general.takeover_window, general.takeover_timeout),
+    ] {
+        if !limit.is_zero() && window > limit {
+            let message =
+                format!("{what}_window is longer than {what}_timeout: clients are cut off before they are told");
+            findings.warn(&format!("pgpool.{what}_window"), message);
+        }
     }
     if config.databases.is_empty() && config.fallback.is_none() {
         let message = String::from("there are no databases: clients can only reach the console");

@@ -13,6 +13,7 @@ use toml::de::{DeTable, DeValue};
 use crate::config::database::Database;
 use crate::config::general::General;
 use crate::config::keywords::{self, Escapes};
+use crate::config::peer::{self, Peer};
 use crate::config::problem::{Place, Problem};
 use crate::config::secret::SecretSource;
 use crate::config::suggest::{SECTIONS, elsewhere, nearest, unknown_setting};
@@ -30,6 +31,7 @@ pub(super) struct Draft {
     pub(super) databases: BTreeMap<String, Database>,
     pub(super) fallback: Option<Database>,
     pub(super) users: BTreeMap<String, User>,
+    pub(super) peers: BTreeMap<u16, Peer>,
     /// Where each setting and section stands, by its dotted name.
     pub(super) places: BTreeMap<String, Place>,
     /// What is doubtful about single lines.
@@ -53,6 +55,7 @@ pub(super) fn read(text: &str, file: &Path) -> (Draft, Vec<Problem>) {
             }
             DeValue::Table(section) if name == "databases" => reader.databases(section),
             DeValue::Table(section) if name == "users" => reader.users(section),
+            DeValue::Table(section) if name == "peers" => reader.peers(section),
             _ => reader.stray(name, line, value.get_ref()),
         }
     }
@@ -177,7 +180,20 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Reads one entry of `[databases]` or `[users]`; false if there is no entry to keep.
+    fn peers(&mut self, entries: &DeTable<'_>) {
+        for (key, value) in entries {
+            let (name, line) = (key.get_ref().as_ref(), self.line(key.span()));
+            let mut peer = Peer::default();
+            if self.entry(&mut peer, name, value.get_ref(), ("peers", line)) {
+                match peer::id(name) {
+                    Ok(id) => drop(self.draft.peers.insert(id, Peer { id, ..peer })),
+                    Err(message) => self.problem(line, &format!("peers.{name}"), message),
+                }
+            }
+        }
+    }
+
+    /// Reads one entry of `[databases]`, `[users]` or `[peers]`; false if there is no entry to keep.
     fn entry<T: Table>(&mut self, target: &mut T, name: &str, value: &DeValue<'_>, place: (&str, usize)) -> bool {
         let (kind, line) = place;
         let section = format!("{kind}.{name}");
@@ -208,7 +224,6 @@ impl<'a> Reader<'a> {
             _ if SECTIONS.contains(&name) => format!("`{name}` must be a section: [{name}]"),
             _ if !is_table => elsewhere(name).unwrap_or_else(|| format!("`{name}` stands in no section")),
             "pgbouncer" => String::from("unknown section [pgbouncer]: its settings belong into [pgpool]"),
-            "peers" => String::from("section [peers] of PgBouncer is not supported by this version"),
             _ => {
                 let hint = nearest(name, SECTIONS.iter().copied()).map(|near| format!(", did you mean [{near}]?"));
                 format!("unknown section [{name}]{}", hint.unwrap_or_default())

@@ -29,7 +29,6 @@ pub(super) const GENERAL: &[Foreign] = &[
     foreign("conffile", "", Fate::Needless, "a reload reads the file that was named at the start"),
     foreign("dns_zone_check_period", "0", Fate::Needless, "names in use are looked up again every dns_max_ttl"),
     foreign("job_name", "pgbouncer", Fate::Needless, "it names a service of Windows"),
-    foreign("peer_id", "0", Fate::Missing, "cancel requests are not passed on to other processes"),
     foreign("pkt_buf", "4096", Fate::Needless, "buffers have 64 kB and are lent to those who are served"),
     foreign("resolv_conf", "", Fate::Missing, "the system's resolver is asked, by its own settings"),
     foreign("sbuf_loopcnt", "5", Fate::Needless, "connections take turns by themselves"),

@@ -48,8 +48,18 @@ settings! {
     unix_socket_group: String as Text = String::new(), Boot;
     /// Connections that the kernel keeps waiting to be accepted, per listening socket.
     listen_backlog: u32 as Within<u32, 1, 65535> = 1024, Boot;
-    /// Let other processes listen on the same port; each has pools and cancel keys of its own.
+    /// Let other processes listen on the same port; each has pools of its own, and may know the others as [peers].
     so_reuseport: bool as Flag = false, Boot;
+    /// This process's number in [peers] of the others, to which cancel requests of its clients may come; 0 = none.
+    peer_id: u16 as Within<u16, 0, 16383> = 0, Reload;
+    /// Time after SIGTERM over which idle clients are told to connect elsewhere, spread; 0 = they may stay.
+    drain_window: Duration as Seconds = secs(10), Reload;
+    /// Time after SIGTERM at which the process ends, whatever still runs; 0 = when the last client has left.
+    drain_timeout: Duration as Seconds = secs(25), Reload;
+    /// The same as drain_window, after another process has taken the listening sockets over; 0 = they may stay.
+    takeover_window: Duration as Seconds = Duration::ZERO, Reload;
+    /// The same as drain_timeout, after another process has taken over; 0 = when the last client has left.
+    takeover_timeout: Duration as Seconds = Duration::ZERO, Reload;
     /// Threads that serve connections; 0 = as many as the process has cores to run on.
     worker_threads: u16 as Within<u16, 0, 1024> = 0, Boot;
 

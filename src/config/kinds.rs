@@ -33,6 +33,8 @@ pub(super) struct Mode;
 pub(super) struct Hidden;
 /// Where PostgreSQL servers listen; text is split at commas.
 pub(super) struct Hosts;
+/// A host name, an IP address, or an absolute path.
+pub(super) struct OneHost;
 /// Their ports: one for all, or one for each.
 pub(super) struct Ports;
 /// A setting that may be left out.
@@ -156,9 +158,6 @@ impl Kind for File {
     fn read(raw: &Raw<'_>) -> Result<Option<PathBuf>, ValueError> {
         let Raw::Text(text) = raw else { return Err(raw.mismatch("a path")) };
         let text = without_zero_byte(text)?;
-        if text.starts_with('@') {
-            return Err(ValueError::AbstractSocket);
-        }
         Ok((!text.is_empty()).then(|| PathBuf::from(text)))
     }
 
@@ -249,15 +248,28 @@ impl Kind for Hosts {
     }
 }
 
+impl Kind for OneHost {
+    type Value = Host;
+    const EMPTY_IS_UNSET: bool = true;
+
+    fn read(raw: &Raw<'_>) -> Result<Host, ValueError> {
+        match raw {
+            Raw::Text(text) => one_host(text, raw),
+            _ => Err(raw.mismatch("a host name, an address or a directory")),
+        }
+    }
+
+    fn show(value: &Host) -> String {
+        value.to_string()
+    }
+}
+
 const HOSTS: &str = "a host name, an address, a directory, or a list of them";
 
 fn one_host(text: &str, raw: &Raw<'_>) -> Result<Host, ValueError> {
     let text = without_zero_byte(text.trim())?;
-    if text.starts_with('/') {
+    if text.starts_with(['/', '@']) {
         return Ok(Host::Socket(PathBuf::from(text)));
-    }
-    if text.starts_with('@') {
-        return Err(ValueError::AbstractSocket);
     }
     if text.is_empty() || text.contains(|c: char| c.is_whitespace() || c == ',') {
         return Err(match raw {

@@ -26,6 +26,7 @@ mod general;
 mod ini;
 mod keywords;
 mod kinds;
+mod peer;
 mod problem;
 mod resolve;
 mod secret;
@@ -53,6 +54,7 @@ pub use features::SessionFeatures;
 pub use fuzz::{fuzz, fuzz_ini, fuzz_userlist};
 pub use general::{General, SetError, Shown};
 pub use kinds::FileMode;
+pub use peer::Peer;
 pub use problem::{Problem, Problems};
 pub use resolve::AuthSource;
 pub use secret::{Secret, SecretKind, SecretSource};
@@ -75,6 +77,8 @@ pub struct Config {
     pub fallback: Option<Arc<Database>>,
     /// `[users.NAME]` and the users of the `auth_file`, by name.
     pub users: BTreeMap<String, Arc<User>>,
+    /// `[peers.ID]`, by id.
+    pub peers: BTreeMap<u16, Arc<Peer>>,
     /// The rules of the `auth_hba_file` and the maps of the `auth_ident_file`.
     pub access: Arc<Access>,
 }
@@ -124,6 +128,7 @@ impl Config {
             databases: shared(draft.databases),
             fallback: draft.fallback.map(Arc::new),
             users: shared(draft.users),
+            peers: shared(draft.peers),
             access: Arc::new(access),
         };
         check::run(&config, &mut findings);
@@ -157,6 +162,16 @@ impl Config {
     /// A file of a setting as seen from the directory of the configuration file.
     pub fn beside(&self, path: &Path) -> PathBuf {
         check::beside(&self.path, path)
+    }
+
+    /// Where the file says a setting of `[pgpool]`, as `FILE:LINE`, for messages; the file is read for it. Where it says
+    /// nothing, the default counts.
+    pub fn place_of(&self, setting: &str) -> String {
+        let places = Self::load_with_places(&self.path).map(|(_, places)| places).unwrap_or_default();
+        match places.get(&format!("{}.{setting}", General::SECTION)) {
+            Some(place) => format!("{}:{}", place.file.display(), place.line),
+            None => format!("by default in {}", self.path.display()),
+        }
     }
 
     /// The settings of `[pgpool]` that count where such a file says nothing.
@@ -193,6 +208,6 @@ fn is_ini(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("ini"))
 }
 
-fn shared<T>(entries: BTreeMap<String, T>) -> BTreeMap<String, Arc<T>> {
+fn shared<K: Ord, T>(entries: BTreeMap<K, T>) -> BTreeMap<K, Arc<T>> {
     entries.into_iter().map(|(name, entry)| (name, Arc::new(entry))).collect()
 }

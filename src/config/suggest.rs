@@ -7,7 +7,7 @@ use crate::config::table::Table;
 use crate::config::user::User;
 
 /// The sections of a file.
-pub(super) const SECTIONS: &[&str] = &["pgpool", "databases", "users"];
+pub(super) const SECTIONS: &[&str] = &["pgpool", "databases", "users", "peers"];
 
 /// Longer words are not compared: the distance takes time by the product of the lengths, and nobody meant them.
 const LONGEST: usize = 64;

@@ -107,9 +107,6 @@ pub enum ValueError {
     /// A zero byte, which no PostgreSQL message can carry inside a string.
     #[error("a zero byte is not allowed")]
     ZeroByte,
-    /// An abstract Unix socket.
-    #[error("abstract sockets (`@…`) are not supported by this version")]
-    AbstractSocket,
 }
 
 fn feature_hint(nearest: Option<&str>, known: &[&str]) -> String {

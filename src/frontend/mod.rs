@@ -168,7 +168,8 @@ pub async fn admit(
         connected,
     };
     let secret = random_secret(startup.minor)?;
-    let record = ClientRecord::new(gate.pools.shared.next_id(), secret, identity, permits);
+    let record = ClientRecord::new(gate.pools.shared.next_id(), secret, identity, permits)
+        .of_peer(gate.pools.config.load().general.peer_id);
     record.descriptor.store(stream.descriptor(), Relaxed);
     let client = gate.pools.clients.enlist(Arc::new(record));
     if is_console(&startup) {
@@ -398,25 +399,21 @@ async fn session(
 /// The cancel key of a client: its id, and its secret.
 #[must_use]
 pub fn key_data(record: &ClientRecord) -> BackendKeyData {
-    BackendKeyData::new(process_id(record.id), SecretKey::Bytes(Bytes::copy_from_slice(&record.secret)))
+    let process_id = i32::try_from(record.process_id()).unwrap_or(i32::MAX);
+    BackendKeyData::new(process_id, SecretKey::Bytes(Bytes::copy_from_slice(&record.secret)))
 }
 
-/// The process id that a client is told: the low 31 bits of its id.
-fn process_id(id: u64) -> i32 {
-    i32::try_from(id & 0x7fff_ffff).unwrap_or(i32::MAX)
-}
-
-/// The client that a cancel key belongs to. The secret is compared in constant time.
+/// The client that a cancel key belongs to.
 #[must_use]
 pub fn find_by_key(pools: &Pools, key: u32, secret: &[u8]) -> Option<Arc<ClientRecord>> {
-    let matches = |record: &Arc<ClientRecord>| {
-        u32::try_from(process_id(record.id)) == Ok(key)
-            && record.secret.len() == secret.len()
-            && record.secret.iter().zip(secret).fold(0, |all, (a, b)| all | (a ^ b)) == 0
-    };
     // A key has the low 31 bits of an id; the rest is how often the sequence has passed them.
     let rounds = pools.shared.last_id() >> 31;
-    (0..=rounds).find_map(|round| pools.clients.find(u64::from(key) | (round << 31)).filter(matches))
+    let mut by_id = (0..=rounds).filter_map(|round| pools.clients.find(u64::from(key) | (round << 31)));
+    let found = by_id.find(|record| record.has_key(key, secret));
+    // With a peer's id there is not enough of the client's left to find it by.
+    let in_a_group = pools.config.load().general.peer_id > 0;
+    let scan = || pools.clients.all().into_iter().find(|record| record.has_key(key, secret));
+    found.or_else(|| in_a_group.then(scan).flatten())
 }
 
 /// Secret of a cancel key: 4 bytes before protocol 3.2, 32 since.

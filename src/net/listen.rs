@@ -1,19 +1,23 @@
-//! Listening sockets: TCP addresses and unix sockets.
+//! Listening sockets: TCP addresses and unix sockets, our own and those that another process passed on.
 
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use nix::unistd::Group;
-use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::{TcpListener, UnixListener};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
 
 use super::{Endpoint, SocketOptions, Stream, tune};
 
-/// A listening socket. A unix socket's file is removed when it is dropped.
+/// What the names of unix sockets begin with; the port follows.
+const PREFIX: &str = ".s.PGSQL.";
+
+/// A listening socket. A unix socket's file is removed when it is dropped, unless it was given away.
 #[derive(Debug)]
 pub enum Listener {
     /// TCP.
@@ -26,6 +30,8 @@ pub enum Listener {
         path: PathBuf,
         /// The port in the file's name.
         port: u16,
+        /// Somebody else answers for the file.
+        given_away: AtomicBool,
     },
 }
 
@@ -38,7 +44,37 @@ pub struct Rights {
     pub group: String,
 }
 
+impl Rights {
+    /// For this user alone.
+    #[must_use]
+    pub fn own() -> Rights {
+        Rights { mode: 0o600, group: String::new() }
+    }
+}
+
 impl Listener {
+    /// A listening socket that another process has opened.
+    ///
+    /// # Errors
+    /// The system's error; `InvalidInput` for what is no socket to listen on.
+    pub fn adopt(descriptor: OwnedFd) -> io::Result<Listener> {
+        let socket = Socket::from(descriptor);
+        if !socket.is_listener()? {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the socket does not listen"));
+        }
+        socket.set_nonblocking(true)?;
+        let address = socket.local_addr()?;
+        if address.is_unix() {
+            let path = unix_path(&address)
+                .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the unix socket has no name"))?;
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let port = name.strip_prefix(PREFIX).and_then(|port| port.parse().ok()).unwrap_or(0);
+            let listener = UnixListener::from_std(socket.into())?;
+            return Ok(Listener::Unix { listener, path, port, given_away: AtomicBool::new(false) });
+        }
+        Ok(Listener::Tcp(TcpListener::from_std(socket.into())?))
+    }
+
     /// The next connection.
     ///
     /// Cancel safety: safe; no connection is lost.
@@ -57,6 +93,31 @@ impl Listener {
                 Ok((Stream::from(stream), Endpoint::Unix { path: PathBuf::new(), port: *port }))
             }
         }
+    }
+
+    /// The next connection to a unix socket, for other than clients; none to TCP.
+    ///
+    /// Cancel safety: safe.
+    ///
+    /// # Errors
+    /// The system's error.
+    pub async fn accept_local(&self) -> io::Result<UnixStream> {
+        match self {
+            Listener::Tcp(_) => Err(io::ErrorKind::Unsupported.into()),
+            Listener::Unix { listener, .. } => Ok(listener.accept().await?.0),
+        }
+    }
+
+    /// Whether somebody else answers for the socket.
+    #[must_use]
+    pub fn is_given_away(&self) -> bool {
+        matches!(self, Listener::Unix { given_away, .. } if given_away.load(Relaxed))
+    }
+
+    /// Whether a unix socket's file is this process's to remove.
+    #[must_use]
+    pub fn owns_file(&self) -> bool {
+        matches!(self, Listener::Unix { given_away, path, .. } if !given_away.load(Relaxed) && !is_abstract(path))
     }
 
     /// The file of a unix socket.
@@ -78,6 +139,13 @@ impl Listener {
         u32::try_from(descriptor).unwrap_or(0)
     }
 
+    /// Says whether somebody else answers for a unix socket's file.
+    pub fn set_given_away(&self, given: bool) {
+        if let Listener::Unix { given_away, .. } = self {
+            given_away.store(given, Relaxed);
+        }
+    }
+
     /// The address that it listens on, with the port that the system chose where 0 was asked for.
     #[must_use]
     pub fn endpoint(&self) -> Option<Endpoint> {
@@ -86,11 +154,32 @@ impl Listener {
             Listener::Unix { path, port, .. } => Some(Endpoint::Unix { path: path.clone(), port: *port }),
         }
     }
+
+    /// Whether it listens on that TCP address, or on a port of the system's choice where that is asked for.
+    #[must_use]
+    pub fn is_at(&self, addr: SocketAddr) -> bool {
+        let Some(Endpoint::Tcp(mut own)) = self.endpoint() else { return false };
+        if addr.port() == 0 {
+            own.set_port(0);
+        }
+        own == addr
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Listener::Tcp(listener) => listener.as_fd(),
+            Listener::Unix { listener, .. } => listener.as_fd(),
+        }
+    }
 }
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        if let Listener::Unix { path, .. } = self {
+        if self.owns_file()
+            && let Listener::Unix { path, .. } = self
+        {
             // It may be gone already; nothing depends on it.
             let _ = fs::remove_file(path);
         }
@@ -116,28 +205,79 @@ pub fn bind_tcp(addr: SocketAddr, backlog: u32, shared: bool) -> io::Result<List
     Ok(Listener::Tcp(TcpListener::from_std(socket.into())?))
 }
 
-/// Listens on `DIR/.s.PGSQL.PORT`. A file that a dead process left behind is replaced, a live one's is not.
+/// The unix socket of a port in a directory. A directory that begins with `@` means a name without a file.
+#[must_use]
+pub fn socket_path(dir: &Path, port: u16) -> PathBuf {
+    dir.join(format!("{PREFIX}{port}"))
+}
+
+/// Listens on a unix socket. A file that a dead process left behind is replaced, a live one's is not.
 ///
 /// # Errors
 /// The system's error; `AddrInUse` when somebody answers there.
-pub fn bind_unix(dir: &Path, port: u16, rights: &Rights, backlog: u32) -> io::Result<Listener> {
-    let path = dir.join(format!(".s.PGSQL.{port}"));
-    if path.exists() {
-        if std::os::unix::net::UnixStream::connect(&path).is_ok() {
-            return Err(io::ErrorKind::AddrInUse.into());
-        }
-        fs::remove_file(&path)?;
-    }
+pub fn bind_unix(path: &Path, port: u16, rights: &Rights, backlog: u32) -> io::Result<Listener> {
+    let address = unix_address(path)?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
-    socket.bind(&socket2::SockAddr::unix(&path)?)?;
-    if !rights.group.is_empty() {
-        chown(&path, None, Some(group_id(&rights.group)?))?;
+    if !is_abstract(path) && path.exists() {
+        if Socket::new(Domain::UNIX, Type::STREAM, None)?.connect(&address).is_ok() {
+            return Err(io::ErrorKind::AddrInUse.into());
+        }
+        fs::remove_file(path)?;
     }
-    fs::set_permissions(&path, fs::Permissions::from_mode(rights.mode))?;
+    socket.bind(&address)?;
+    if !is_abstract(path)
+        && let Err(error) = grant(path, rights)
+    {
+        let _ = fs::remove_file(path);
+        return Err(error);
+    }
     socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
+    // Only now: a socket that does not listen is one whose peer has gone, to the runtime, and stays so.
     let listener = UnixListener::from_std(socket.into())?;
-    Ok(Listener::Unix { listener, path, port })
+    Ok(Listener::Unix { listener, path: path.to_path_buf(), port, given_away: AtomicBool::new(false) })
+}
+
+fn grant(path: &Path, rights: &Rights) -> io::Result<()> {
+    if !rights.group.is_empty() {
+        chown(path, None, Some(group_id(&rights.group)?))?;
+    }
+    fs::set_permissions(path, fs::Permissions::from_mode(rights.mode))
+}
+
+/// Connects to a unix socket, be it a file's or one without.
+///
+/// # Errors
+/// The system's error.
+pub async fn connect_unix(path: &Path) -> io::Result<UnixStream> {
+    if !is_abstract(path) {
+        return UnixStream::connect(path).await;
+    }
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    // Nothing is waited for but a place in the backlog.
+    socket.connect(&unix_address(path)?)?;
+    socket.set_nonblocking(true)?;
+    UnixStream::from_std(socket.into())
+}
+
+/// Whether a socket of this name has no file: PostgreSQL and libpq write its leading zero byte as `@`.
+fn is_abstract(path: &Path) -> bool {
+    path.as_os_str().as_encoded_bytes().first() == Some(&b'@')
+}
+
+fn unix_address(path: &Path) -> io::Result<SockAddr> {
+    match path.to_str().and_then(|text| text.strip_prefix('@')) {
+        Some(name) => SockAddr::unix(format!("\0{name}")),
+        None => SockAddr::unix(path),
+    }
+}
+
+fn unix_path(address: &SockAddr) -> Option<PathBuf> {
+    if let Some(path) = address.as_pathname() {
+        return Some(path.to_path_buf());
+    }
+    let name = std::str::from_utf8(address.as_abstract_namespace()?).ok()?;
+    Some(PathBuf::from(format!("@{name}")))
 }
 
 fn group_id(group: &str) -> io::Result<u32> {

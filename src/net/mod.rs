@@ -6,6 +6,7 @@ mod clock;
 mod listen;
 pub mod lookup;
 mod names;
+mod pass;
 mod socket;
 mod stream;
 pub mod tls;
@@ -17,11 +18,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::TcpStream;
 
 pub use clock::{Clock, Micros};
-pub use listen::{Listener, Rights, bind_tcp, bind_unix};
+pub use listen::{Listener, Rights, bind_tcp, bind_unix, connect_unix, socket_path};
 pub use names::{Answer, Lifetimes, Names, Resolve, System};
+pub use pass::{MOST_DESCRIPTORS, receive_descriptors, send_descriptors};
 pub use stream::{Peek, Stream};
 
 /// Where a connection leads to, before names are resolved.
@@ -124,7 +126,7 @@ pub async fn connect_to(endpoint: &Endpoint, options: &SocketOptions) -> io::Res
             tune(&stream, options)?;
             Ok(Stream::from(stream))
         }
-        Endpoint::Unix { path, .. } => Ok(Stream::from(UnixStream::connect(path).await?)),
+        Endpoint::Unix { path, .. } => Ok(Stream::from(connect_unix(path).await?)),
     }
 }
 

@@ -52,6 +52,8 @@ pub struct ClientIdentity {
 pub struct ClientRecord {
     /// Unique in this process; also the process id of its cancel key.
     pub id: u64,
+    /// The `peer_id` in its cancel key; 0 for none.
+    pub peer_id: u16,
     /// Secret of its cancel key: 4 bytes in protocol 3.0, 32 in 3.2.
     pub secret: Box<[u8]>,
     /// Who it is.
@@ -89,6 +91,7 @@ impl ClientRecord {
         let connected = identity.connected;
         ClientRecord {
             id,
+            peer_id: 0,
             secret,
             identity,
             interrupt: Interrupt::default(),
@@ -108,6 +111,38 @@ impl ClientRecord {
             permits: Mutex::new(permits),
             pin: Mutex::new(None),
         }
+    }
+
+    /// The same with a cancel key that says which process of a group it belongs to, and may be passed on three times.
+    /// Bytes 1 and 2 of the key are the peer's id, the lowest two bits of byte 7 the times (PgBouncer's layout).
+    #[must_use]
+    pub fn of_peer(mut self, peer_id: u16) -> ClientRecord {
+        self.peer_id = peer_id;
+        if let Some(byte) = self.secret.get_mut(3).filter(|_| peer_id > 0) {
+            *byte |= 0b11;
+        }
+        self
+    }
+
+    /// The process id of its cancel key: bits of its id, and never negative.
+    #[must_use]
+    pub fn process_id(&self) -> u32 {
+        let [.., second, first] = self.id.to_be_bytes();
+        match self.peer_id.to_le_bytes() {
+            [0, 0] => u32::try_from(self.id & 0x7fff_ffff).unwrap_or(0),
+            [low, high] => u32::from_be_bytes([second & 0x7f, low, high, first]),
+        }
+    }
+
+    /// Whether a cancel key is its own. The secret is compared in constant time; how often the key was passed on on its
+    /// way here does not matter.
+    #[must_use]
+    pub fn has_key(&self, process_id: u32, secret: &[u8]) -> bool {
+        let hops = |at: usize| if at == 3 && self.peer_id > 0 { 0b11 } else { 0 };
+        let pairs = self.secret.iter().zip(secret).enumerate();
+        self.process_id() == process_id
+            && self.secret.len() == secret.len()
+            && pairs.fold(0, |all, (at, (own, other))| all | (own ^ (other | hops(at)))) == 0
     }
 
     /// What it is doing.

@@ -3,7 +3,7 @@
 //! The session's task looks at the flag whenever it is polled, which costs one load; the sweeper, the console and the
 //! canceller set it and wake the task. A reason that ends the session stays; one that only ends a wait is taken.
 
-use std::sync::atomic::{AtomicU8, Ordering::AcqRel, Ordering::Acquire};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::AcqRel, Ordering::Acquire, Ordering::Release};
 use std::sync::{Mutex, PoisonError};
 use std::task::Waker;
 
@@ -72,6 +72,8 @@ impl Reason {
 #[derive(Debug, Default)]
 pub struct Interrupt {
     reason: AtomicU8,
+    /// Whether the session is to end between two transactions.
+    leaving: AtomicBool,
     waker: Mutex<Option<Waker>>,
 }
 
@@ -97,6 +99,20 @@ impl Interrupt {
         if let Some(waker) = self.waker.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
             waker.wake_by_ref();
         }
+    }
+
+    /// Asks the session to end as soon as it stands between two transactions and nothing of a request has come.
+    pub fn ask_to_leave(&self) {
+        if !self.leaving.swap(true, Release) {
+            self.nudge();
+        }
+    }
+
+    /// Whether it was asked to.
+    #[inline]
+    #[must_use]
+    pub fn asked_to_leave(&self) -> bool {
+        self.leaving.load(Acquire)
     }
 
     /// Registers the task to wake. A task's waker stays the same, so once per session is enough.

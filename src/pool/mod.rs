@@ -50,7 +50,7 @@ pub use listen::{Hub, HubShown, HubState, Listeners, Mailbox, NoListener, Subscr
 pub use lookup::{Desk, Found, FoundRoles, LookupError, Lookups, Misfit};
 pub use pins::{Pin, feature_rejected, feature_warning, pin_refused};
 pub use pools::{PoolKey, Pools};
-pub use settings::{Credentials, PoolSettings, socket_options};
+pub use settings::{Credentials, PoolSettings, lifetimes, socket_options};
 pub use suspend::{Suspended, Suspension};
 pub use sweep::{WaitRules, sweep};
 pub use wait::{WaitEnd, Waiting};

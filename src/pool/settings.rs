@@ -8,7 +8,7 @@ use crate::auth::{BackendSecret, Credential, StoredSecret};
 use crate::backend::{Route, Spec};
 use crate::config::{Config, Database, General, Host, PoolMode, PrepareUnnamed, SessionFeatures};
 use crate::net::tls::Connector;
-use crate::net::{Lifetimes, Micros, SocketOptions, Target};
+use crate::net::{Lifetimes, Micros, SocketOptions, Target, socket_path};
 use crate::wire::startup::Replication;
 
 /// Everything that a pool and its sessions go by. Counts of 0 mean no limit, times of 0 mean off, unless said otherwise.
@@ -127,7 +127,7 @@ fn micros(time: Duration) -> Micros {
 pub(super) fn dialled(general: &General, database: &Database, user: &str, secret: BackendSecret) -> Spec {
     let target = |(host, port)| match host {
         Host::Name(host) => Target::Tcp { host, port },
-        Host::Socket(dir) => Target::Unix { path: dir.join(format!(".s.PGSQL.{port}")), port },
+        Host::Socket(dir) => Target::Unix { path: socket_path(&dir, port), port },
     };
     let targets = database.backend_hosts().into_iter().map(target).collect();
     Spec {
@@ -149,7 +149,8 @@ pub(super) fn dialled(general: &General, database: &Database, user: &str, secret
 }
 
 /// How long the addresses of names are kept.
-pub(super) fn lifetimes(general: &General) -> Lifetimes {
+#[must_use]
+pub fn lifetimes(general: &General) -> Lifetimes {
     Lifetimes { found: micros(general.dns_max_ttl), failed: micros(general.dns_nxdomain_ttl) }
 }
 

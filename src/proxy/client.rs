@@ -1,11 +1,12 @@
 //! One accepted connection, from its first byte to its end.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use super::Proxy;
 use super::cancel::cancel;
-use crate::admin;
+use crate::admin::{self, Shutdown};
 use crate::frontend::{Admitted, Rejected, admit, hear_out};
 use crate::net::{Endpoint, Stream};
 use crate::pool::Listed;
@@ -15,8 +16,25 @@ use crate::wire::startup::Replication;
 /// How long a rejected client may take to accept the reason.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// A connection that was accepted and is no client yet: the end waits for it.
+pub(super) struct Arrival(Arc<Proxy>);
+
+impl Arrival {
+    pub(super) fn new(proxy: &Arc<Proxy>) -> Arrival {
+        proxy.arriving.fetch_add(1, Relaxed);
+        Arrival(Arc::clone(proxy))
+    }
+}
+
+impl Drop for Arrival {
+    fn drop(&mut self) {
+        self.0.arriving.fetch_sub(1, Relaxed);
+    }
+}
+
 /// Serves a connection until it ends.
-pub(super) async fn serve(proxy: Arc<Proxy>, mut stream: Stream, peer: Endpoint) {
+pub(super) async fn serve(arrival: Arrival, mut stream: Stream, peer: Endpoint) {
+    let proxy = Arc::clone(&arrival.0);
     let entered = {
         let general = &proxy.pools.config.load().general;
         proxy.gate.sources.enter(&peer, general, proxy.pools.shared.clock.now())
@@ -26,7 +44,8 @@ pub(super) async fn serve(proxy: Arc<Proxy>, mut stream: Stream, peer: Endpoint)
         Ok(visit) => visit,
         Err(rejected) => return Box::pin(turn_away(&proxy, stream, &peer, &rejected)).await,
     };
-    let ending = proxy.ending_now().is_some();
+    // Whoever has taken over does not serve those that were accepted here.
+    let ending = proxy.ending_now().is_some_and(|how| how != Shutdown::TakenOver);
     // On the heap, so that it costs nothing once it is over.
     let admitted = Box::pin(admit(&proxy.gate, &mut stream, &peer, ending)).await;
     match admitted {
@@ -34,7 +53,7 @@ pub(super) async fn serve(proxy: Arc<Proxy>, mut stream: Stream, peer: Endpoint)
             log_login(&proxy, &client);
             let house = House { pools: Arc::clone(&proxy.pools), workspaces: Arc::clone(&proxy.workspaces) };
             let session = Session::new(stream, client, state, house, &early);
-            drop((proxy, peer, early));
+            drop((proxy, arrival, peer, early));
             if let Some(session) = session {
                 session.run().await;
             }
@@ -50,6 +69,7 @@ pub(super) async fn serve(proxy: Arc<Proxy>, mut stream: Stream, peer: Endpoint)
                 stats: Arc::clone(&proxy.stats),
                 workspaces: Arc::clone(&proxy.workspaces),
             };
+            drop(arrival);
             let end = Box::pin(admin::serve(stream, client.record(), role, context)).await;
             tracing::info!(client = client.record().id, %peer, ?end, "console session ended");
         }

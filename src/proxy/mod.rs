@@ -4,31 +4,37 @@
 
 mod cancel;
 mod client;
+mod end;
 mod identity;
+mod listen;
+mod peers;
 mod reload;
+mod surroundings;
+mod takeover;
 mod tasks;
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{Notify, watch};
-use tokio::time::sleep;
 
 use crate::admin::{Shutdown, StatsBook};
 use crate::auth::{MockSecret, NoEntropy};
 use crate::config::Config;
 use crate::frontend::{Errand, Errands, Gate};
+use crate::net::Endpoint;
 use crate::net::tls::{TlsError, Turnstile};
-use crate::net::{Endpoint, Listener, Rights, bind_tcp, bind_unix};
-use crate::pool::{Pools, Reason};
+use crate::pool::Pools;
 use crate::session::Workspaces;
 
 pub use identity::{IdentityError, assume_identity};
-pub use tasks::run;
+pub use surroundings::{Herald, News, Surroundings};
+pub use takeover::TakeoverError;
+pub use tasks::{run, run_in};
 
 /// How often the sweeper looks: PgBouncer's full maintenance runs three times a second.
 const SWEEP: Duration = Duration::from_millis(333);
@@ -43,13 +49,23 @@ const WORKSPACES: usize = 64;
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// None of the addresses could be listened on.
-    #[error("cannot listen on {address}: {source}")]
+    #[error("cannot listen on {address} (setting `{setting}`, {place}): {source}{}", remedy(source, setting))]
     Listen {
         /// The address.
         address: String,
+        /// The setting that names it.
+        setting: &'static str,
+        /// Where that stands.
+        place: String,
         /// The system's error.
         source: std::io::Error,
     },
+    /// A socket that was passed by whoever started the process cannot be listened on.
+    #[error("cannot listen on a socket that was passed to this process: {0}")]
+    Passed(std::io::Error),
+    /// The process that runs does not give its sockets away.
+    #[error("cannot take over (-R): {0}")]
+    Takeover(#[from] TakeoverError),
     /// `listen_addr` has a name that is no address and does not resolve.
     #[error("cannot resolve listen_addr \"{name}\": {source}")]
     Resolve {
@@ -69,6 +85,33 @@ pub enum StartError {
     Signals(std::io::Error),
 }
 
+impl StartError {
+    fn listen(address: String, source: std::io::Error, setting: &'static str, config: &Config) -> StartError {
+        StartError::Listen { address, setting, place: config.place_of(setting), source }
+    }
+}
+
+/// What an operator may do about an address that cannot be listened on.
+fn remedy(error: &std::io::Error, setting: &str) -> &'static str {
+    match error.kind() {
+        ErrorKind::AddrInUse => {
+            "; another process listens there (`ss -lptn` tells which): stop it, take over from it with -R, or choose another \
+             listen_port"
+        }
+        ErrorKind::AddrNotAvailable => "; no network interface of this machine has that address",
+        ErrorKind::PermissionDenied if setting == "listen_addr" => {
+            "; ports below 1024 need the capability CAP_NET_BIND_SERVICE: choose another listen_port"
+        }
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+            "; the user that pgpool runs as has to be able to write to the directory: change its owner, or choose another"
+        }
+        ErrorKind::NotFound if setting == "unix_socket_dir" => {
+            "; the directory has to exist: make it, or choose another"
+        }
+        _ => "",
+    }
+}
+
 /// What a running process is made of.
 pub(crate) struct Proxy {
     pools: Arc<Pools>,
@@ -79,6 +122,16 @@ pub(crate) struct Proxy {
     stats: Arc<StatsBook>,
     /// The file that a reload reads.
     path: PathBuf,
+    /// Where the processes that this one took over from take cancel requests.
+    elders: Mutex<Vec<PathBuf>>,
+    /// Where this one takes them when another process has taken over from it.
+    cancels: OnceLock<PathBuf>,
+    /// Cancel requests for other processes.
+    traffic: Arc<peers::Traffic>,
+    /// Is told what happens.
+    herald: Option<Herald>,
+    /// Connections that were accepted and are not clients yet.
+    arriving: AtomicUsize,
     /// The end that was asked for.
     ending: watch::Sender<Option<Shutdown>>,
     /// One reload at a time.
@@ -102,6 +155,11 @@ impl Proxy {
             listening: OnceLock::new(),
             stats: Arc::default(),
             path: config.path,
+            elders: Mutex::default(),
+            cancels: OnceLock::new(),
+            traffic: Arc::default(),
+            herald: None,
+            arriving: AtomicUsize::new(0),
             ending: watch::Sender::new(None),
             reloading: tokio::sync::Mutex::new(()),
             over: Notify::new(),
@@ -110,101 +168,17 @@ impl Proxy {
         Ok((proxy, errands))
     }
 
-    fn ending_now(&self) -> Option<Shutdown> {
-        *self.ending.borrow()
+    fn elders(&self) -> Vec<PathBuf> {
+        self.elders.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Begins the end, or hastens one that has begun.
-    fn end(&self, how: Shutdown) {
-        let again = self.ending_now().is_some();
-        // What stands still would never be done.
-        let how = if again || self.pools.is_suspended() { Shutdown::Now } else { how };
-        tracing::info!(?how, "shutting down");
-        if how == Shutdown::WaitForServers {
-            self.pools.set_paused(None, true);
-        }
-        self.ending.send_replace(Some(how));
+    fn forget_elder(&self, path: &Path) {
+        self.elders.lock().unwrap_or_else(PoisonError::into_inner).retain(|elder| elder != path);
     }
 
-    /// Waits until everything that the end has to wait for is over.
-    async fn drained(&self) {
-        let mut ending = self.ending.subscribe();
-        // The sender lives as long as `self`.
-        let _ = ending.wait_for(Option::is_some).await;
-        loop {
-            match self.ending_now() {
-                Some(Shutdown::WaitForServers) => {
-                    self.pools
-                        .clients
-                        .interrupt(Reason::ServerShutdown, |client| client.phase() == crate::pool::Phase::Waiting);
-                    if self.pools.all().iter().all(|pool| pool.counts().total == 0) {
-                        break;
-                    }
-                }
-                Some(Shutdown::WaitForClients) => {
-                    if self.pools.clients.all().iter().all(|client| client.pool().is_none()) {
-                        break;
-                    }
-                }
-                Some(Shutdown::Now) | None => break,
-            }
-            tokio::select! {
-                () = sleep(Duration::from_millis(50)) => {}
-                _ = ending.changed() => {}
-            }
+    fn tell(&self, news: News) {
+        if let Some(herald) = &self.herald {
+            herald(news);
         }
-        self.pools.clients.interrupt(Reason::Shutdown, |_| true);
-        // A moment for the last words; whoever does not take them is closed without.
-        for _ in 0..20 {
-            if self.pools.clients.is_empty() {
-                break;
-            }
-            sleep(Duration::from_millis(10)).await;
-        }
-        self.is_over.store(true, Relaxed);
-        self.over.notify_waiters();
-    }
-}
-
-/// Binds everything that the configuration says to listen on. Each address that cannot be bound is logged; only when
-/// none can, the process does not start (PgBouncer does the same).
-async fn listen(config: &Config) -> Result<Vec<Listener>, StartError> {
-    let general = &config.general;
-    let mut listeners = Vec::new();
-    let mut failure = None;
-    let mut note = |address: String, result: std::io::Result<Listener>| match result {
-        Ok(listener) => {
-            if let Some(endpoint) = listener.endpoint() {
-                tracing::info!("listening on {endpoint}");
-            }
-            listeners.push(listener);
-        }
-        Err(source) => {
-            tracing::error!(%address, error = %source, "cannot listen");
-            failure = Some(StartError::Listen { address, source });
-        }
-    };
-    for name in &general.listen_addr {
-        for addr in addresses(name, general.listen_port).await? {
-            note(addr.to_string(), bind_tcp(addr, general.listen_backlog, general.so_reuseport));
-        }
-    }
-    if let Some(dir) = &general.unix_socket_dir {
-        let rights = Rights { mode: general.unix_socket_mode.0, group: general.unix_socket_group.clone() };
-        note(dir.display().to_string(), bind_unix(dir, general.listen_port, &rights, general.listen_backlog));
-    }
-    match failure {
-        Some(failure) if listeners.is_empty() => Err(failure),
-        _ => Ok(listeners),
-    }
-}
-
-async fn addresses(name: &str, port: u16) -> Result<Vec<SocketAddr>, StartError> {
-    if name == "*" {
-        return Ok(vec![SocketAddr::from(([0, 0, 0, 0], port)), SocketAddr::from(([0u16; 8], port))]);
-    }
-    match tokio::net::lookup_host((name, port)).await {
-        Ok(found) => Ok(found.collect()),
-        Err(source) => Err(StartError::Resolve { name: name.to_owned(), source }),
     }
 }

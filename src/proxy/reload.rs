@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, PoisonError};
 
-use super::Proxy;
-use crate::admin::{Control, Shutdown};
+use super::{News, Proxy};
+use crate::admin::{Control, PeerTraffic, Shutdown};
 use crate::config::{Config, Secret, SecretFileError, SecretSource, changes};
 use crate::net::Endpoint;
 use crate::net::tls::Tls;
@@ -29,10 +29,21 @@ impl Control for Proxy {
     fn listening(&self) -> Vec<(u32, Endpoint)> {
         self.listening.get().cloned().unwrap_or_default()
     }
+
+    fn peers(&self) -> Vec<PeerTraffic> {
+        self.traffic.rows()
+    }
 }
 
 /// Reads the configuration again. On any problem nothing changes, and the error names every one.
 pub(super) async fn reload(proxy: &Proxy) -> Result<(), String> {
+    proxy.tell(News::Reloading);
+    let result = read_again(proxy).await;
+    proxy.tell(News::Reloaded);
+    result
+}
+
+async fn read_again(proxy: &Proxy) -> Result<(), String> {
     let _one_at_a_time = proxy.reloading.lock().await;
     let old = proxy.pools.config.load_full();
     let loaded = match Config::load(&proxy.path) {

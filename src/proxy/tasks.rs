@@ -1,17 +1,19 @@
 //! Every task of the process is started here and nowhere else.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
-use super::client::serve;
+use super::client::{Arrival, serve};
+use super::listen::{adopt, control, listen};
 use super::reload::{reload, take_over, warm};
-use super::{Proxy, SWEEP, StartError, listen};
+use super::takeover::{self, Giver};
+use super::{News, Proxy, SWEEP, StartError, Surroundings};
 use crate::admin::Shutdown;
 use crate::config::{Config, SecretFiles};
 use crate::frontend::Errand;
@@ -33,10 +35,26 @@ const NAMES: Duration = Duration::from_secs(1);
 /// # Errors
 /// [`StartError`]; afterwards nothing fails that would end the process.
 pub async fn run(config: Config) -> Result<(), StartError> {
+    run_in(config, Surroundings::default()).await
+}
+
+/// The same, with what whoever started the process has for it.
+///
+/// # Errors
+/// [`StartError`].
+pub async fn run_in(config: Config, surroundings: Surroundings) -> Result<(), StartError> {
+    let Surroundings { take_over: asks, sockets, herald } = surroundings;
     let tls = Tls::load(&config, None)?;
-    let listeners = listen(&config).await?;
+    let mut estate = if asks { takeover::ask(&config.general).await? } else { None };
+    let mut inherited = estate.as_mut().map(|estate| std::mem::take(&mut estate.listeners)).unwrap_or_default();
+    let listeners = if sockets.is_empty() { listen(&config, &mut inherited).await? } else { adopt(sockets)? };
+    let control = control(takeover::control_path(&config.general).as_deref(), &mut inherited).map(Arc::new);
     let (pools, births) = Pools::with_tls(config.clone(), tls);
-    let (proxy, errands) = Proxy::new(config, Arc::clone(&pools)).map_err(StartError::Entropy)?;
+    let (mut proxy, errands) = Proxy::new(config, Arc::clone(&pools)).map_err(StartError::Entropy)?;
+    proxy.herald = herald;
+    if let Some(estate) = &mut estate {
+        proxy.elders = Mutex::new(std::mem::take(&mut estate.elders));
+    }
     let proxy = Arc::new(proxy);
     signals(&proxy)?;
     tokio::spawn(run_errands(errands));
@@ -54,42 +72,93 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     // Nobody else sets it.
     let _ = proxy.listening.set(listeners.iter().filter_map(shown).collect());
     tokio::spawn(names(Arc::clone(&pools)));
-    let files: Vec<_> = listeners.iter().filter_map(Listener::file).collect();
-    for listener in listeners {
-        tokio::spawn(accept(Arc::clone(&proxy), listener));
+    let listeners: Vec<Arc<Listener>> = listeners.into_iter().map(Arc::new).collect();
+    for listener in &listeners {
+        tokio::spawn(accept(Arc::clone(&proxy), Arc::clone(listener)));
     }
     warm(&pools);
+    let predecessor = estate.as_ref().map(|estate| estate.pid);
+    if let Some(estate) = estate {
+        match estate.settle().await {
+            Ok(()) => tracing::info!(predecessor, "the listening sockets were taken over"),
+            Err(error) => tracing::warn!(%error, "whether the former process still accepts is not known"),
+        }
+    }
+    let local = listeners.iter().chain(&control).filter(|listener| listener.file().is_some());
+    let files: Vec<Weak<Listener>> = local.map(Arc::downgrade).collect();
+    // From here on the files are this process's.
+    listeners.iter().chain(&control).for_each(|listener| listener.set_given_away(false));
+    drop(tokio::spawn(successor(Arc::clone(&proxy), control, listeners)));
+    proxy.tell(News::Ready(predecessor));
     tracing::info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "pgpool is ready");
     proxy.drained().await;
     for pool in pools.all() {
         pool.close();
     }
-    for file in files {
+    for listener in files.iter().filter_map(Weak::upgrade).filter(|listener| listener.owns_file()) {
         // The tasks that own the listeners may not come to it any more.
+        if let Some(file) = listener.file() {
+            let _ = std::fs::remove_file(file);
+        }
+    }
+    if let Some(file) = proxy.cancels.get() {
         let _ = std::fs::remove_file(file);
     }
     tracing::info!("pgpool has ended");
     Ok(())
 }
 
-/// Accepts connections until the end begins.
-async fn accept(proxy: Arc<Proxy>, listener: Listener) {
+/// Gives the listening sockets to another process that takes over, and serves cancel requests for what is left.
+async fn successor(proxy: Arc<Proxy>, control: Option<Arc<Listener>>, listeners: Vec<Arc<Listener>>) {
+    let Some(control) = control else { return };
+    let giver = Giver { control, listeners };
     let mut ending = proxy.ending.subscribe();
+    let cancels = tokio::select! {
+        cancels = giver.serve(&proxy) => cancels,
+        _ = ending.wait_for(Option::is_some) => return,
+    };
+    drop(giver);
+    tracing::info!("another process has taken over; this one serves the clients that it has");
+    let _ = proxy.cancels.set(cancels.file().unwrap_or_default());
+    accept(proxy, Arc::new(cancels)).await;
+}
+
+/// Accepts connections until the end begins; by the Unix socket, which stays for the console, until it is there or
+/// another process has taken over.
+async fn accept(proxy: Arc<Proxy>, listener: Arc<Listener>) {
+    let mut ending = proxy.ending.subscribe();
+    let is_local = listener.file().is_some();
+    let mut pausing = false;
+    let ends = |how: &Option<Shutdown>| how.is_some() && (!is_local || listener.is_given_away());
     loop {
         let options = socket_options(&proxy.pools.config.load().general);
         let accepted = tokio::select! {
-            accepted = listener.accept(&options) => accepted,
-            // The unix socket stays open for the console.
-            _ = ending.wait_for(Option::is_some), if matches!(listener, Listener::Tcp(_)) => return,
+            accepted = listener.accept(&options) => Some(accepted),
+            _ = ending.wait_for(ends) => None,
         };
         match accepted {
-            Ok((stream, peer)) => drop(tokio::spawn(serve(Arc::clone(&proxy), stream, peer))),
-            Err(error) if transient(&error) => tracing::debug!(%error, "connection was gone before it was accepted"),
-            Err(error) => {
-                tracing::error!(%error, "cannot accept, pausing");
+            Some(Ok((stream, peer))) => {
+                if std::mem::take(&mut pausing) {
+                    tracing::info!("accepting again");
+                }
+                drop(tokio::spawn(serve(Arrival::new(&proxy), stream, peer)));
+            }
+            Some(Err(error)) if transient(&error) => {
+                tracing::debug!(%error, "connection was gone before it was accepted");
+            }
+            Some(Err(error)) => {
+                if !std::mem::replace(&mut pausing, true) {
+                    tracing::error!(%error, "cannot accept, pausing: look at the limit of open files (LimitNOFILE, ulimit -n)");
+                }
                 sleep(ACCEPT_PAUSE).await;
             }
+            None => break,
         }
+    }
+    // Those that the system has let in already are told; closing the socket would reset them.
+    let options = socket_options(&proxy.pools.config.load().general);
+    while let Ok(Ok((stream, peer))) = timeout(Duration::ZERO, listener.accept(&options)).await {
+        drop(tokio::spawn(serve(Arrival::new(&proxy), stream, peer)));
     }
 }
 
@@ -172,9 +241,11 @@ async fn statistics(proxy: Arc<Proxy>) {
         let general = &proxy.pools.config.load_full().general;
         sleep(general.stats_period).await;
         proxy.stats.tick(&proxy.pools, proxy.pools.shared.clock.now());
+        let line = proxy.stats.log_line();
         if general.log_stats {
-            tracing::info!("{}", proxy.stats.log_line());
+            tracing::info!("{line}");
         }
+        proxy.tell(News::Status(line));
     }
 }
 
@@ -206,7 +277,7 @@ async fn on_signal(proxy: &Proxy, kind: SignalKind) {
         // The log has the problems.
         let _ = reload(proxy).await;
     } else if kind == SignalKind::terminate() {
-        proxy.end(Shutdown::WaitForClients);
+        proxy.end(Shutdown::Drain);
     } else if kind == SignalKind::interrupt() {
         proxy.end(Shutdown::WaitForServers);
     } else if kind == SignalKind::quit() {

@@ -37,7 +37,7 @@ use std::task::{Context, Poll, ready};
 
 use crate::backend::State;
 use crate::net::Stream;
-use crate::pool::{Lease, Listed, Phase, Pool, PoolSettings, Pools};
+use crate::pool::{Lease, Listed, Phase, Pool, PoolSettings, Pools, Reason};
 use crate::sql::Feature;
 use crate::wire::scan::Scanner;
 use crate::wire::tag::front;
@@ -189,7 +189,7 @@ impl Session {
             self.workspace.get_or_insert_with(|| self.workspaces.borrow());
             return self.serve(lease, &settings).await;
         }
-        while !poll_fn(|cx| self.poll_first_bytes(cx)).await? {
+        while !poll_fn(|cx| self.poll_request(cx)).await? {
             Box::pin(self.deliver()).await?;
         }
         let mut settings = self.pool.settings.load_full();
@@ -401,6 +401,21 @@ impl Session {
         let mut messages = Vec::new();
         mailbox.take(&mut messages);
         self.stream.write_all(&messages).await.map_err(End::ClientBroke)
+    }
+
+    /// The same as `poll_first_bytes`, and ends the session of a client that is silent and was asked to leave.
+    fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, End>> {
+        let polled = self.poll_first_bytes(cx);
+        if polled.is_pending() && self.client.record().interrupt.asked_to_leave() && self.is_silent() {
+            return Poll::Ready(Err(End::Interrupted(Reason::Shutdown)));
+        }
+        polled
+    }
+
+    /// Whether no part of a request has come, as far as the runtime or the system knows.
+    fn is_silent(&self) -> bool {
+        let nothing_read = self.half.is_empty() && self.workspace.as_ref().is_none_or(|held| held.up.is_empty());
+        nothing_read && self.scanner.at_boundary() && !self.stream.readable()
     }
 
     /// Reads until there is a request that needs a backend, or answers `false` where there is something to deliver. What PostgreSQL would ignore between two transactions is

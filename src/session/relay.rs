@@ -22,7 +22,7 @@ use super::workspace::{LONGEST_WHOLE, Workspace};
 use crate::backend::{Backend, Shape};
 use crate::config::PoolMode;
 use crate::net::Stream;
-use crate::pool::{ClientRecord, Listeners, Pool, PoolSettings, Subscription};
+use crate::pool::{ClientRecord, Listeners, Pool, PoolSettings, Reason, Subscription};
 use crate::sql::{Feature, Reading};
 use crate::wire::scan::{Grammar, Scanner};
 use crate::wire::tag::{back, back_limit, front, front_limit};
@@ -205,6 +205,9 @@ impl<'a> Relay<'a> {
         if self.leaving && self.up_is_sent() && self.at.workspace.turn.needs_client() {
             // It left with a transaction or a request open: nothing that may be lent again as it is.
             return Poll::Ready(Err(End::Goodbye));
+        }
+        if interrupt.asked_to_leave() && self.idle() && self.at.workspace.up.is_empty() && !self.at.client.readable() {
+            return Poll::Ready(Err(End::Interrupted(Reason::Shutdown)));
         }
         if self.up_is_sent() && self.at.workspace.down.approved().is_empty() {
             self.at.record.stands_still(&self.at.pool.shared.suspension);

@@ -29,10 +29,10 @@ fn usr1_pauses_and_usr2_resumes() {
 }
 
 #[test]
-fn term_waits_for_clients() {
+fn term_waits_for_clients_where_they_may_stay() {
     for_each_worker_count(|workers| {
         let cluster = Cluster::start();
-        let mut pooler = Pooler::trusting(&cluster, workers, "");
+        let mut pooler = Pooler::trusting(&cluster, workers, "drain_window = 0\ndrain_timeout = 0");
         let mut client = pooler.login("alice", "alicepw", "app");
         pooler.signal(Signal::TERM);
         eventually(SOON, "nobody is let in", || refuses_connections(&pooler));
@@ -49,6 +49,66 @@ fn term_waits_for_clients() {
         assert!(pooler.is_running());
         drop(client);
         assert_eq!(pooler.wait_exit(SOON).code(), Some(0));
+    });
+}
+
+/// What a client that waits for something is told at the end.
+fn is_told(client: &mut Raw) {
+    let error = client.expect_error();
+    let told = (error.severity.as_str(), error.code.as_str(), error.message.as_str());
+    assert_eq!(told, ("FATAL", "57P01", "pooler is shutting down"));
+}
+
+#[test]
+fn term_lets_transactions_end_and_tells_idle_clients() {
+    for mode in ["transaction", "session"] {
+        for_each_worker_count(|workers| {
+            let cluster = Cluster::start();
+            let settings = format!("pool_mode = \"{mode}\"\ndrain_window = 1\ndefault_pool_size = 3");
+            let mut pooler = Pooler::trusting(&cluster, workers, &settings);
+            let mut idle = pooler.login("alice", "alicepw", "app");
+            let mut listening = pooler.login("alice", "alicepw", "app");
+            let mut busy = pooler.login("alice", "alicepw", "app");
+            idle.query("select 1").unwrap();
+            // Its connection is its own where notifications are the session's, and pinned by the table.
+            listening.query("create temporary table kept(a int)").unwrap();
+            busy.query("begin").unwrap();
+            pooler.signal(Signal::TERM);
+            is_told(&mut idle);
+            is_told(&mut listening);
+            assert_eq!(busy.value("select 'goes on'"), "goes on");
+            assert!(pooler.is_running());
+            // It has been asked to leave by now, and gets the answer that it waits for first.
+            assert!(busy.is_silent_for(Duration::from_secs(1)));
+            busy.send(&messages::query("commit"));
+            assert_eq!(busy.read().command(), "COMMIT");
+            assert_eq!(busy.read().status(), 'I');
+            is_told(&mut busy);
+            assert_eq!(pooler.wait_exit(SOON).code(), Some(0));
+        });
+    }
+}
+
+#[test]
+fn term_serves_queued_clients_and_ends_at_its_deadline() {
+    for_each_worker_count(|workers| {
+        let cluster = Cluster::start();
+        let settings = "drain_window = 0.001\ndrain_timeout = 2\ndefault_pool_size = 1";
+        let mut pooler = Pooler::trusting(&cluster, workers, settings);
+        let mut holder = pooler.login("alice", "alicepw", "app");
+        let mut queued = pooler.login("alice", "alicepw", "app");
+        let mut endless = pooler.login("bob", "bobpw", "app");
+        holder.query("begin").unwrap();
+        endless.query("begin").unwrap();
+        queued.send(&messages::query("select 'served'"));
+        assert!(queued.is_silent_for(A_WHILE));
+        pooler.signal(Signal::TERM);
+        assert!(queued.is_silent_for(A_WHILE));
+        holder.send(&messages::query("rollback"));
+        assert_eq!(queued.read_until(b'D').pop().unwrap().row(), [Some("served".to_owned())]);
+        is_told(&mut endless);
+        assert_eq!(pooler.wait_exit(SOON).code(), Some(0));
+        pooler.wait_for_log("clients are still there, ending", SOON);
     });
 }
 

@@ -15,7 +15,7 @@ use self::notes::note;
 use crate::config::problem::{Place, Problem, Problems};
 use crate::config::table::{Row, Table, When};
 use crate::config::value::Shape;
-use crate::config::{Config, Database, General, Loaded, SecretSource, User, foreign, is_ini};
+use crate::config::{Config, Database, General, Loaded, Peer, SecretSource, User, foreign, is_ini};
 
 /// A pgbouncer.ini in TOML.
 #[derive(Debug)]
@@ -68,6 +68,10 @@ pub(super) fn write(config: &Config, places: &BTreeMap<String, Place>) -> String
             section(&mut out, "users", &user.name);
             entry(&mut out, &**user, "users", elsewhere);
         }
+    }
+    for peer in config.peers.values() {
+        section(&mut out, "peers", &peer.id.to_string());
+        entry(&mut out, &**peer, "peers", |_| false);
     }
     out
 }
@@ -135,6 +139,7 @@ fn fate(key: &str) -> Option<String> {
     let known = match section {
         "pgpool" => General::row(name).is_some(),
         "databases" => Database::row(name).is_some(),
+        "peers" => Peer::row(name).is_some(),
         _ => User::row(name).is_some(),
     };
     let fate = match (known, note(section, name), foreign::find(name)) {

@@ -9,6 +9,8 @@ const PGBOUNCER: &[(&str, &str)] = &[
     ("listen_addr", ""),
     ("listen_backlog", "128"),
     ("max_client_conn", "100"),
+    ("drain_window", "0"),
+    ("drain_timeout", "0"),
     ("auth_type", "md5"),
     ("syslog_ident", "pgbouncer"),
     ("tcp_keepidle", "0"),

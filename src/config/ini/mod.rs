@@ -20,6 +20,7 @@ pub(super) use defaults::defaults;
 use crate::config::file::{Draft, RESERVED};
 use crate::config::foreign::{self, Fate, Foreign};
 use crate::config::general::General;
+use crate::config::peer::{self, Peer};
 use crate::config::problem::{Place, Problem};
 use crate::config::secret::SecretSource;
 use crate::config::suggest::{nearest, unknown_setting};
@@ -42,7 +43,6 @@ pub(super) fn read(text: &str, path: &Path) -> (Draft, Vec<Problem>) {
         section: Section::None,
         draft: Draft { general: defaults(), ..Draft::default() },
         problems: Vec::new(),
-        peers: false,
     };
     reader.file(text, 0);
     reader.default_hosts();
@@ -68,8 +68,6 @@ struct Reader {
     section: Section,
     draft: Draft,
     problems: Vec<Problem>,
-    /// Whether `[peers]` was met.
-    peers: bool,
 }
 
 impl Reader {
@@ -113,11 +111,6 @@ impl Reader {
         };
         match self.section {
             Section::General => self.general_again(),
-            Section::Peers if !std::mem::replace(&mut self.peers, true) => {
-                let message = "section [peers] of PgBouncer is not supported by this version: cancel requests are not \
-                               passed on to other processes";
-                self.warn("peers", message.to_owned());
-            }
             Section::Unknown => {
                 let hint = match nearest(name, SECTIONS.into_iter()) {
                     _ if name == General::SECTION => String::from(": its settings stand in [pgbouncer]"),
@@ -152,7 +145,8 @@ impl Reader {
             Section::General => self.general(name, value),
             Section::Databases => self.database(name, value),
             Section::Users => self.user(name, value),
-            Section::Peers | Section::Unknown => {}
+            Section::Peers => self.peer(name, value),
+            Section::Unknown => {}
         }
     }
 
@@ -214,6 +208,17 @@ impl Reader {
         self.draft.users.insert(name.to_owned(), user);
     }
 
+    fn peer(&mut self, name: &str, value: &str) {
+        let key = format!("peers.{name}");
+        let mut peer = Peer::default();
+        self.entry(&mut peer, &key, value);
+        self.place(key.clone(), name);
+        match peer::id(name) {
+            Ok(id) => drop(self.draft.peers.insert(id, Peer { id, ..peer })),
+            Err(message) => self.problem(&key, message),
+        }
+    }
+
     /// Entries without a host are where PgBouncer looks for them: behind a socket in `unix_socket_dir`.
     fn default_hosts(&mut self) {
         let directory = self.draft.general.unix_socket_dir.clone();
@@ -243,7 +248,12 @@ impl Reader {
 
 /// A message about sections by the names that they have in a pgbouncer.ini.
 fn in_ini_words(message: &str) -> String {
-    let names = [("[pgpool]", "[pgbouncer]"), ("[databases.NAME]", "[databases]"), ("[users.NAME]", "[users]")];
+    let names = [
+        ("[pgpool]", "[pgbouncer]"),
+        ("[databases.NAME]", "[databases]"),
+        ("[users.NAME]", "[users]"),
+        ("[peers.ID]", "[peers]"),
+    ];
     let mut words = message.to_owned();
     for (toml, ini) in names {
         words = words.replace(toml, ini);

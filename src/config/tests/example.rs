@@ -6,7 +6,7 @@ use std::path::Path;
 
 use toml::de::DeValue;
 
-use crate::config::{Config, Database, General, Raw, Table, User, When};
+use crate::config::{Config, Database, General, Peer, Raw, Table, User, When};
 
 /// A setting as the file states it.
 struct Stated<'a> {
@@ -27,12 +27,18 @@ fn setting(line: &str) -> Option<(&str, &str)> {
     (plain && !name.is_empty()).then_some((name, value))
 }
 
+/// A line without what comments a section's name out.
+fn section(line: &str) -> &str {
+    line.strip_prefix('#').filter(|rest| rest.starts_with('[')).unwrap_or(line)
+}
+
 /// Settings of the section that begins with `[kind`, by name.
 fn stated<'a>(text: &'a str, kind: &str) -> BTreeMap<&'a str, Stated<'a>> {
     let (mut found, mut inside, mut above) = (BTreeMap::new(), false, "");
     for line in text.lines() {
-        if line.starts_with('[') {
-            inside = line.starts_with(&format!("[{kind}"));
+        let head = section(line);
+        if head.starts_with('[') {
+            inside = head.starts_with(&format!("[{kind}"));
         }
         if let (true, Some((name, value))) = (inside, setting(line)) {
             assert!(found.insert(name, Stated { value, doc: above }).is_none(), "{name} is stated twice");
@@ -68,6 +74,7 @@ fn every_setting_is_stated() {
     assert_stated::<General>(&text, "pgpool");
     assert_stated::<Database>(&text, "databases.");
     assert_stated::<User>(&text, "users.");
+    assert_stated::<Peer>(&text, "peers.");
 }
 
 #[test]
@@ -84,7 +91,7 @@ fn the_file_can_be_used_with_every_setting() {
         // Only instead of the password, and only if it is there.
         Some(("password_file", _)) => String::new(),
         Some((name, value)) => format!("{name} = {value}\n"),
-        None => format!("{line}\n"),
+        None => format!("{}\n", section(line)),
     };
     let text: String = text().lines().map(uncommented).collect();
     let loaded = Config::parse(&text, Path::new("pgpool.toml")).unwrap_or_else(|problems| panic!("{problems}"));

@@ -194,14 +194,23 @@ fn what_pgbouncer_has_alone_is_said() {
     let text = "[databases]\na = load_balance_hosts=disable\nb = load_balance_hosts=Round-Robin\n[peers]\n1 = host=/x\n\
                 [peers]\n[pgbouncer]\npkt_buf = 4096\nresolv_conf =\nsuspend_timeout = 10.0\nso_reuseport = 1\npeer_id=1\n";
     let found = warnings(text);
-    let starts = [
-        "4: section [peers] of PgBouncer is not supported by this version: ",
-        "8: `pkt_buf` of PgBouncer has no effect: ",
-        "11: so_reuseport: a cancel request may come to another process",
-        "12: `peer_id` of PgBouncer is not supported by this version: ",
-    ];
+    let starts = ["8: `pkt_buf` of PgBouncer has no effect: "];
     assert_eq!(found.len(), starts.len(), "{found:#?}");
     assert!(found.iter().zip(starts).all(|(found, start)| found.starts_with(start)), "{found:#?}");
+}
+
+#[test]
+fn peers_are_read_and_may_go_on() {
+    let text = "[peers]\n1 = host=/x\n[databases]\na =\n[peers]\n2 = host=h port=7000 pool_size=3\n\
+                [pgbouncer]\npeer_id = 1\nso_reuseport = 1\n";
+    let config = config(text);
+    let peers: Vec<_> = config.peers.values().map(|peer| (peer.id, peer.port, peer.pool_size)).collect();
+    assert_eq!((config.general.peer_id, peers), (1, vec![(1, 6432, None), (2, 7000, Some(3))]));
+    assert_eq!(warnings(text), [""; 0]);
+    assert_eq!(
+        problems("[peers]\nx = host=h\n"),
+        "pgbouncer.ini:2: `x` in [peers]: a peer's name is its peer_id, from 1 to 16383"
+    );
 }
 
 #[test]

@@ -11,11 +11,9 @@ fn each_problem_with_its_line() {
         ("[pgpool]\nport = 1", "2: `port` belongs into [databases.NAME]"),
         ("pool_mode = 1", "1: `pool_mode` belongs into [pgpool] or [databases.NAME] or [users.NAME]"),
         ("frobnicate = 1", "1: `frobnicate` stands in no section"),
-        (
-            "[pgpool]
-peer_id = 1",
-            "2: `peer_id` of PgBouncer is not supported by this version: cancel requests are not passed on to other processes",
-        ),
+        ("[peers.x]\nhost = \"h\"", "1: `x` in [peers]: a peer's name is its peer_id, from 1 to 16383"),
+        ("[peers]\n16384 = \"host=h\"", "2: `16384` in [peers]: a peer's name is its peer_id, from 1 to 16383"),
+        ("[peers.7]\nport = 1", "1: [peers.7] has no host"),
         ("[pgpool]\nauth_dbname = \"pgbouncer\"", "2: `auth_dbname` cannot be `pgbouncer`, which is the console"),
         ("[databases.a]\nauth_dbname = \"pgpool\"", "2: `auth_dbname` cannot be `pgpool`, which is the console"),
         (
@@ -34,7 +32,6 @@ load_balance_hosts = \"a\"",
             "2: unknown setting `dbnam` in [users.a], did you mean `dbname` of [databases.NAME]?",
         ),
         ("[pgbouncer]", "1: unknown section [pgbouncer]: its settings belong into [pgpool]"),
-        ("[peers]", "1: section [peers] of PgBouncer is not supported by this version"),
         ("[database.a]", "1: unknown section [database], did you mean [databases]?"),
         ("[other]", "1: unknown section [other]"),
         ("pgpool = 1", "1: `pgpool` must be a section: [pgpool]"),

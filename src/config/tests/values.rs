@@ -150,8 +150,7 @@ fn hosts() {
     assert_eq!(host("::1"), [name("::1")]);
     assert_eq!(host("db.internal"), [name("db.internal")]);
     assert_eq!(host(""), []);
-    let abstract_socket = problems("[databases.a]\nhost = \"@x\"\n");
-    assert!(abstract_socket.ends_with("abstract sockets (`@…`) are not supported by this version"));
+    assert_eq!(host("@x"), [Host::Socket(PathBuf::from("@x"))]);
     let several = [Host::Name(String::from("a")), Host::Socket(PathBuf::from("/b")), name("::1")];
     assert_eq!(host("a, /b ,::1"), several);
     assert_eq!(entry("[\"a\", \"/b\", \"::1\"]").host, several);

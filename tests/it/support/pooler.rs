@@ -80,6 +80,13 @@ impl Pooler {
         Self::launch(cluster, overrides, arguments, command)
     }
 
+    /// The same with that many descriptors at most.
+    pub(crate) fn with_descriptors(cluster: &Cluster, descriptors: usize, overrides: &str) -> Self {
+        let mut command = bound_to_this_thread(Path::new("/usr/bin/prlimit"));
+        command.arg(format!("--nofile={descriptors}:{descriptors}")).arg(PROGRAM);
+        Self::launch(cluster, overrides, &[], command)
+    }
+
     fn launch(cluster: &Cluster, overrides: &str, arguments: &[&str], mut command: Command) -> Self {
         let dir = tempfile::Builder::new().prefix("pgpool-it-").tempdir().expect("make a directory");
         give_to_postgres(dir.path());
@@ -140,6 +147,16 @@ impl Pooler {
         raw.startup(&[("user", "postgres"), ("database", "pgpool")]);
         raw.authenticate("postgres", "postgrespw").expect("a login on the console");
         raw
+    }
+
+    /// Starts another process by the same file that takes the listening sockets over, and waits until it serves. The
+    /// port, the directory and all else stay this pooler's.
+    pub(crate) fn successor(&self) -> LoggingChild {
+        let mut command = bound_to_this_thread(Path::new(PROGRAM));
+        command.arg("-R").arg(self.settings_file());
+        let process = LoggingChild::spawn("the successor", command);
+        process.wait_for_log(0, READY, STARTS);
+        process
     }
 
     pub(crate) fn signal(&self, signal: Signal) {

@@ -1,0 +1,132 @@
+//! The end of the process: how it is asked for, and what it waits for.
+//!
+//! Whatever it waits for, a client is asked to leave between two transactions and never within one, until the end is
+//! there.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::{News, Proxy};
+use crate::admin::Shutdown;
+use crate::config::General;
+use crate::pool::{Phase, Reason};
+
+/// How often it is looked whether there is anything left to wait for.
+const LOOK: Duration = Duration::from_millis(50);
+
+impl Proxy {
+    pub(super) fn ending_now(&self) -> Option<Shutdown> {
+        *self.ending.borrow()
+    }
+
+    /// Begins the end, or hastens one that has begun.
+    pub(super) fn end(&self, how: Shutdown) {
+        let how = match self.ending_now() {
+            // What stands still would never be done.
+            _ if self.pools.is_suspended() && how != Shutdown::TakenOver => Shutdown::Now,
+            // Nobody but the system has asked this process to go.
+            None | Some(Shutdown::TakenOver) => how,
+            Some(_) => Shutdown::Now,
+        };
+        tracing::info!(?how, "shutting down");
+        if how == Shutdown::WaitForServers {
+            self.pools.set_paused(None, true);
+        }
+        self.ending.send_replace(Some(how));
+        if how != Shutdown::TakenOver {
+            self.tell(News::Ending);
+        }
+    }
+
+    /// Waits until everything that the end has to wait for is over.
+    pub(super) async fn drained(&self) {
+        let mut ending = self.ending.subscribe();
+        // The sender lives as long as `self`.
+        let _ = ending.wait_for(Option::is_some).await;
+        let (mut begun, mut last) = (Instant::now(), None);
+        loop {
+            let how = self.ending_now();
+            if std::mem::replace(&mut last, how) != how {
+                begun = Instant::now();
+            }
+            if self.is_drained(how, begun.elapsed()) {
+                break;
+            }
+            tokio::select! {
+                () = sleep(LOOK) => {}
+                _ = ending.changed() => {}
+            }
+        }
+        self.pools.clients.interrupt(Reason::Shutdown, |_| true);
+        // A moment for the last words; whoever does not take them is closed without.
+        for _ in 0..20 {
+            if self.pools.clients.is_empty() {
+                break;
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+        self.is_over.store(true, Relaxed);
+        self.over.notify_waiters();
+    }
+
+    /// Looks at who is still there, and asks those to leave whose time has come.
+    fn is_drained(&self, how: Option<Shutdown>, since: Duration) -> bool {
+        let Some(how) = how else { return false };
+        match how {
+            Shutdown::Now => return true,
+            Shutdown::WaitForServers => {
+                self.pools.clients.interrupt(Reason::ServerShutdown, |client| client.phase() == Phase::Waiting);
+                return self.pools.all().iter().all(|pool| pool.counts().total == 0);
+            }
+            Shutdown::WaitForClients | Shutdown::Drain | Shutdown::TakenOver => {}
+        }
+        let (window, limit) = times(how, &self.pools.config.load().general);
+        let clients = self.pools.clients.all();
+        let mut left = clients.iter().filter(|client| client.pool().is_some()).peekable();
+        if left.peek().is_none() && self.arriving.load(Relaxed) == 0 {
+            return true;
+        }
+        if !limit.is_zero() && since >= limit {
+            tracing::warn!(clients = left.count(), ?limit, "clients are still there, ending");
+            return true;
+        }
+        if !window.is_zero() {
+            left.filter(|client| since >= moment(client.id, window)).for_each(|client| client.interrupt.ask_to_leave());
+        }
+        false
+    }
+}
+
+/// The time over which clients are asked to leave, and that at which nobody is waited for any more; 0 = never.
+fn times(how: Shutdown, general: &General) -> (Duration, Duration) {
+    match how {
+        Shutdown::Drain => (general.drain_window, general.drain_timeout),
+        Shutdown::TakenOver => (general.takeover_window, general.takeover_timeout),
+        Shutdown::Now | Shutdown::WaitForServers | Shutdown::WaitForClients => (Duration::ZERO, Duration::ZERO),
+    }
+}
+
+/// When within `window` a client is asked to leave: spread evenly, whatever ids there are.
+fn moment(id: u64, window: Duration) -> Duration {
+    let part = u32::try_from(id.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32).unwrap_or(u32::MAX);
+    window.mul_f64(f64::from(part) / f64::from(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_are_asked_to_leave_all_over_the_window() {
+        let window = Duration::from_secs(10);
+        let mut tenths = [0; 10];
+        for id in 1..=1000 {
+            let moment = moment(id, window);
+            assert!(moment <= window);
+            tenths[moment.as_secs().min(9) as usize] += 1;
+        }
+        assert!(tenths.iter().all(|count| (80..=120).contains(count)), "{tenths:?}");
+    }
+}

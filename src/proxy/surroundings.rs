@@ -1,0 +1,45 @@
+//! What the process has from whoever started it, and whom it tells how it is.
+
+use std::fmt;
+use std::os::fd::OwnedFd;
+
+/// What has happened to the process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// It serves. With the process that it took over from, which goes on serving the clients that it has.
+    Ready(Option<u32>),
+    /// It reads its configuration again.
+    Reloading,
+    /// It has done so, with or without success.
+    Reloaded,
+    /// It does not accept clients any more, and ends when it has served those that it has.
+    Ending,
+    /// One line for operators.
+    Status(String),
+}
+
+/// Whom the process tells.
+pub type Herald = Box<dyn Fn(News) + Send + Sync>;
+
+/// What is around the process.
+#[derive(Default)]
+pub struct Surroundings {
+    /// Take the listening sockets over from the process that runs, if there is one.
+    pub take_over: bool,
+    /// Sockets to listen on instead of those that the configuration names.
+    pub sockets: Vec<OwnedFd>,
+    /// Is told what happens.
+    pub herald: Option<Herald>,
+}
+
+impl fmt::Debug for Surroundings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Surroundings { take_over, sockets, herald } = self;
+        let herald = herald.is_some();
+        f.debug_struct("Surroundings")
+            .field("take_over", take_over)
+            .field("sockets", sockets)
+            .field("herald", &herald)
+            .finish()
+    }
+}
