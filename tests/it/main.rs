@@ -57,3 +57,4 @@ mod signals;
 mod stress;
 mod stress_state;
 mod tls;
+mod tools;
