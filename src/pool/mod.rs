@@ -9,6 +9,7 @@ mod cap;
 mod client;
 mod connector;
 mod dedicated;
+mod drain;
 mod facts;
 mod interrupt;
 mod lease;
@@ -32,7 +33,6 @@ use tokio::sync::Notify;
 
 use crate::auth::{BackendSecret, Credential};
 use crate::backend::{BackendRecord, Interner, State, Statements};
-use crate::config::SessionAttrs;
 use crate::metrics::Counters;
 use crate::net::{Clock, Micros, Names};
 use queue::Queue;
@@ -143,9 +143,6 @@ pub struct Pool {
     /// When the next doubt counts.
     next_doubt: AtomicU64,
 }
-
-/// How long after a doubt about a host another one counts nothing, microseconds.
-const DOUBT: Micros = 1_000_000;
 
 /// How long the look at each backend that changes hands goes on after a death, microseconds.
 const ALARM: Micros = 2_000_000;
@@ -308,52 +305,6 @@ impl Pool {
     /// A backend has died, and others may be dying: for a while none changes hands unseen.
     pub fn alarm(&self) {
         self.alarm_until.store(self.shared.clock.now().saturating_add(ALARM), Relaxed);
-    }
-
-    /// A backend has refused to write. That may be its client's wish, or its host is not what it was: where a host has to
-    /// take writes, this backend goes, and a new connection looks.
-    #[cold]
-    pub fn doubt(&self, record: &BackendRecord) {
-        let settings = self.settings.load();
-        let route = &settings.spec.route;
-        let now = self.shared.clock.now();
-        let writes = matches!(route.wanted, SessionAttrs::ReadWrite | SessionAttrs::Primary);
-        if !writes || now < self.next_doubt.load(Relaxed) {
-            return;
-        }
-        self.next_doubt.store(now.saturating_add(DOUBT), Relaxed);
-        record.need_close();
-        route.doubt(&record.target, &record.endpoint);
-        self.doubted.store(true, Relaxed);
-        self.nudge();
-    }
-
-    /// Closes what is connected to servers that are not what they have to be: idle backends now, others as they come
-    /// back.
-    fn drain_misfits(&self) {
-        let misfits = self.settings.load().spec.route.misfits(self.shared.clock.now());
-        self.drain("host is not what target_session_attrs wants", |record| misfits.contains(&record.endpoint));
-    }
-
-    /// Closes what is connected to addresses that their names do not have any more, in the same way.
-    fn drain_vanished(&self) {
-        let names = &self.shared.names;
-        self.drain("address is gone from its name", |record| names.has_left(&record.target, &record.endpoint));
-    }
-
-    /// Closes the idle backends that `which` chooses now, and the others as they come back.
-    fn drain(&self, why: &'static str, which: impl Fn(&BackendRecord) -> bool) {
-        let mut count = 0;
-        for record in self.backends() {
-            if which(&record) && !record.close_needed() {
-                record.need_close();
-                count += 1;
-            }
-        }
-        if count > 0 {
-            tracing::warn!(database = %self.key.database, user = %self.key.user, count, why, "connections are replaced");
-            self.close_idle(|held| held.backend.record.close_needed());
-        }
     }
 
     /// Makes the connector look again.

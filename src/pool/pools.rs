@@ -1,6 +1,6 @@
 //! All pools of the process, made when they are first needed.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -10,14 +10,14 @@ use tokio::sync::mpsc;
 
 use super::cap::{Cap, Caps};
 use super::lookup::Found;
-use super::settings::{lifetimes, of_login};
+use super::settings::of_login;
 use super::shelf::Shelf;
 use super::{ClientRecord, Clients, Credentials, Listeners, Lookups, Pool, PoolSettings, Reason, Shared};
 use crate::auth::BackendSecret;
 use crate::backend::{BackendRecord, Interner, Statements};
 use crate::config::{Config, Database};
 use crate::net::tls::{Counts, Tls};
-use crate::net::{Clock, Micros, Names, Target};
+use crate::net::{Clock, Micros, Names};
 
 /// Database entry and user of a pool.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -275,39 +275,6 @@ impl Pools {
         self.credentials.follow(&config);
         self.lookups.follow(&config);
         self.listeners.look();
-    }
-
-    /// Asks again for the addresses of the hosts that there are connections to, where they are older than `dns_max_ttl`, and
-    /// has those connections replaced whose addresses are gone.
-    ///
-    /// Cancel safety: safe; the next call goes on.
-    pub async fn follow_names(&self) {
-        let lifetimes = lifetimes(&self.config.load().general);
-        if lifetimes.found > 0 {
-            let mut hosts = BTreeSet::new();
-            for pool in self.all() {
-                if pool.counts().total > 0 {
-                    let settings = pool.settings.load();
-                    hosts.extend(settings.spec.route.targets().iter().filter_map(|target| match target {
-                        Target::Tcp { host, .. } => Some(host.clone()),
-                        Target::Unix { .. } => None,
-                    }));
-                }
-            }
-            self.shared.names.refresh(hosts, lifetimes, self.shared.clock.now()).await;
-        }
-        if self.shared.names.lost_addresses() {
-            for pool in self.all() {
-                pool.drain_vanished();
-            }
-            for record in self.lookups.backends() {
-                if self.shared.names.has_left(&record.target, &record.endpoint) {
-                    record.need_close();
-                }
-            }
-            self.lookups.look();
-            self.listeners.look();
-        }
     }
 
     fn settings(&self, config: &Config, database: &Arc<Database>, user: &str, secret: BackendSecret) -> PoolSettings {

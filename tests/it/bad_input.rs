@@ -39,11 +39,13 @@ impl Scene {
         thread::scope(|scope| {
             let innocent = scope.spawn(|| {
                 let mut count = 0_u32;
-                while !over.load(Relaxed) {
+                loop {
                     assert_eq!(innocent.value(&format!("select {count} + 1")), (count + 1).to_string());
                     count += 1;
+                    if over.load(Relaxed) {
+                        return count;
+                    }
                 }
-                count
             });
             let _over = SetWhenDropped(&over);
             attack();

@@ -63,3 +63,4 @@ mod stress;
 mod stress_state;
 mod takeover;
 mod tls;
+mod tools;
