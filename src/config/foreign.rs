@@ -74,8 +74,8 @@ mod tests {
 
     #[test]
     fn the_default_may_be_spelled_in_several_ways() {
-        let timeout = find("dns_max_ttl").unwrap();
-        assert!(timeout.is_default("15") && timeout.is_default("15.0") && !timeout.is_default("11"));
+        let loops = find("sbuf_loopcnt").unwrap();
+        assert!(loops.is_default("5") && loops.is_default("5.0") && !loops.is_default("11"));
         assert!(find("resolv_conf").unwrap().is_default("") && !find("resolv_conf").unwrap().is_default("0"));
     }
 }

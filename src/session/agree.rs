@@ -87,6 +87,9 @@ impl Requests<'_> {
     fn compare(&mut self, statement: &Arc<Statement>, told: Shape, tail: &[u8]) -> Option<Verdict> {
         // It is told the columns again before it gets any rows.
         let told = if is_describe_of_portal(self.next) { told.without_rows() } else { told };
+        if !told.is_unknown() && self.turn.may_leave_failure() {
+            return Some(Verdict::Wait);
+        }
         // PostgreSQL refuses these for other reasons. What runs another statement has no result of its own.
         if told.is_unknown()
             || self.turn.status() == Status::Failed

@@ -40,7 +40,7 @@ impl Requests<'_> {
         let names = script.acts.iter().any(names_statement);
         let clears = |act: &Act| matches!(act, Act::DeallocateAll | Act::DiscardAll);
         // What is still to be answered may be about names, and a Sync of ours must not end what PostgreSQL reads over.
-        let unknown = self.names.any_uncertain() || self.turn.may_skip();
+        let unknown = self.names.any_uncertain() || self.turn.may_skip() || self.turn.may_leave_failure();
         if names && (unknown || (self.turn.owes_anything() && script.acts.iter().any(clears))) {
             return Verdict::Wait;
         }

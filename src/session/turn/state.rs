@@ -148,6 +148,12 @@ impl Turn {
         self.owed.iter().rev().find_map(|entry| fails(entry.owed)).unwrap_or(false)
     }
 
+    /// Whether the transaction block has failed, as far as PostgreSQL has told, and what it has not answered yet may end it.
+    #[must_use]
+    pub fn may_leave_failure(&self) -> bool {
+        self.status == Status::Failed && !self.owed.is_empty()
+    }
+
     /// Whether nothing was asked of PostgreSQL since it was last idle outside of a transaction block. Only then is a
     /// request sure to begin a transaction of its own.
     #[must_use]

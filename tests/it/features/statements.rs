@@ -309,3 +309,17 @@ fn room_is_made_for_a_statement_in_a_block_that_fails() {
     client.query("rollback").unwrap();
     assert_eq!((client.value("execute a"), value(&mut client, "s")), ("1".into(), "2".into()));
 }
+
+#[test]
+fn what_is_executed_behind_the_end_of_a_failed_block_is_there() {
+    let cluster = Cluster::start();
+    let pooler = with(&cluster, "default_pool_size = 1\nmax_prepared_statements = 1");
+    let mut client = pooler.login("alice", "alicepw", "app");
+    client.query("prepare a as select 1").unwrap();
+    // The backend has this one instead.
+    prepare(&mut client, "s", "select 2");
+    client.send(&[query("begin"), query("select 1 / 0")].concat());
+    assert_eq!([(); 2].map(|()| tags(&client.read_until_ready())), ["CZ", "EZ"]);
+    client.send(&[query("rollback"), query("execute a")].concat());
+    assert_eq!([(); 2].map(|()| tags(&client.read_until_ready())), ["CZ", "TDCZ"]);
+}
