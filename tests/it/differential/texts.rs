@@ -1,8 +1,8 @@
 //! The SQL of the scripts. `{mine}` is the client's own table, `{n}` a digit.
 
 use super::generate::Group::{
-    self, Copies, Discard, LocalSettings, MixedNames, OtherSettings, Queries, ReportedSettings, Roles, SqlPrepare,
-    Transactions,
+    self, Copies, Discard, LocalSettings, MixedNames, OtherSettings, Queries, ReportedSettings, Roles, SqlByMessage,
+    SqlPrepare, Transactions,
 };
 
 /// What the scripts stand on, in the database of either side.
@@ -56,18 +56,21 @@ pub(super) const PREPARED: &[Text] = &[
     text(OtherSettings, "select nullif(current_setting('app.x', true), '')", 0),
     text(OtherSettings, "select name from place", 0),
     text(Roles, "select current_user", 0),
-    text(SqlPrepare, "prepare one as select $1::int + {n}", 0),
-    text(SqlPrepare, "prepare one (int) as select 'by message', $1", 0),
-    text(SqlPrepare, "prepare two as select x from plenty order by x limit {n}", 0),
-    text(SqlPrepare, "prepare two as selekt", 0),
-    text(SqlPrepare, "deallocate one", 0),
-    text(SqlPrepare, "deallocate all", 0),
+    text(SqlByMessage, "prepare one as select $1::int + {n}", 0),
+    text(SqlByMessage, "prepare one (int) as select 'by message', $1", 0),
+    text(SqlByMessage, "prepare two as select x from plenty order by x limit {n}", 0),
+    text(SqlByMessage, "prepare two as selekt", 0),
+    text(SqlByMessage, "deallocate one", 0),
+    text(SqlByMessage, "deallocate all", 0),
 ];
 
 /// The same of statements that are bound right behind their Parse. How one that executes another is described goes on
 /// PostgreSQL by what was there when it was parsed, and here by what is there.
-pub(super) const AT_ONCE: &[Text] =
-    &[text(SqlPrepare, "execute one(4)", 0), text(SqlPrepare, "execute two", 0), text(MixedNames, "execute s", 0)];
+pub(super) const AT_ONCE: &[Text] = &[
+    text(SqlByMessage, "execute one(4)", 0),
+    text(SqlByMessage, "execute two", 0),
+    text(SqlByMessage, "execute s", 0),
+];
 
 /// Never `current_setting('app.x', true)` as it is: once a backend has seen the setting, NULL is the empty string.
 pub(super) const QUERIES: &[(Group, &str)] = &[
