@@ -21,6 +21,7 @@ mod clocks;
 mod clocks_backends;
 mod console;
 mod console_commands;
+mod contrib;
 mod daemon;
 mod death;
 mod differential;
