@@ -46,6 +46,7 @@ pub async fn run_in(config: Config, surroundings: Surroundings) -> Result<(), St
     let Surroundings { take_over: asks, sockets, herald } = surroundings;
     let tls = Tls::load(&config, None)?;
     let mut estate = if asks { takeover::ask(&config.general).await? } else { None };
+    let passed = !sockets.is_empty();
     let mut inherited = estate.as_mut().map(|estate| std::mem::take(&mut estate.listeners)).unwrap_or_default();
     let listeners = if sockets.is_empty() { listen(&config, &mut inherited).await? } else { adopt(sockets)? };
     let control = control(takeover::control_path(&config.general).as_deref(), &mut inherited).map(Arc::new);
@@ -86,8 +87,9 @@ pub async fn run_in(config: Config, surroundings: Surroundings) -> Result<(), St
     }
     let local = listeners.iter().chain(&control).filter(|listener| listener.file().is_some());
     let files: Vec<Weak<Listener>> = local.map(Arc::downgrade).collect();
-    // From here on the files are this process's.
-    listeners.iter().chain(&control).for_each(|listener| listener.set_given_away(false));
+    // From here on the files are this process's, unless somebody else opened the sockets for it.
+    listeners.iter().for_each(|listener| listener.set_given_away(passed));
+    control.iter().for_each(|listener| listener.set_given_away(false));
     drop(tokio::spawn(successor(Arc::clone(&proxy), control, listeners)));
     proxy.tell(News::Ready(predecessor));
     tracing::info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "pgpool is ready");

@@ -23,6 +23,7 @@ mod console;
 mod console_commands;
 mod console_owner;
 mod console_suspend;
+mod contrib;
 mod daemon;
 mod death;
 mod differential;
