@@ -4,6 +4,7 @@
 //! interrupt. Names, columns, types, messages and tags are PgBouncer's, because dashboards and scripts rely on them;
 //! beyond PgBouncer it takes comments, several statements per message, and the extended protocol.
 
+mod budget;
 mod civil;
 mod columns;
 mod command;

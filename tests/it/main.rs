@@ -16,6 +16,7 @@ mod support;
 
 mod auth_query;
 mod bad_input;
+mod budget;
 mod cancel;
 mod clocks;
 mod clocks_backends;
