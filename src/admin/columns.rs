@@ -244,16 +244,6 @@ shows! {
         Numeric: xact_time query_time wait_time;
         Numeric: avg_client_parse_count avg_server_parse_count avg_bind_count avg_client_login_count;
     }
-    /// The connection slots of each PostgreSQL server, and the pools' parts of them.
-    Budget "budget" {
-        Text: server database user slot_budget;
-        Int4: max_connections superuser_reserved reserved rds_reserved headroom others peers peers_hold;
-        Int4: ours share idle waiting percent shrunk;
-        Int8: refused;
-        Text: last_refused last_refusal;
-        Int4: max_wal_senders;
-        Text: pending_restart asked trouble;
-    }
     /// Totals and averages over all databases.
     Totals "totals" { Text: name; Numeric: value; }
     /// Other poolers; there are none.
@@ -292,5 +282,26 @@ shows! {
         Int4: bytes clients servers;
         Int8: parses hits;
         Text: query;
+    }
+    /// The connection slots of each PostgreSQL server, and the pools' parts of them.
+    Budget "budget" {
+        Text: server database user slot_budget;
+        Int4: max_connections superuser_reserved reserved rds_reserved headroom others peers peers_hold;
+        Int4: ours share idle waiting percent shrunk;
+        Int8: refused;
+        Text: last_refused last_refusal;
+        Int4: max_wal_senders;
+        Text: pending_restart asked trouble;
+    }
+    /// Who holds backends.
+    Holders "holders" {
+        Int4: client_id;
+        Text: user database addr;
+        Int4: port;
+        Text: application_name;
+        Int4: server_id server_pid;
+        Text: server since;
+        Int8: held;
+        Text: state pinned fingerprint query;
     }
 }

@@ -15,6 +15,7 @@ mod descriptors;
 mod encode;
 mod extended;
 mod fakes;
+mod holders;
 mod link;
 mod listeners;
 mod memory;

@@ -87,6 +87,10 @@ settings! {
     log_disconnections: bool as Flag = true, Reload;
     /// Log each error that the pooler itself sends to a client.
     log_pooler_errors: bool as Flag = true, Reload;
+    /// Name queries by their text in SHOW HOLDERS and in the log, and not by a fingerprint alone; it may hold secrets.
+    log_query_text: bool as Flag = false, Reload;
+    /// Log and count, once, a client that holds a connection to PostgreSQL for longer; 0 = never.
+    leak_threshold: Duration as Seconds = secs(600), Reload;
     /// Log one line of totals every stats_period.
     log_stats: bool as Flag = true, Reload;
     /// Period of the averages in SHOW STATS and of log_stats.

@@ -7,6 +7,10 @@ use std::sync::atomic::Ordering::Relaxed;
 use super::{ClientRecord, Phase, Pool, Pools};
 use crate::backend::BackendRecord;
 use crate::net::Micros;
+use crate::sql::fingerprint;
+
+/// How much of a text counts, bytes.
+const MOST_SHOWN: usize = 256;
 
 /// What a client does with the backend that it holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +64,34 @@ pub struct Holder {
     pub since: Micros,
     /// What the client does.
     pub state: Holding,
+}
+
+/// What a backend last ran.
+#[derive(Clone, Debug)]
+pub struct LastQuery {
+    /// The same for queries that differ in their constants, in hexadecimal; of a long text only its beginning counts.
+    pub fingerprint: String,
+    /// The beginning of its text, with `log_query_text`.
+    pub text: Option<String>,
+}
+
+/// What a backend last ran, as far as that was noted.
+#[must_use]
+pub fn last_query(pools: &Pools, backend: &BackendRecord) -> Option<LastQuery> {
+    let text = match backend.statement.load(Relaxed) {
+        0 => backend.noted_text(),
+        id => {
+            let all = pools.shared.statements.shown();
+            let known = all.iter().find(|statement| statement.id == id)?;
+            let text = known.text();
+            text.get(..text.len().min(MOST_SHOWN)).unwrap_or_default().to_vec()
+        }
+    };
+    let shown = pools.config.load().general.log_query_text;
+    (!text.is_empty()).then(|| LastQuery {
+        fingerprint: format!("{:016x}", fingerprint(&text)),
+        text: shown.then(|| String::from_utf8_lossy(&text).into_owned()),
+    })
 }
 
 /// All leases, or those of one pool, the oldest first.

@@ -47,7 +47,7 @@ pub use client::{ClientIdentity, ClientRecord, Clients, Listed, Phase};
 pub use connector::Failure;
 pub use dedicated::{Dedicated, NoDedicated, Wanted};
 pub use facts::{advice, facts, failure_report, reason_report};
-pub use holders::{Holder, Holding, holders};
+pub use holders::{Holder, Holding, LastQuery, holders, last_query};
 pub use interrupt::{Interrupt, Reason};
 pub use lease::Lease;
 pub use listen::{Hub, HubShown, HubState, Listeners, Mailbox, NoListener, Subscription};

@@ -6,7 +6,7 @@
 //! ([`Prepared`]) are written at once; what is not carried out is taken back by the turn's steps.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::agree::{Bound, portal_name};
 use super::executed::Way;
@@ -60,6 +60,8 @@ pub(super) struct Requests<'a> {
     pub(super) within: bool,
     /// What has come of the client's next message.
     pub(super) next: &'a [u8],
+    /// Which statement the backend runs, for whoever asks.
+    pub(super) ran: &'a AtomicU64,
     /// Where what is written goes; everything approved stands before it.
     pub(super) out: &'a mut Vec<u8>,
 }
@@ -255,6 +257,7 @@ impl Requests<'_> {
         number: u32,
     ) -> Verdict {
         let mut about = About { statement: statement.id, since: 0, name: number };
+        self.ran.store(statement.id, Relaxed);
         if name.is_empty() && self.prepared.unnamed == Some(statement.id) {
             self.bound.note(portal, about);
             self.turn.bind(about);

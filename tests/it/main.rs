@@ -35,6 +35,7 @@ mod features;
 mod fuzzing;
 mod harness;
 mod hba;
+mod holders;
 mod hosts;
 mod layering;
 #[cfg(feature = "ldap")]

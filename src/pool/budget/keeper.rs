@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 
-use super::Slots;
 use super::facts::{Facts, Peer, Rule, beacon};
 use super::inquiry::{INQUIRY, MOST_ROWS, Ours, facts};
 use super::slots::SlotPermit;
+use super::{FIRST, Slots};
 use crate::backend::{Backend, BackendRecord, BackendState, Identity, connect};
 use crate::config::SlotBudget;
 use crate::net::{Clock, Micros};
@@ -29,8 +29,6 @@ const LEAST: Micros = 200_000;
 const TICK: Duration = Duration::from_millis(250);
 /// How long slots count as short after PostgreSQL was full, microseconds.
 const SORE: Micros = 60_000_000;
-/// Most connections while nothing is known yet.
-const FIRST: u32 = 4;
 /// Longest wait for an answer.
 const ANSWER: Duration = Duration::from_secs(5);
 
@@ -56,7 +54,6 @@ impl Slots {
     /// Keeps the budget until nobody needs it.
     pub async fn keep(self: Arc<Self>, pools: Arc<Pools>) {
         let mut work = Work::default();
-        self.limit_to(FIRST);
         loop {
             let rule = rule(&pools);
             let now = pools.shared.clock.now();
@@ -142,7 +139,7 @@ impl Slots {
             let here = |record: &BackendRecord| record.target == self.target;
             let spares = |pool: &Pool| {
                 let settings = pool.settings.load();
-                settings.leads_to(&self) && self.has_too_much(pool, &settings)
+                settings.leads_to(self) && self.has_too_much(pool, &settings)
             };
             if !pools.evict_at(None, &spares, &here) {
                 break;

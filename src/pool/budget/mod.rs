@@ -16,7 +16,7 @@ mod share;
 mod slots;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -30,12 +30,17 @@ use slots::Short;
 pub use facts::{Bound, Facts, Peer, Rule};
 pub use slots::{BudgetShown, Refusal, SlotPermit, Slots};
 
+/// Most connections to a server of which nothing is known yet.
+const FIRST: u32 = 4;
+
 /// The budgets of all servers.
 #[derive(Debug)]
 pub struct Budgets {
     servers: Mutex<HashMap<Target, Arc<Slots>>>,
     /// Tells this process's budgets from those of others.
     ids: AtomicU64,
+    /// Somebody runs the keepers.
+    kept: AtomicBool,
     born: UnboundedSender<Arc<Slots>>,
     births: Mutex<Option<UnboundedReceiver<Arc<Slots>>>>,
 }
@@ -49,6 +54,7 @@ impl Default for Budgets {
         Budgets {
             servers: Mutex::default(),
             ids: AtomicU64::new(u64::from_ne_bytes(random)),
+            kept: AtomicBool::new(false),
             born,
             births: Mutex::new(Some(births)),
         }
@@ -58,6 +64,7 @@ impl Default for Budgets {
 impl Budgets {
     /// The new budgets, whose owner runs their keepers; once.
     pub fn births(&self) -> Option<UnboundedReceiver<Arc<Slots>>> {
+        self.kept.store(true, Relaxed);
         self.births.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
@@ -68,6 +75,10 @@ impl Budgets {
             return Arc::clone(slots);
         }
         let slots = Arc::new(Slots::new(target.clone(), self.ids.fetch_add(1, Relaxed)));
+        if self.kept.load(Relaxed) {
+            // Until it is known how many there are.
+            slots.limit_to(FIRST);
+        }
         servers.insert(target.clone(), Arc::clone(&slots));
         // Without a receiver the process is ending.
         let _ = self.born.send(Arc::clone(&slots));
