@@ -129,7 +129,7 @@ impl Requests<'_> {
     /// The backend gets the client's unnamed statement again, which it has on another backend or no more.
     pub(super) fn prepare_unnamed(&mut self, statement: &Arc<Statement>) {
         self.names.note_change(b"");
-        self.prepared.unnamed = Some(statement.id);
+        self.prepared.insert_unnamed(statement.id);
         self.write_parse(b"", &statement.body);
         self.turn.own(Own::Parse, Some(Box::new(Step::Unnamed((Some(Arc::clone(statement)), None)))));
     }

@@ -152,10 +152,10 @@ impl Requests<'_> {
             && !statement.refused.load(Relaxed)
             && self.turn.is_at_rest();
         self.names.note_change(b"");
-        let before = self.names.unnamed.replace(Arc::clone(&statement));
+        let before = self.names.replace_unnamed(Arc::clone(&statement));
         let undo = Some(Box::new(Step::Unnamed((before, self.prepared.unnamed))));
         if !keep {
-            self.prepared.unnamed = Some(id);
+            self.prepared.insert_unnamed(id);
             self.turn.parse(undo);
             return Verdict::Entered;
         }

@@ -162,7 +162,14 @@ impl Generator<'_> {
                 0 | 1 if self.has(Group::Named) => flight.extend(self.named_steps()),
                 2 if self.has(Group::Portals) => flight.push(self.portal_step()),
                 3 if self.has(Group::UnnamedAcross) => flight.push(self.unnamed_step()),
-                _ => flight.extend(self.unnamed_steps()),
+                _ => {
+                    let (steps, is_last) = self.unnamed_steps();
+                    flight.extend(steps);
+                    if is_last {
+                        flight.push(sync());
+                        return flight;
+                    }
+                }
             }
             if self.random.once_in(6) {
                 flight.push(flush());
@@ -179,19 +186,27 @@ impl Generator<'_> {
         (self.fill(text.sql), text.parameters)
     }
 
-    /// A statement from Parse to Execute.
-    fn unnamed_steps(&mut self) -> Flight {
+    /// A statement from Parse to Execute, and whether a Sync has to follow: a PREPAREd BEGIN, COMMIT or ROLLBACK does not
+    /// take effect before, and PostgreSQL ends the connection for another one that it meets until then.
+    fn unnamed_steps(&mut self) -> (Flight, bool) {
         let at_once: Vec<&Text> = texts::AT_ONCE.iter().filter(|text| self.has(text.group)).collect();
-        let (sql, parameters) = match at_once.len() {
-            1.. if self.random.once_in(10) => (self.random.pick(&at_once).sql.to_owned(), 0),
-            _ => self.text(),
+        let (sql, parameters, is_last) = match at_once.len() {
+            1.. if self.random.once_in(10) => {
+                let sql = self.random.pick(&at_once).sql.to_owned();
+                let is_last = STATEMENTS.iter().any(|name| sql.ends_with(name));
+                (sql, 0, is_last)
+            }
+            _ => {
+                let (sql, parameters) = self.text();
+                (sql, parameters, false)
+            }
         };
         let mut steps = vec![parse("", &sql)];
         if self.random.once_in(3) {
             steps.push(describe_statement(""));
         }
         steps.extend(self.bind_steps("", parameters));
-        steps
+        (steps, is_last)
     }
 
     /// Half of a statement, for a later Sync to go on with.
