@@ -16,7 +16,8 @@ pub struct Prepared {
     pub unnamed: Option<u64>,
     /// What is known of it.
     unnamed_known: Known,
-    /// Those whose plans are of no use any more; to be closed before anything else is prepared.
+    /// Those whose plans are of no use any more; to be closed before anything else is prepared. None of them twice, and
+    /// none that it has.
     doomed: Vec<Arc<Statement>>,
     bytes: usize,
     uses: u64,
@@ -72,6 +73,7 @@ impl Prepared {
         self.bytes += statement.bytes();
         statement.add_server();
         self.given = self.given.wrapping_add(1).max(1);
+        self.take_doomed(statement.id);
         let known = Known::default();
         let (id, has) = (statement.id, Has { statement, used: self.uses, since: self.given, known });
         if let Some(old) = self.has.insert(id, has) {
@@ -160,6 +162,7 @@ impl Prepared {
     /// The plan of a statement is of no use any more.
     pub fn doom(&mut self, id: u64) {
         if let Some(statement) = self.remove(id) {
+            // It was struck out of them when the backend got it.
             self.doomed.push(statement);
         }
     }
@@ -178,7 +181,11 @@ impl Prepared {
 
     /// Takes these over, but for those that it has.
     pub fn restore(&mut self, mut before: Prepared) {
-        self.doomed.append(&mut before.doomed);
+        for doomed in std::mem::take(&mut before.doomed) {
+            if !self.has(doomed.id) && !self.doomed.iter().any(|known| known.id == doomed.id) {
+                self.doomed.push(doomed);
+            }
+        }
         let all: Vec<_> = before.has.drain().map(|(_, has)| has.statement).collect();
         for statement in all {
             statement.remove_server();

@@ -65,11 +65,20 @@ impl Bound {
         !self.runs.is_empty()
     }
 
-    /// The statement that this Execute runs, if it changes the book of names and has not run yet.
+    /// Whether this Execute runs a statement that changes the book of names and has not run yet.
+    pub(super) fn runs(&self, execute: &[u8]) -> bool {
+        self.find_runs(execute).is_some()
+    }
+
+    /// The statement that it is.
     pub(super) fn take_runs(&mut self, execute: &[u8]) -> Option<Arc<Statement>> {
-        let (portal, _) = cstr(execute.get(5..)?)?;
-        let at = self.runs.iter().position(|(bound, _)| **bound == *portal)?;
+        let at = self.find_runs(execute)?;
         self.runs.remove(at).map(|(_, statement)| statement)
+    }
+
+    fn find_runs(&self, execute: &[u8]) -> Option<usize> {
+        let (portal, _) = cstr(execute.get(5..)?)?;
+        self.runs.iter().position(|(bound, _)| **bound == *portal)
     }
 
     /// The statement of a portal, if it is the last that was bound.

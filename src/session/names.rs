@@ -50,6 +50,17 @@ impl Step {
             _ => None,
         }
     }
+
+    /// The backend did not get the statement of this id before, as had been noted: not to be had back either.
+    pub(super) fn correct(&mut self, id: u64) {
+        match self {
+            Step::Deallocated(_, statement, had) if statement.id == id => *had = false,
+            Step::Evicted(statement) if statement.id == id => *self = Step::Doomed(Arc::clone(statement)),
+            Step::Cleared(before) => before.1.doom(id),
+            Step::Several(steps) => steps.iter_mut().for_each(|step| step.correct(id)),
+            _ => {}
+        }
+    }
 }
 
 /// Takes back what was noted for a request that was not carried out; `failed`: by itself, not for an earlier one.

@@ -300,6 +300,9 @@ impl Requests<'_> {
         };
         let statement = Arc::clone(statement);
         if !statement.script.acts.is_empty() {
+            if self.names_are_uncertain(&statement.script) {
+                return Verdict::Wait;
+            }
             self.ensure_named(&statement, Way::Message);
         }
         let mut about = About { statement: statement.id, since: 0, name: number };

@@ -210,8 +210,15 @@ impl Requests<'_> {
         }
     }
 
-    /// An Execute of a statement that changes the book of names.
-    pub(super) fn execute(&mut self, statement: &Statement) -> Verdict {
+    /// An Execute, which may be of a statement that changes the book of names.
+    pub(super) fn execute(&mut self, bytes: &[u8]) -> Verdict {
+        // What earlier batches do to the names has to be known: it could not be taken back from behind this.
+        let unknown = self.names.any_uncertain() || self.turn.is_clearing();
+        if unknown && self.bound.runs(bytes) {
+            return Verdict::Wait;
+        }
+        let Some(statement) = self.bound.take_runs(bytes) else { return Verdict::Forward };
+        let statement = &*statement;
         let mut steps = VecDeque::new();
         let taken = match self.note_executed(statement, &mut steps, Way::Message) {
             Ok(taken) => taken,

@@ -213,6 +213,14 @@ impl Turn {
                         None => self.undone.push((Box::new(Step::Unnamed(before)), failed)),
                     }
                 }
+                Step::Sent(id) => {
+                    // What is still under way may come to be taken back behind it.
+                    self.owed
+                        .iter_mut()
+                        .filter_map(|entry| entry.undo.as_deref_mut())
+                        .for_each(|step| step.correct(id));
+                    self.undone.push((Box::new(Step::Sent(id)), failed));
+                }
                 other => self.undone.push((Box::new(other), failed)),
             }
         }

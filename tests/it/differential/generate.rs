@@ -85,13 +85,16 @@ struct Generator<'a> {
     mine: String,
     /// How many parameters a statement of [`STATEMENTS`] has, if its last Parse succeeded.
     parameters: [usize; STATEMENTS.len()],
+    /// Whether the same is one that names others, or was.
+    at_once: [bool; STATEMENTS.len()],
 }
 
 /// Scripts for so many clients. Those whose random numbers are equal are equal.
 pub(super) fn round(random: &Random, clients: usize, groups: &[Group]) -> Round {
     let script = |client: usize| {
         let mine = format!("mine_{client}");
-        Generator { random: random.part(client as u64), groups, mine, parameters: [0; STATEMENTS.len()] }.script()
+        let (parameters, at_once) = ([0; STATEMENTS.len()], [false; STATEMENTS.len()]);
+        Generator { random: random.part(client as u64), groups, mine, parameters, at_once }.script()
     };
     Round { scripts: (0..clients).map(script).collect() }
 }
@@ -186,6 +189,12 @@ impl Generator<'_> {
         (self.fill(text.sql), text.parameters)
     }
 
+    /// Whether a portal of this text has to be executed right behind its Bind, if ever: on PostgreSQL what it names is
+    /// looked for when it runs, and through pgpool when it is bound (`docs/leaks.md`, "Where it differs").
+    fn names_others(sql: &str) -> bool {
+        sql.starts_with("execute") || sql == "deallocate one"
+    }
+
     /// A statement from Parse to Execute, and whether a Sync has to follow: a PREPAREd BEGIN, COMMIT or ROLLBACK does not
     /// take effect before, and PostgreSQL ends the connection for another one that it meets until then.
     fn unnamed_steps(&mut self) -> (Flight, bool) {
@@ -205,7 +214,7 @@ impl Generator<'_> {
         if self.random.once_in(3) {
             steps.push(describe_statement(""));
         }
-        steps.extend(self.bind_steps("", parameters));
+        steps.extend(self.bind_steps("", parameters, Self::names_others(&sql)));
         (steps, is_last)
     }
 
@@ -228,13 +237,14 @@ impl Generator<'_> {
                 let (sql, parameters) = self.text();
                 steps.push(parse(name, &sql));
                 self.parameters[number] = parameters;
+                self.at_once[number] |= Self::names_others(&sql);
             }
             3 => steps.push(describe_statement(name)),
             4 => steps.push(close_statement(name)),
             _ => {}
         }
         if self.random.below(3) > 0 {
-            steps.extend(self.bind_steps(name, self.parameters[number]));
+            steps.extend(self.bind_steps(name, self.parameters[number], self.at_once[number]));
         }
         if steps.is_empty() {
             steps.push(describe_statement("never"));
@@ -242,15 +252,15 @@ impl Generator<'_> {
         steps
     }
 
-    /// Bind and, most of the time, Execute.
-    fn bind_steps(&mut self, statement: &str, parameters: usize) -> Flight {
+    /// Bind and, most of the time or (`at_once`) always, Execute.
+    fn bind_steps(&mut self, statement: &str, parameters: usize, at_once: bool) -> Flight {
         let portal = if self.has(Group::Portals) { self.random.pick(PORTALS) } else { "" };
         let mut steps = vec![self.bind(portal, statement, parameters)];
         if self.random.once_in(3) {
             steps.push(describe_portal(portal));
         }
         match self.random.below(8) {
-            0 => {}
+            0 if !at_once => {}
             1 => steps.extend([execute(portal, 2), execute(portal, 3), execute(portal, 0)]),
             2 => steps.push(execute(portal, 1)),
             _ => steps.push(execute(portal, 0)),
