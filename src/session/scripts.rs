@@ -225,8 +225,8 @@ impl Requests<'_> {
             Err(report) => return self.refuse_execute(&report),
         };
         self.turn.execute(Some(Box::new(Step::Several(steps))));
-        if let Some(name) = taken {
-            self.turn.take_last(&name);
+        if let Some(name) = taken.as_deref().or_else(|| executed_by(statement)) {
+            self.turn.take_last(name);
         }
         Verdict::Entered
     }
@@ -333,6 +333,13 @@ pub(super) fn policy(features: &SessionFeatures, feature: Feature) -> Policy {
         Feature::Listen => features.listen,
         Feature::Load => features.load,
     }
+}
+
+/// The client's name for what this executes, if errors can be about nothing else.
+fn executed_by(statement: &Statement) -> Option<&[u8]> {
+    let mut named = statement.named.get()?.iter();
+    let own = statement.renamed_from.get()?;
+    if named.any(|named| named.script.acts.iter().any(names_statement)) { None } else { executed(&own.script) }
 }
 
 /// The name of what a script executes, if it is one statement: errors are told by it, since a statement may have several.

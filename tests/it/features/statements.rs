@@ -396,3 +396,20 @@ fn what_a_statement_names_is_known_before_it_is_described() {
     assert_eq!([(); 2].map(|()| tags(&client.read_until_ready())), ["EZ", "tnZ"]);
     assert_eq!(client.value("execute one"), "3");
 }
+
+#[test]
+fn errors_of_what_is_executed_by_message_are_about_the_name_that_was_given() {
+    let cluster = Cluster::start();
+    let pooler = with(&cluster, "default_pool_size = 1");
+    let mut client = pooler.login("alice", "alicepw", "app");
+    let names: Vec<String> = (0..8).map(|number| format!("name{number}")).collect();
+    for name in &names {
+        prepare(&mut client, name, "select $1::int");
+    }
+    for name in &names {
+        let text = format!("execute {name}");
+        let answer = ask(&mut client, &[parse("", &text, &[]), bind("", "", &[]), execute("", 0), sync()].concat());
+        let wanted = format!("wrong number of parameters for prepared statement \"{name}\"");
+        assert_eq!(error(&answer).unwrap().message, wanted);
+    }
+}
