@@ -306,16 +306,17 @@ impl Requests<'_> {
             self.ensure_named(&statement, Way::Message);
         }
         let mut about = About { statement: statement.id, since: 0, name: number };
-        if name.is_empty() && self.prepared.unnamed == Some(statement.id) {
+        let there = name.is_empty() && self.prepared.unnamed == Some(statement.id);
+        if there || (name.is_empty() && !self.prepared.uses(statement.id)) {
+            if !there {
+                self.prepare_unnamed(&statement);
+            }
+            self.close_forgotten(&statement);
             self.turn.describe(about);
-            return Verdict::Entered;
-        }
-        if name.is_empty() && !self.prepared.uses(statement.id) {
-            self.prepare_unnamed(&statement);
-            self.turn.describe(about);
-            return self.entered_behind(bytes);
+            return if there { Verdict::Entered } else { self.entered_behind(bytes) };
         }
         self.ensure(&statement);
+        self.close_forgotten(&statement);
         message(self.out, front::DESCRIBE, |out| {
             out.push(b'S');
             out.extend_from_slice(&statement.name);

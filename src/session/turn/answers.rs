@@ -252,11 +252,9 @@ impl Turn {
             Some(Owed::Function | Owed::Sync) | None => {}
             // After an error in an extended query everything up to the next Sync is skipped.
             Some(owed) => {
-                if owed == Owed::Own(Own::Parse)
-                    && self.owed.get(1).is_some_and(|next| next.owed == Owed::Made(Made::ParseComplete))
-                {
-                    // It was in the place of the client's.
-                    self.take_back(1, true);
+                if let Some(parse) = self.parse_behind_own() {
+                    // It was in the place of the client's, or for the sake of it.
+                    self.take_back(parse, true);
                 }
                 if self.copy_is_over() {
                     self.forget_copy_syncs(1);
@@ -277,6 +275,13 @@ impl Turn {
             }
         }
         Back::Forward
+    }
+
+    /// Where the client's Parse is, if what comes next answers a request of the pooler's own that was sent for it.
+    fn parse_behind_own(&self) -> Option<usize> {
+        let at = self.owed.iter().position(|entry| !matches!(entry.owed, Owed::Own(_)))?;
+        let parses = matches!(self.owed.get(at)?.owed, Owed::Parse | Owed::Made(Made::ParseComplete));
+        (at > 0 && parses).then_some(at)
     }
 
     /// A COPY failed: what was sent within it before we knew that it had begun was read over, up to its end or to the

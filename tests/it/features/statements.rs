@@ -413,3 +413,46 @@ fn errors_of_what_is_executed_by_message_are_about_the_name_that_was_given() {
         assert_eq!(error(&answer).unwrap().message, wanted);
     }
 }
+
+#[test]
+fn what_executes_a_statement_that_is_gone_is_not_described() {
+    let cluster = Cluster::start();
+    let pooler = with(&cluster, "default_pool_size = 1");
+    for port in [cluster.port(), pooler.port()] {
+        let mut client = Raw::login(port, "alice", "alicepw", "app");
+        client.query("prepare two as select 2").unwrap();
+        prepare(&mut client, "s", "execute two");
+        assert_eq!(tags(&ask(&mut client, &[describe_statement("s"), sync()].concat())), "tTZ");
+        client.query("deallocate two").unwrap();
+        prepare(&mut client, "", "execute s");
+        for name in ["s", "s"] {
+            let answer = ask(&mut client, &[describe_statement(name), sync()].concat());
+            assert_eq!(tags(&answer), "tEZ", "{name}");
+            assert_eq!(error(&answer).unwrap().message, "prepared statement \"two\" does not exist");
+        }
+        client.query("prepare two as select 2").unwrap();
+        assert_eq!(tags(&ask(&mut client, &[describe_statement("s"), sync()].concat())), "tTZ");
+        assert_eq!(value(&mut client, "s"), "2");
+    }
+}
+
+#[test]
+fn a_parse_that_fails_for_what_it_names_ends_the_unnamed_statement() {
+    let cluster = Cluster::start();
+    let pooler = with(&cluster, "default_pool_size = 2");
+    let mut holder = pooler.login("alice", "alicepw", "app");
+    for port in [cluster.port(), pooler.port()] {
+        let mut client = Raw::login(port, "alice", "alicepw", "app");
+        client.query("prepare one as select $1::int").unwrap();
+        // The other backend lacks it, and cannot get it in a block that has failed.
+        holder.query("begin").unwrap();
+        client.query("begin").unwrap();
+        prepare(&mut client, "", "select 5");
+        client.send(&[describe_statement("never"), sync(), parse("", "execute one(4)", &[]), sync()].concat());
+        assert_eq!([(); 2].map(|()| tags(&client.read_until_ready())), ["EZ", "EZ"]);
+        let answer = ask(&mut client, &[describe_statement(""), sync()].concat());
+        assert_eq!(error(&answer).unwrap().code, "26000");
+        client.query("rollback").unwrap();
+        holder.query("rollback").unwrap();
+    }
+}
