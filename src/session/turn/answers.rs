@@ -252,10 +252,6 @@ impl Turn {
             Some(Owed::Function | Owed::Sync) | None => {}
             // After an error in an extended query everything up to the next Sync is skipped.
             Some(owed) => {
-                if let Some(parse) = self.parse_behind_own() {
-                    // It was in the place of the client's, or for the sake of it.
-                    self.take_back(parse, true);
-                }
                 if self.copy_is_over() {
                     self.forget_copy_syncs(1);
                 }
@@ -263,7 +259,14 @@ impl Turn {
                 let skipped = next.unwrap_or(self.owed.len());
                 // It is not skipped if a Sync before it counts.
                 self.doubtful |= self.doubts > 0 && skipped > 1;
-                self.strike(1..skipped.max(1));
+                if let Some(parse) = self.parse_behind_own().filter(|parse| *parse < skipped) {
+                    // It was in the place of the client's, or for the sake of it. The last is taken back first.
+                    self.strike(parse + 1..skipped);
+                    self.take_back(parse, true);
+                    self.strike(1..parse + 1);
+                } else {
+                    self.strike(1..skipped.max(1));
+                }
                 self.take_back(0, true);
                 self.owed.pop_front();
                 if self.owed.is_empty() {

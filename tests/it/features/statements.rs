@@ -452,6 +452,10 @@ fn a_parse_that_fails_for_what_it_names_ends_the_unnamed_statement() {
         assert_eq!([(); 2].map(|()| tags(&client.read_until_ready())), ["EZ", "EZ"]);
         let answer = ask(&mut client, &[describe_statement(""), sync()].concat());
         assert_eq!(error(&answer).unwrap().code, "26000");
+        // Nor is one with a name there, although it was closed.
+        let closed = [parse("t", "deallocate one", &[]), close_statement("t"), sync()];
+        assert_eq!(tags(&ask(&mut client, &closed.concat())), "EZ");
+        assert_eq!(tags(&ask(&mut client, &[parse("t", "", &[]), sync()].concat())), "1Z");
         client.query("rollback").unwrap();
         holder.query("rollback").unwrap();
     }
