@@ -94,11 +94,16 @@ impl Requests<'_> {
         Ok(names)
     }
 
-    /// The backend has to have what is named in a statement that it is about to get or run.
+    /// The backend has to have what is executed by a statement that it is about to get or run. What that deallocates need
+    /// not be there before it runs.
     pub(super) fn ensure_named(&mut self, statement: &Statement, way: Way) {
-        for named in statement.named.get().into_iter().flatten() {
-            self.ensure_named(named, way);
-            self.ensure_by(named, way);
+        for act in &statement.script.acts {
+            if let Act::Execute(name) = act
+                && let Some(named) = statement.find_named(&name.text)
+            {
+                self.ensure_named(named, way);
+                self.ensure_by(named, way);
+            }
         }
     }
 

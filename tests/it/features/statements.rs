@@ -460,3 +460,24 @@ fn a_parse_that_fails_for_what_it_names_ends_the_unnamed_statement() {
         holder.query("rollback").unwrap();
     }
 }
+
+#[test]
+fn what_is_deallocated_by_message_need_not_be_made_again() {
+    let cluster = Cluster::start();
+    cluster.sql("app", "create table going (x int); grant all on going to public");
+    let pooler = with(&cluster, "default_pool_size = 2");
+    let [mut client, mut holder] = [(); 2].map(|()| pooler.login("alice", "alicepw", "app"));
+    client.query("prepare one as select * from going").unwrap();
+    cluster.sql("app", "drop table going");
+    // The other backend lacks it, and there is no getting it any more.
+    holder.query("begin").unwrap();
+    let pieces = [parse("", "deallocate one", &[]), describe_statement(""), bind("", "", &[]), execute("", 0), sync()];
+    assert_eq!(tags(&ask(&mut client, &pieces.concat())), "1tn2CZ");
+    assert_eq!(by_message(&mut client, "deallocate one"), "12EZ");
+    // Nor is it made again to be described, which would not go with a Query that has to stand alone.
+    client.query("prepare one as select 1").unwrap();
+    prepare(&mut client, "d", "deallocate one");
+    holder.query("rollback").unwrap();
+    client.send(&[describe_statement("d"), query("discard all")].concat());
+    assert_eq!(tags(&client.read_until_ready()), "tnCZ");
+}
