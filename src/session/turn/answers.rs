@@ -142,6 +142,10 @@ impl Turn {
             self.forget_copy(1);
         }
         if head == Some(Owed::Execute) {
+            if self.status == Status::Failed {
+                // Nothing else is carried out there but what leaves it. Where to, the next ReadyForQuery says.
+                self.status = Status::InBlock;
+            }
             self.answered();
         }
     }

@@ -481,3 +481,17 @@ fn what_is_deallocated_by_message_need_not_be_made_again() {
     client.send(&[describe_statement("d"), query("discard all")].concat());
     assert_eq!(tags(&client.read_until_ready()), "tnCZ");
 }
+
+#[test]
+fn what_is_executed_behind_the_end_of_a_failed_block_by_message_is_there() {
+    let cluster = Cluster::start();
+    let pooler = with(&cluster, "default_pool_size = 2");
+    let [mut client, mut holder] = [(); 2].map(|()| pooler.login("alice", "alicepw", "app"));
+    client.query("prepare s as select 1").unwrap();
+    holder.query("begin").unwrap();
+    client.send(&[query("begin"), query("select 1 / 0")].concat());
+    assert_eq!([(); 2].map(|()| tags(&client.read_until_ready())), ["CZ", "EZ"]);
+    // Without a Sync nothing but the answer itself tells that the block is over.
+    let end = [parse("t", "rollback", &[]), bind("", "t", &[]), execute("", 0)].concat();
+    assert_eq!(tags(&ask(&mut client, &[end, query("execute s")].concat())), "12CTDCZ");
+}
