@@ -154,10 +154,10 @@ impl Requests<'_> {
             && !statement.refused.load(Relaxed)
             && self.turn.is_at_rest();
         self.names.note_change(b"");
-        let before = self.names.unnamed.replace(Arc::clone(&statement));
+        let before = self.names.replace_unnamed(Arc::clone(&statement));
         let undo = Some(Box::new(Step::Unnamed((before, self.prepared.unnamed))));
         if !keep {
-            self.prepared.unnamed = Some(id);
+            self.prepared.insert_unnamed(id);
             self.turn.parse(undo);
             return Verdict::Entered;
         }
@@ -303,19 +303,23 @@ impl Requests<'_> {
         };
         let statement = Arc::clone(statement);
         if !statement.script.acts.is_empty() {
+            if self.names_are_uncertain(&statement.script) {
+                return Verdict::Wait;
+            }
             self.ensure_named(&statement, Way::Message);
         }
         let mut about = About { statement: statement.id, since: 0, name: number };
-        if name.is_empty() && self.prepared.unnamed == Some(statement.id) {
+        let there = name.is_empty() && self.prepared.unnamed == Some(statement.id);
+        if there || (name.is_empty() && !self.prepared.uses(statement.id)) {
+            if !there {
+                self.prepare_unnamed(&statement);
+            }
+            self.close_forgotten(&statement);
             self.turn.describe(about);
-            return Verdict::Entered;
-        }
-        if name.is_empty() && !self.prepared.uses(statement.id) {
-            self.prepare_unnamed(&statement);
-            self.turn.describe(about);
-            return self.entered_behind(bytes);
+            return if there { Verdict::Entered } else { self.entered_behind(bytes) };
         }
         self.ensure(&statement);
+        self.close_forgotten(&statement);
         message(self.out, front::DESCRIBE, |out| {
             out.push(b'S');
             out.extend_from_slice(&statement.name);

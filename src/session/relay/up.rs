@@ -254,10 +254,7 @@ impl Relay<'_> {
                 requests.begin_long(tag, bytes);
                 Verdict::Forward
             }
-            front::EXECUTE => {
-                let runs = requests.bound.take_runs(bytes);
-                runs.map_or(Verdict::Forward, |statement| requests.execute(&statement))
-            }
+            front::EXECUTE => requests.execute(bytes),
             _ if requests.turn.is_ambiguous() => Verdict::Wait,
             _ if follows && requests.turn.is_clearing() => Verdict::Wait,
             _ if follows && tag != front::QUERY && requests.must_wait(tag, bytes) => Verdict::Wait,
