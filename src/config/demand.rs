@@ -186,7 +186,8 @@ impl fmt::Display for Demand {
         for entry in &self.entries {
             writeln!(f, "{entry}")?;
         }
-        if let Some(by_users) = self.by_users.filter(|_| self.most == self.by_users) {
+        let by_databases = sum(self.entries.iter().map(|entry| entry.most));
+        if let Some(by_users) = self.by_users.filter(|users| by_databases.is_none_or(|sum| *users < sum)) {
             writeln!(f, "by users, within max_user_connections: {by_users}")?;
         }
         match (self.most, self.known) {
