@@ -18,6 +18,7 @@ mod check;
 mod choice;
 mod convert;
 mod database;
+mod demand;
 mod features;
 mod file;
 mod foreign;
@@ -50,6 +51,7 @@ pub use choice::{
 };
 pub use convert::Conversion;
 pub use database::{Database, Host};
+pub use demand::{Demand, EntryDemand, PoolDemand};
 pub use features::SessionFeatures;
 #[doc(hidden)]
 pub use fuzz::{fuzz, fuzz_ini, fuzz_userlist};

@@ -47,6 +47,8 @@ const CRATES: &[(&str, &[&str])] = &[
     ("subtle", &["auth"]),
     ("stringprep", &["auth"]),
     ("zeroize", &["hba", "config", "auth", "backend", "frontend"]),
+    ("serde", &["main"]),
+    ("serde_json", &["main"]),
     ("clap", &["main"]),
     ("tracing_subscriber", &["main"]),
     ("listenfd", &["main"]),
