@@ -30,7 +30,7 @@ impl Requests<'_> {
         let mut text = Vec::new();
         report.write(&mut text);
         self.write_parse(b"", &[REFUSED, b"\0\0\0"].concat());
-        self.prepared.unnamed = None;
+        self.lose_unnamed();
         self.turn.refuse_parse(text);
         Verdict::Refused
     }

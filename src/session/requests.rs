@@ -198,7 +198,7 @@ impl Requests<'_> {
         // at all if it has failed. A plan that is out of date could not be mended behind the client's back either.
         if self.turn.status() == Status::Failed {
             self.write_parse(b"", rest);
-            self.prepared.unnamed = None;
+            self.lose_unnamed();
             self.turn.parse(Some(Box::new(Step::Named(name.into(), 0))));
         } else {
             self.close(&statement);
@@ -266,7 +266,7 @@ impl Requests<'_> {
         if name.is_empty() && !self.prepared.uses(statement.id) {
             match wrong_number(statement, tail) {
                 Some(parameters) => {
-                    self.prepared.unnamed = None;
+                    self.lose_unnamed();
                     self.write_empty(b"", parameters);
                 }
                 None => self.prepare_unnamed(statement),
@@ -362,7 +362,7 @@ impl Requests<'_> {
             // There may be one on the backend, but it is not this client's.
             message(self.out, front::CLOSE, |out| out.extend_from_slice(b"S\0"));
             self.turn.own(Own::Close, None);
-            self.prepared.unnamed = None;
+            self.lose_unnamed();
             self.enter(tag);
             return self.entered_behind(bytes);
         }

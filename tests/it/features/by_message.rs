@@ -229,3 +229,18 @@ fn what_is_executed_behind_the_end_of_a_failed_block_by_message_is_there() {
     let end = [parse("t", "rollback", &[]), bind("", "t", &[]), execute("", 0)].concat();
     assert_eq!(tags(&ask(&mut client, &[end, query("execute s")].concat())), "12CTDCZ");
 }
+
+#[test]
+fn the_unnamed_statement_is_the_one_before_what_was_skipped() {
+    let cluster = Cluster::start();
+    let pooler = with(&cluster, "default_pool_size = 2");
+    let [mut client, mut holder] = [(); 2].map(|()| pooler.login("alice", "alicepw", "app"));
+    client.query("prepare s as select 3").unwrap();
+    // The other backend gets it by a Parse without a name.
+    holder.query("begin").unwrap();
+    let skipped =
+        [parse("", "select 1", &[]), describe_statement("never"), parse("", "select 2", &[]), sync()].concat();
+    client.send(&[skipped, bind("", "s", &[]), execute("", 0), describe_statement(""), sync()].concat());
+    assert_eq!([(); 2].map(|()| tags(&client.read_until_ready())), ["1EZ", "2DCtTZ"]);
+    assert_eq!(value(&mut client, ""), "1");
+}
