@@ -314,20 +314,28 @@ impl Requests<'_> {
             if !there {
                 self.prepare_unnamed(&statement);
             }
-            self.close_forgotten(&statement);
-            self.turn.describe(about);
+            let forgotten = self.close_forgotten(&statement);
+            self.describe_forgotten(about, forgotten);
             return if there { Verdict::Entered } else { self.entered_behind(bytes) };
         }
         self.ensure(&statement);
-        self.close_forgotten(&statement);
+        let forgotten = self.close_forgotten(&statement);
         message(self.out, front::DESCRIBE, |out| {
             out.push(b'S');
             out.extend_from_slice(&statement.name);
             out.push(0);
         });
         about.since = self.prepared.used_since(statement.id);
-        self.turn.describe(about);
+        self.describe_forgotten(about, forgotten);
         Verdict::Replaced(bytes.len())
+    }
+
+    /// A Describe is passed on, of a statement that executes the one of this name, which is gone, if any.
+    fn describe_forgotten(&mut self, about: About, forgotten: Option<&[u8]>) {
+        self.turn.describe(about);
+        if let Some(name) = forgotten {
+            self.turn.take_last(name);
+        }
     }
 
     /// A whole Close. Backends keep the statement for others; only the client's name is gone.

@@ -164,6 +164,14 @@ fn what_executes_a_statement_that_is_gone_is_not_described() {
             assert_eq!(tags(&answer), "tEZ", "{name}");
             assert_eq!(error(&answer).unwrap().message, "prepared statement \"two\" does not exist");
         }
+        // Nor when there is another one by the time of the answer.
+        prepare(&mut client, "other", "deallocate two");
+        client.query("prepare two as select 2").unwrap();
+        prepare(&mut client, "", "execute two");
+        assert_eq!(tags(&ask(&mut client, &run("other"))), "2CZ");
+        client.send(&[describe_statement(""), sync(), parse("", "select 1", &[]), sync()].concat());
+        assert_eq!(client.expect_error().message, "prepared statement \"two\" does not exist");
+        assert_eq!([(); 2].map(|()| tags(&client.read_until_ready())), ["Z", "1Z"]);
         client.query("prepare two as select 2").unwrap();
         assert_eq!(tags(&ask(&mut client, &[describe_statement("s"), sync()].concat())), "tTZ");
         assert_eq!(value(&mut client, "s"), "2");
