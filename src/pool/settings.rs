@@ -127,13 +127,17 @@ fn micros(time: Duration) -> Micros {
     Micros::try_from(time.as_micros()).unwrap_or(Micros::MAX)
 }
 
+/// Where a host of the configuration leads to.
+pub(super) fn target(host: &Host, port: u16) -> Target {
+    match host {
+        Host::Name(host) => Target::Tcp { host: host.clone(), port },
+        Host::Socket(dir) => Target::Unix { path: socket_path(dir, port), port },
+    }
+}
+
 /// How a backend of this entry is opened as this user.
 pub(super) fn dialled(general: &General, database: &Database, user: &str, secret: BackendSecret) -> Spec {
-    let target = |(host, port)| match host {
-        Host::Name(host) => Target::Tcp { host, port },
-        Host::Socket(dir) => Target::Unix { path: socket_path(&dir, port), port },
-    };
-    let targets = database.backend_hosts().into_iter().map(target).collect();
+    let targets = database.backend_hosts().into_iter().map(|(host, port)| target(&host, port)).collect();
     Spec {
         route: Arc::new(Route::new(targets, database.load_balance_hosts, database.target_session_attrs)),
         names: Arc::default(),
