@@ -57,6 +57,8 @@ pub struct BackendRecord {
     pub connected: Micros,
     /// When it was last lent.
     pub request: AtomicU64,
+    /// When it was last given back.
+    pub released: AtomicU64,
     /// Prepared statements that it had when it was last given back.
     pub prepared: AtomicU32,
     state: AtomicU8,
@@ -110,6 +112,7 @@ impl BackendRecord {
             secret: Box::default(),
             connected,
             request: AtomicU64::new(connected),
+            released: AtomicU64::new(connected),
             prepared: AtomicU32::new(0),
             state: AtomicU8::new(BackendState::Tested as u8),
             close_needed: AtomicBool::new(false),

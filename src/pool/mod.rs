@@ -11,6 +11,7 @@ mod connector;
 mod dedicated;
 mod drain;
 mod facts;
+mod glance;
 mod interrupt;
 mod lease;
 mod listen;
@@ -33,7 +34,7 @@ use tokio::sync::Notify;
 
 use crate::auth::{BackendSecret, Credential};
 use crate::backend::{BackendRecord, Interner, State, Statements};
-use crate::metrics::Counters;
+use crate::metrics::{Counters, Events, Times};
 use crate::net::{Clock, Micros, Names};
 use queue::Queue;
 use settings::of_login;
@@ -44,11 +45,12 @@ pub use client::{ClientIdentity, ClientRecord, Clients, Listed, Phase};
 pub use connector::Failure;
 pub use dedicated::{Dedicated, NoDedicated, Wanted};
 pub use facts::{facts, failure_report, reason_report};
+pub use glance::Glance;
 pub use interrupt::{Interrupt, Reason};
 pub use lease::Lease;
 pub use listen::{Hub, HubShown, HubState, Listeners, Mailbox, NoListener, Subscription};
 pub use lookup::{Desk, Found, FoundRoles, LookupError, Lookups, Misfit};
-pub use pins::{Pin, feature_rejected, feature_warning, pin_refused};
+pub use pins::{Pin, PinCounts, feature_rejected, feature_warning, pin_refused};
 pub use pools::{PoolKey, Pools};
 pub use settings::{Credentials, PoolSettings, lifetimes, socket_options};
 pub use suspend::{Suspended, Suspension};
@@ -70,6 +72,8 @@ pub struct Shared {
     pub suspension: Suspension,
     /// The addresses of PostgreSQL's hosts.
     pub names: Arc<Names>,
+    /// What happens to the process as a whole.
+    pub events: Events,
     /// Source of the ids of clients and backends.
     pub ids: AtomicU64,
 }
@@ -107,8 +111,12 @@ pub struct PoolCounts {
 pub struct Pool {
     /// Which pair.
     pub key: PoolKey,
+    /// When it was made.
+    pub born: Micros,
     /// What it counted.
     pub counters: Counters,
+    /// The times that it measured.
+    pub times: Arc<Times>,
     /// What it goes by at present.
     pub settings: ArcSwap<PoolSettings>,
     /// What all pools share.
@@ -118,6 +126,10 @@ pub struct Pool {
     size: Arc<Cap>,
     database_cap: Arc<Cap>,
     user_cap: Arc<Cap>,
+    /// Clients that have joined it.
+    members: AtomicU32,
+    /// What pins its clients.
+    pub pins: PinCounts,
     /// Backends that clients keep between transactions, `max_pinned`.
     pinned: Arc<Cap>,
     opening: AtomicU32,
@@ -138,8 +150,13 @@ pub struct Pool {
     touched: AtomicU64,
     /// Until when backends that change hands directly are looked at by a system call, since one has just died.
     alarm_until: AtomicU64,
+    /// When a backend was last opened, and when that last failed.
+    connected_at: AtomicU64,
+    failed_at: AtomicU64,
     /// A connection is to be opened that looks what a host is.
     doubted: AtomicBool,
+    /// A backend is to be open, so that it is known whether one can be had.
+    probed: AtomicBool,
     /// When the next doubt counts.
     next_doubt: AtomicU64,
 }
@@ -186,6 +203,12 @@ impl Pool {
     #[must_use]
     pub fn backends(&self) -> Vec<Arc<BackendRecord>> {
         self.listed().values().cloned().collect()
+    }
+
+    /// Has a backend opened where none is, though nobody needs it.
+    pub fn probe(&self) {
+        self.probed.store(true, Relaxed);
+        self.nudge();
     }
 
     /// The backend of this id.

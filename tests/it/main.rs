@@ -35,6 +35,7 @@ mod fuzzing;
 mod harness;
 mod hba;
 mod hosts;
+mod http;
 mod layering;
 #[cfg(feature = "ldap")]
 mod ldap;
