@@ -60,6 +60,8 @@ pub struct BackendRecord {
     pub connected: Micros,
     /// When it was last lent.
     pub request: AtomicU64,
+    /// When it was last given back.
+    pub released: AtomicU64,
     /// Prepared statements that it had when it was last given back.
     pub prepared: AtomicU32,
     /// The prepared statement that it last ran; 0 where it was a text.
@@ -129,6 +131,7 @@ impl BackendRecord {
             secret: Box::default(),
             connected,
             request: AtomicU64::new(connected),
+            released: AtomicU64::new(connected),
             prepared: AtomicU32::new(0),
             statement: AtomicU64::new(0),
             text: Mutex::default(),

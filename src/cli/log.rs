@@ -12,12 +12,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use pgpool::config::{Config, LogFormat};
-use tracing::Subscriber;
+use pgpool::metrics::LogCounts;
 use tracing::field::Field;
 use tracing::level_filters::LevelFilter;
+use tracing::{Level, Subscriber};
 use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::fmt::{format, layer};
-use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -26,14 +27,22 @@ use super::syslog::Syslog;
 /// How often it is looked for whether the file is still the one of its name.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// The file of a log that has begun.
+/// A log that has begun: its file, and how much was logged.
 #[derive(Clone, Debug)]
-pub(crate) struct Log(Arc<Mutex<Option<LogFile>>>);
+pub(crate) struct Log {
+    file: Arc<Mutex<Option<LogFile>>>,
+    counts: Arc<LogCounts>,
+}
 
 impl Log {
+    /// How many lines there were, to be read at any time.
+    pub(crate) fn counts(&self) -> Arc<LogCounts> {
+        Arc::clone(&self.counts)
+    }
+
     /// Opens the file of that name again, whatever the one that is open is called by now.
     pub(crate) fn reopen(&self) {
-        if let Some(file) = self.0.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+        if let Some(file) = self.file.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
             file.reopen();
         }
     }
@@ -60,16 +69,17 @@ pub(crate) fn begin(config: &Config, quiet: bool, verbose: u8) -> Result<Log, St
     // The terminal's colours are nobody else's.
     let ansi = io::stderr().is_terminal() && file.is_none() && syslog.is_none();
     let out = Arc::new(Mutex::new(file));
-    let log = Log(Arc::clone(&out));
+    let log = Log { file: Arc::clone(&out), counts: Arc::default() };
+    let counting = Counting(log.counts());
     let builder = tracing_subscriber::fmt()
         .with_max_level(level)
         .with_writer(move || Lines { file: Arc::clone(&out), quiet })
         .with_target(false);
     match config.general.log_format {
-        LogFormat::Json => builder.json().finish().with(syslog.map(lines_to)).init(),
+        LogFormat::Json => builder.json().finish().with(syslog.map(lines_to)).with(counting).init(),
         LogFormat::Text => {
             let fields = format::debug_fn(write_field).delimited(" ");
-            builder.fmt_fields(fields).with_ansi(ansi).finish().with(syslog.map(lines_to)).init();
+            builder.fmt_fields(fields).with_ansi(ansi).finish().with(syslog.map(lines_to)).with(counting).init();
         }
     }
     Ok(log)
@@ -82,6 +92,21 @@ where
 {
     let fields = format::debug_fn(write_field).delimited(" ");
     layer().without_time().with_ansi(false).with_target(false).fmt_fields(fields).with_writer(syslog)
+}
+
+/// Counts what is logged.
+struct Counting(Arc<LogCounts>);
+
+impl<S: Subscriber> Layer<S> for Counting {
+    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+        self.0.0.count(match *event.metadata().level() {
+            Level::ERROR => "error",
+            Level::WARN => "warn",
+            Level::INFO => "info",
+            Level::DEBUG => "debug",
+            Level::TRACE => "trace",
+        });
+    }
 }
 
 /// Takes whole lines.

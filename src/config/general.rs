@@ -10,7 +10,9 @@ use crate::config::choice::{
     SslNegotiation,
 };
 use crate::config::features::{Features, SessionFeatures};
-use crate::config::kinds::{Count, File, FileMode, Flag, Hidden, INT_MAX, Maybe, Mode, OneOf, Text, Within, Words};
+use crate::config::kinds::{
+    Count, File, FileMode, Flag, Hidden, HostPort, INT_MAX, Maybe, Mode, OneOf, Text, Within, Words,
+};
 use crate::config::secret::Secret;
 use crate::config::slot_budget::{Budget, SlotBudget};
 use crate::config::span::{KeepaliveSeconds, Millis, Period, Seconds};
@@ -53,6 +55,8 @@ settings! {
     so_reuseport: bool as Flag = false, Boot;
     /// This process's number in [peers] of the others, to which cancel requests of its clients may come; 0 = none.
     peer_id: u16 as Within<u16, 0, 16383> = 0, Reload;
+    /// Address and port of the HTTP server for metrics, health checks and the status page; empty = none.
+    http_addr: Option<String> as Maybe<HostPort> = None, Boot;
     /// Time after SIGTERM over which idle clients are told to connect elsewhere, spread; 0 = they may stay.
     drain_window: Duration as Seconds = secs(10), Reload;
     /// Time after SIGTERM at which the process ends, whatever still runs; 0 = when the last client has left.

@@ -90,7 +90,9 @@ impl Pool {
         let epoch = self.shelf.lock().epoch;
         let id = self.shared.next_id();
         let who = Identity { id, database: Arc::clone(&self.key.database), user: Arc::clone(&self.key.user) };
+        let begun = clock.now();
         let backend = Box::pin(connect(&spec, who, &self.shared.interner, clock)).await;
+        self.note_connect(begun, backend.is_ok());
         let backend = backend.map_err(NoDedicated::Failed)?;
         if self.shelf.lock().epoch != epoch {
             backend.record.need_close();

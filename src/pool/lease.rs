@@ -136,6 +136,7 @@ impl Lease {
     pub fn release_at(mut self, settings: &PoolSettings, now: Micros) {
         let backend = self.backend_mut();
         backend.idle_since = now;
+        backend.record.released.store(now, std::sync::atomic::Ordering::Relaxed);
         backend
             .record
             .prepared

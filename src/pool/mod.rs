@@ -12,6 +12,7 @@ mod connector;
 mod dedicated;
 mod drain;
 mod facts;
+mod glance;
 mod holders;
 mod interrupt;
 mod lease;
@@ -35,7 +36,7 @@ use tokio::sync::Notify;
 
 use crate::auth::{BackendSecret, Credential};
 use crate::backend::{BackendRecord, Interner, State, Statements};
-use crate::metrics::Counters;
+use crate::metrics::{Counters, Events, Times};
 use crate::net::{Clock, Micros, Names};
 use queue::Queue;
 use settings::of_login;
@@ -47,12 +48,13 @@ pub use client::{ClientIdentity, ClientRecord, Clients, Listed, Phase};
 pub use connector::Failure;
 pub use dedicated::{Dedicated, NoDedicated, Wanted};
 pub use facts::{advice, facts, failure_report, reason_report};
+pub use glance::Glance;
 pub use holders::{Holder, Holding, LastQuery, holders, last_query};
 pub use interrupt::{Interrupt, Reason};
 pub use lease::Lease;
 pub use listen::{Hub, HubShown, HubState, Listeners, Mailbox, NoListener, Subscription};
 pub use lookup::{Desk, Found, FoundRoles, LookupError, Lookups, Misfit};
-pub use pins::{Pin, feature_rejected, feature_warning, pin_refused};
+pub use pins::{Pin, PinCounts, feature_rejected, feature_warning, pin_refused};
 pub use pools::{PoolKey, Pools};
 pub use settings::{Credentials, PoolSettings, lifetimes, socket_options};
 pub use suspend::{Suspended, Suspension};
@@ -76,6 +78,8 @@ pub struct Shared {
     pub names: Arc<Names>,
     /// How many connections PostgreSQL has for us.
     pub budgets: Budgets,
+    /// What happens to the process as a whole.
+    pub events: Events,
     /// Source of the ids of clients and backends.
     pub ids: AtomicU64,
 }
@@ -113,8 +117,12 @@ pub struct PoolCounts {
 pub struct Pool {
     /// Which pair.
     pub key: PoolKey,
+    /// When it was made.
+    pub born: Micros,
     /// What it counted.
     pub counters: Counters,
+    /// The times that it measured.
+    pub times: Arc<Times>,
     /// What it goes by at present.
     pub settings: ArcSwap<PoolSettings>,
     /// What all pools share.
@@ -124,6 +132,10 @@ pub struct Pool {
     size: Arc<Cap>,
     database_cap: Arc<Cap>,
     user_cap: Arc<Cap>,
+    /// Clients that have joined it.
+    members: AtomicU32,
+    /// What pins its clients.
+    pub pins: PinCounts,
     /// Backends that clients keep between transactions, `max_pinned`.
     pinned: Arc<Cap>,
     opening: AtomicU32,
@@ -144,8 +156,13 @@ pub struct Pool {
     touched: AtomicU64,
     /// Until when backends that change hands directly are looked at by a system call, since one has just died.
     alarm_until: AtomicU64,
+    /// When a backend was last opened, and when that last failed.
+    connected_at: AtomicU64,
+    failed_at: AtomicU64,
     /// A connection is to be opened that looks what a host is.
     doubted: AtomicBool,
+    /// A backend is to be open, so that it is known whether one can be had.
+    probed: AtomicBool,
     /// When the next doubt counts.
     next_doubt: AtomicU64,
 }
@@ -192,6 +209,12 @@ impl Pool {
     #[must_use]
     pub fn backends(&self) -> Vec<Arc<BackendRecord>> {
         self.listed().values().cloned().collect()
+    }
+
+    /// Has a backend opened where none is, though nobody needs it.
+    pub fn probe(&self) {
+        self.probed.store(true, Relaxed);
+        self.nudge();
     }
 
     /// The backend of this id.

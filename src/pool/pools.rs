@@ -106,6 +106,7 @@ impl Pools {
             suspension: super::Suspension::default(),
             names: Arc::new(names),
             budgets: super::Budgets::default(),
+            events: crate::metrics::Events::default(),
             ids: AtomicU64::new(0),
         };
         let shared = Arc::new(shared);
@@ -158,7 +159,9 @@ impl Pools {
             None => self.credentials.of_pool(&config, database, user),
         };
         let pool = Arc::new(Pool {
+            born: self.shared.clock.now(),
             counters: crate::metrics::Counters::default(),
+            times: Arc::default(),
             settings: ArcSwap::from_pointee(self.settings(&config, database, user, secret)),
             shared: Arc::clone(&self.shared),
             shelf: Shelf::new(),
@@ -166,6 +169,8 @@ impl Pools {
             size: Arc::default(),
             database_cap: self.database_backends.of(&key.database),
             user_cap: self.user_backends.of(&key.user),
+            members: std::sync::atomic::AtomicU32::new(0),
+            pins: super::PinCounts::default(),
             pinned: Arc::default(),
             opening: std::sync::atomic::AtomicU32::new(0),
             asked: Arc::default(),
@@ -177,7 +182,10 @@ impl Pools {
             closing: std::sync::atomic::AtomicBool::new(false),
             retiring: std::sync::atomic::AtomicBool::new(false),
             alarm_until: AtomicU64::new(0),
+            connected_at: AtomicU64::new(0),
+            failed_at: AtomicU64::new(0),
             doubted: std::sync::atomic::AtomicBool::new(false),
+            probed: std::sync::atomic::AtomicBool::new(false),
             next_doubt: AtomicU64::new(0),
             touched: AtomicU64::new(self.shared.clock.now()),
             key: key.clone(),

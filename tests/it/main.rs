@@ -38,6 +38,7 @@ mod harness;
 mod hba;
 mod holders;
 mod hosts;
+mod http;
 mod layering;
 #[cfg(feature = "ldap")]
 mod ldap;
