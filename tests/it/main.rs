@@ -19,6 +19,7 @@ mod bad_input;
 mod cancel;
 mod clocks;
 mod clocks_backends;
+mod closings;
 mod console;
 mod console_commands;
 mod console_owner;
