@@ -308,5 +308,6 @@ pub(super) fn set(context: &Context, name: &str, value: &str) -> Result<Answer, 
     tracing::info!(setting = name, "console command SET issued");
     pools.tls.store(Arc::new(tls));
     pools.put_in_force(config);
+    context.control.configured();
     Ok(Answer::tag(tag))
 }
