@@ -53,6 +53,8 @@ pub struct PoolSettings {
     pub query_wait_notify: Duration,
     /// `log_connections`.
     pub log_connections: bool,
+    /// `log_disconnections`.
+    pub log_disconnections: bool,
     /// `disable_pqexec`.
     pub no_simple_queries: bool,
     /// `max_packet_size`, bytes.
@@ -107,6 +109,7 @@ impl PoolSettings {
             transaction_timeout: config.transaction_timeout(known),
             query_wait_notify: general.query_wait_notify,
             log_connections: general.log_connections,
+            log_disconnections: general.log_disconnections,
             no_simple_queries: general.disable_pqexec,
             max_packet: general.max_packet_size,
             max_prepared: if mode == PoolMode::Session { 0 } else { general.max_prepared_statements },

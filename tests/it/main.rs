@@ -20,6 +20,7 @@ mod budget;
 mod cancel;
 mod clocks;
 mod clocks_backends;
+mod closings;
 mod console;
 mod console_commands;
 mod console_owner;
