@@ -67,3 +67,4 @@ mod stress_state;
 mod takeover;
 mod tls;
 mod tools;
+mod top;
