@@ -16,6 +16,7 @@ mod support;
 
 mod auth_query;
 mod bad_input;
+mod budget;
 mod cancel;
 mod clocks;
 mod clocks_backends;
@@ -35,6 +36,7 @@ mod features;
 mod fuzzing;
 mod harness;
 mod hba;
+mod holders;
 mod hosts;
 mod layering;
 #[cfg(feature = "ldap")]
