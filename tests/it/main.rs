@@ -71,3 +71,4 @@ mod stress_state;
 mod takeover;
 mod tls;
 mod tools;
+mod top;

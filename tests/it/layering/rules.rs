@@ -47,6 +47,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("subtle", &["auth"]),
     ("stringprep", &["auth"]),
     ("zeroize", &["hba", "config", "auth", "backend", "frontend"]),
+    ("ratatui", &["main"]),
     ("serde", &["main"]),
     ("serde_json", &["main"]),
     ("hyper", &["proxy"]),
