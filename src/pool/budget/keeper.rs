@@ -139,6 +139,7 @@ impl Slots {
         let own = Peer { holds: self.held().max(1), wants: self.wants(pools, now).max(1) };
         let over = self.reckon(rule, own, now);
         self.settle(pools, None, now);
+        self.publish();
         self.compare(work, pools);
         for _ in 0..over {
             let here = |record: &BackendRecord| record.target == self.target;

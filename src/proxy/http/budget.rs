@@ -1,50 +1,57 @@
-//! Where the figures of the slot budget join the metrics and the page.
-//!
-//! Nothing keeps a budget yet: [`budget`] is the one place to fill in, from snapshots of the pools. Rows of the table of
-//! metrics, the page, the alerts and the dashboard read what it answers.
+//! How PostgreSQL's connection slots stand, for the metrics and the page: from what the keepers have published.
 
-use crate::pool::Pools;
+use std::collections::HashMap;
 
-/// How the slots of one PostgreSQL server stand.
+use crate::pool::{PoolKey, Pools};
+
+/// How the slots of one PostgreSQL server stand. `None`: it does not tell, or there is no limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Server {
     /// `host:port`.
     pub(super) name: String,
     /// `max_connections`.
-    pub(super) max: u64,
+    pub(super) max: Option<u64>,
     /// Slots that PostgreSQL reserves for superusers and the like.
-    pub(super) reserved: u64,
+    pub(super) reserved: Option<u64>,
     /// Taken by others than this pooler.
-    pub(super) others: u64,
+    pub(super) others: Option<u64>,
     /// Taken by this pooler.
     pub(super) ours: u64,
     /// How many this pooler may take.
-    pub(super) budget: u64,
-    /// Whether that is less than it is configured to be.
+    pub(super) budget: Option<u64>,
+    /// Whether less is tried, since PostgreSQL has refused.
     pub(super) shrunk: bool,
     /// How often PostgreSQL has said that it has no slot left (SQLSTATE 53300).
     pub(super) refusals: u64,
-}
-
-/// What one pool has of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Share {
-    pub(super) database: String,
-    pub(super) user: String,
-    /// How many backends it may have at present.
-    pub(super) share: u64,
-    /// Leases that were taken for lost.
-    pub(super) leaks: u64,
 }
 
 /// The budget at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Budget {
     pub(super) servers: Vec<Server>,
-    pub(super) shares: Vec<Share>,
+    /// How many connections each pool may have, where that was worked out.
+    pub(super) shares: HashMap<PoolKey, u64>,
 }
 
 /// The present figures.
-pub(super) fn budget(_pools: &Pools) -> Budget {
-    Budget::default()
+pub(super) fn budget(pools: &Pools) -> Budget {
+    let mut budget = Budget::default();
+    for slots in pools.shared.budgets.all() {
+        let Some(shown) = slots.published() else { continue };
+        let facts = shown.facts.as_ref();
+        budget.servers.push(Server {
+            name: shown.target.to_string(),
+            max: facts.and_then(|facts| facts.max_connections).map(u64::from),
+            reserved: facts.map(|facts| facts.kept().into()),
+            others: facts.map(|facts| facts.others.into()),
+            ours: shown.held.into(),
+            budget: shown.limit.map(u64::from),
+            shrunk: shown.ceiling.is_some(),
+            refusals: shown.refusals,
+        });
+        for (key, share) in shown.shares {
+            *budget.shares.entry(key).or_default() += u64::from(share);
+        }
+    }
+    budget
 }

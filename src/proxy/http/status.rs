@@ -35,15 +35,17 @@ pub(super) fn status(proxy: &Proxy, scene: &Scene, trend: &Trend) -> String {
         json.field("pools_all").whole(scene.all_pools as u64);
         json.field("pools").array(&scene.pools, pool);
         json.field("holders").array(holders(&proxy.pools), |json, client| holder(json, &client, scene.at));
-        json.field("servers").array(&scene.budget.servers, |json, server| {
+        // Without the size of the whole there is nothing to draw.
+        let servers = scene.budget.servers.iter().filter_map(|server| Some((server, server.max?)));
+        json.field("servers").array(servers, |json, (server, max)| {
             json.object(|json| {
                 json.field("name").string(&server.name);
                 for (name, value) in [
-                    ("max", server.max),
-                    ("reserved", server.reserved),
-                    ("others", server.others),
+                    ("max", max),
+                    ("reserved", server.reserved.unwrap_or(0)),
+                    ("others", server.others.unwrap_or(0)),
                     ("ours", server.ours),
-                    ("budget", server.budget),
+                    ("budget", server.budget.unwrap_or(max)),
                 ] {
                     json.field(name).whole(value);
                 }
