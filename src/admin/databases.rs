@@ -15,7 +15,7 @@ pub(super) fn names(pools: &Pools) -> BTreeSet<String> {
     names
 }
 
-/// The rows, the console's last.
+/// The rows, by name, the console's among them.
 pub(super) fn rows(pools: &Pools) -> Vec<Row> {
     let config = pools.config.load();
     let entry = |name: &String| {
@@ -24,8 +24,11 @@ pub(super) fn rows(pools: &Pools) -> Vec<Row> {
         config.database(name).or_else(left)
     };
     let all = names(pools);
-    let mut rows: Vec<Row> = all.iter().filter_map(|name| Some(database(pools, &config, &*entry(name)?))).collect();
+    let (before, after): (Vec<_>, Vec<_>) = all.iter().partition(|name| name.as_str() < DATABASE);
+    let row = |name: &&String| Some(database(pools, &config, &*entry(name)?));
+    let mut rows: Vec<Row> = before.iter().filter_map(row).collect();
     rows.push(console(pools, &config));
+    rows.extend(after.iter().filter_map(row));
     rows
 }
 
@@ -63,7 +66,7 @@ fn console(pools: &Pools, config: &Config) -> Row {
         DATABASE,
         2u32,
         0u32,
-        general.reserve_pool_size,
+        0u32,
         general.server_lifetime.as_secs(),
         "statement",
         Cell::Null,

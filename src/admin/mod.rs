@@ -1,9 +1,10 @@
-//! The console: the virtual database `pgpool` (and `pgbouncer`), by simple and by extended query.
+//! The console: the virtual database `pgbouncer` (and `pgpool`), by simple and by extended query.
 //!
 //! It reads snapshots and sends commands, and never touches a session: what it wants of one it asks for by an
 //! interrupt. Names, columns, types, messages and tags are PgBouncer's, because dashboards and scripts rely on them;
 //! beyond PgBouncer it takes comments, several statements per message, and the extended protocol.
 
+mod budget;
 mod civil;
 mod columns;
 mod command;
@@ -14,6 +15,7 @@ mod descriptors;
 mod encode;
 mod extended;
 mod fakes;
+mod holders;
 mod link;
 mod listeners;
 mod memory;
@@ -43,8 +45,9 @@ pub use console::serve;
 pub use fakes::VERSION;
 pub use stats::StatsBook;
 
-/// Name of the console's database and user in its own tables.
-pub const DATABASE: &str = "pgpool";
+/// Name of the console's database and user in its own tables, whichever name a client used: dashboards look for this
+/// one, or leave it out.
+pub const DATABASE: &str = "pgbouncer";
 
 /// How the process is to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,5 +125,5 @@ pub enum ConsoleEnd {
 
 /// Whether `name` is a name of the console's database.
 pub(crate) fn is_console(name: &str) -> bool {
-    name == DATABASE || name == "pgbouncer"
+    name == DATABASE || name == "pgpool"
 }

@@ -63,7 +63,7 @@ struct Servers {
     tested: u32,
 }
 
-/// The rows of SHOW POOLS, the console's last.
+/// The rows of SHOW POOLS, by name, the console's among them.
 pub(super) fn pools(pools: &Pools) -> Vec<Row> {
     let now = pools.shared.clock.now();
     let mut clients: HashMap<Option<PoolKey>, Clients> = HashMap::new();
@@ -76,10 +76,12 @@ pub(super) fn pools(pools: &Pools) -> Vec<Row> {
         }
     }
     let of = |key: Option<&PoolKey>| clients.get(&key.cloned()).copied().unwrap_or_default();
-    let mut rows: Vec<Row> = pools.all().iter().map(|pool| pool_row(pool, of(Some(&pool.key)), now)).collect();
+    let all = pools.all();
+    let place = all.partition_point(|pool| &*pool.key.database < DATABASE);
+    let mut rows: Vec<Row> = all.iter().map(|pool| pool_row(pool, of(Some(&pool.key)), now)).collect();
     let zero = 0u32;
     let own = of(None).active;
-    rows.push(row![
+    let console = row![
         DATABASE,
         DATABASE,
         own,
@@ -97,7 +99,8 @@ pub(super) fn pools(pools: &Pools) -> Vec<Row> {
         zero,
         "statement",
         Cell::Null,
-    ]);
+    ];
+    rows.insert(place, console);
     rows
 }
 

@@ -2,13 +2,15 @@
 
 use std::collections::BTreeSet;
 
+use super::DATABASE;
 use super::columns::{Row, row};
 use crate::config::{SecretSource, User};
 use crate::pool::Pools;
 
-/// Names of all users: those of the configuration, and those learnt from pools and clients.
+/// Names of all users: those of the configuration, those learnt from pools and clients, and the console's own.
 pub(super) fn names(pools: &Pools) -> BTreeSet<String> {
     let mut names: BTreeSet<String> = pools.config.load().users.keys().cloned().collect();
+    names.insert(DATABASE.to_owned());
     names.extend(pools.all().iter().map(|pool| pool.key.user.to_string()));
     let clients = pools.clients.all();
     names.extend(clients.iter().filter(|client| client.admitted()).map(|client| client.identity.user.to_string()));

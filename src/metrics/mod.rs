@@ -75,6 +75,8 @@ counters! {
     repeated_batches,
     /// Errors about plans that were out of date, which clients got; the statements are prepared afresh.
     stale_plans,
+    /// Clients that held a backend for longer than `leak_threshold`, once per lease.
+    leaks,
     /// Logins that succeeded.
     client_login_count,
     /// Time to open backends, those included that could not be opened, microseconds.

@@ -7,6 +7,7 @@ use std::io;
 use std::task::{Context, Poll, ready};
 
 use tokio::net::{TcpStream, UnixStream};
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::socket::Socket;
 use super::tls::{Acceptor, Connector, HandshakeError, Records, Session, Turnstile};
@@ -18,18 +19,27 @@ pub use super::socket::Peek;
 pub struct Stream {
     socket: Socket,
     tls: Option<Box<Records>>,
+    /// A waker that was left at the socket stays there until there is something to read.
+    wakers_stay: bool,
 }
 
 impl From<TcpStream> for Stream {
     fn from(stream: TcpStream) -> Stream {
-        Stream { socket: Socket::Tcp(stream), tls: None }
+        Stream { socket: Socket::Tcp(stream), tls: None, wakers_stay: wakers_stay() }
     }
 }
 
 impl From<UnixStream> for Stream {
     fn from(stream: UnixStream) -> Stream {
-        Stream { socket: Socket::Unix(stream), tls: None }
+        Stream { socket: Socket::Unix(stream), tls: None, wakers_stay: wakers_stay() }
     }
+}
+
+/// Whether the thread that learns of bytes is the one that reads them. Where there are several, one may have noted that
+/// bytes are there and be about to wake the task, which runs on another, has read them meanwhile and has left its waker
+/// anew: the wake takes that one, and nothing is to be read.
+fn wakers_stay() -> bool {
+    Handle::try_current().is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::CurrentThread)
 }
 
 impl Stream {
@@ -118,7 +128,8 @@ impl Stream {
 
     /// Like [`Stream::poll_read`]; `armed` says whether the task's waker waits at the socket, and where it does and
     /// nothing has come, the socket is not asked again. A task that has used up its budget is woken by the runtime and
-    /// leaves no waker here (`tokio::task::coop`), which must not be taken for one.
+    /// leaves no waker here (`tokio::task::coop`), which must not be taken for one. On a runtime with several workers
+    /// nothing is ever armed.
     #[inline]
     pub fn poll_read_armed(
         &mut self,
@@ -131,7 +142,7 @@ impl Stream {
         }
         let polled = self.poll_read(cx, buf);
         // The last of the budget may have gone for a look that found nothing.
-        *armed = polled.is_pending() && tokio::task::coop::has_budget_remaining();
+        *armed = self.wakers_stay && polled.is_pending() && tokio::task::coop::has_budget_remaining();
         polled
     }
 
@@ -184,7 +195,7 @@ impl Stream {
             if ready!(self.poll_read_ready(cx)).is_err() {
                 return Poll::Ready(());
             }
-            let Stream { socket, tls } = self;
+            let Stream { socket, tls, .. } = self;
             let seen = match tls {
                 None => socket.look(|| socket.peek()),
                 Some(tls) if tls.readable() => tls.peek(socket),
@@ -277,9 +288,15 @@ impl Stream {
 #[cfg(test)]
 mod tests {
     use std::future::{Future, poll_fn};
+    use std::io::Write;
+    use std::os::unix::net::UnixStream as OtherEnd;
     use std::pin::pin;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+    use std::task::{Wake, Waker};
     use std::time::Duration;
 
+    use tokio::runtime::Builder;
     use tokio::task::coop::consume_budget;
 
     use super::*;
@@ -313,6 +330,87 @@ mod tests {
                 () = tokio::time::sleep(Duration::from_secs(5)) => panic!("nobody is woken where {used} were used"),
                 read = poll_fn(|cx| stream.poll_read_armed(cx, &mut byte, &mut armed)) => assert_eq!(read.unwrap(), 1),
             }
+        }
+    }
+
+    /// What the waker that waits at the socket has said.
+    #[derive(Default)]
+    struct Calls(AtomicBool);
+
+    impl Wake for Calls {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, SeqCst);
+        }
+    }
+
+    /// A waker at the end of whose life, when another one takes its place at the socket, something arrives there.
+    struct Former(OtherEnd);
+
+    impl Wake for Former {
+        fn wake(self: Arc<Self>) {}
+    }
+
+    impl Drop for Former {
+        fn drop(&mut self) {
+            self.0.write_all(b"1").unwrap();
+            // The thread that looks after the sockets notes it, and waits for the lock that is held around this; if it
+            // took longer, the round is another one.
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// What is polled by hand, as a task is: when it is woken.
+    struct Polled {
+        stream: Stream,
+        armed: bool,
+        calls: Arc<Calls>,
+    }
+
+    impl Polled {
+        fn poll(&mut self, waker: &Waker) -> Poll<usize> {
+            let polled = self.stream.poll_read_armed(&mut Context::from_waker(waker), &mut [0; 2], &mut self.armed);
+            polled.map(Result::unwrap)
+        }
+
+        fn poll_when_woken(&mut self, waker: &Waker) -> Poll<usize> {
+            let late = std::time::Instant::now() + Duration::from_secs(5);
+            while !self.calls.0.swap(false, SeqCst) {
+                assert!(std::time::Instant::now() < late, "nobody is woken");
+                std::thread::yield_now();
+            }
+            self.poll(waker)
+        }
+    }
+
+    /// Where another thread looks after the sockets it may have noted bytes and be about to wake the task, which has read
+    /// them meanwhile and has left its waker anew: that one it takes.
+    #[test]
+    fn a_wake_that_comes_late_is_not_the_last() {
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let _inside = runtime.enter();
+        let (mut rounds, mut others) = (0, 0);
+        while rounds < 10 {
+            assert!(others < 1000, "no wake ever came late");
+            let (one, mut other) = OtherEnd::pair().unwrap();
+            one.set_nonblocking(true).unwrap();
+            let stream = Stream::from(UnixStream::from_std(one).unwrap());
+            let mut polled = Polled { stream, armed: false, calls: Arc::default() };
+            let waker = Waker::from(Arc::clone(&polled.calls));
+            let former = Waker::from(Arc::new(Former(other.try_clone().unwrap())));
+            assert!(polled.poll(&former).is_pending());
+            drop(former);
+            // Another waker has to be left at the socket, whatever is armed.
+            polled.armed = false;
+            if polled.poll(&waker).is_pending() {
+                others += 1;
+                continue;
+            }
+            rounds += 1;
+            assert!(polled.poll(&waker).is_pending());
+            // The late wake.
+            assert!(polled.poll_when_woken(&waker).is_pending());
+            other.write_all(b"2").unwrap();
+            assert_eq!(polled.poll_when_woken(&waker), Poll::Ready(1));
         }
     }
 }

@@ -74,6 +74,8 @@ pub struct ClientRecord {
     pub descriptor: AtomicU32,
     /// Prepared statements that it had at the end of its last turn.
     pub prepared: AtomicU32,
+    /// When the lease began that was called a leak.
+    pub(super) leak: AtomicU64,
     pub(super) subscriptions: Subscriptions,
     pool: OnceLock<Arc<Pool>>,
     phase: AtomicU8,
@@ -102,6 +104,7 @@ impl ClientRecord {
             still: AtomicU32::new(0),
             descriptor: AtomicU32::new(0),
             prepared: AtomicU32::new(0),
+            leak: AtomicU64::new(0),
             subscriptions: Subscriptions::new(id),
             pool: OnceLock::new(),
             phase: AtomicU8::new(Phase::Login as u8),
@@ -268,12 +271,6 @@ impl Clients {
         let mut all: Vec<_> = self.lock().values().cloned().collect();
         all.sort_unstable_by_key(|record| record.id);
         all
-    }
-
-    /// Those that `which` chooses, in no order.
-    #[must_use]
-    pub fn those(&self, which: impl Fn(&ClientRecord) -> bool) -> Vec<Arc<ClientRecord>> {
-        self.lock().values().filter(|record| which(record)).cloned().collect()
     }
 
     /// The client of this id.

@@ -152,6 +152,13 @@ impl Lease {
             self.close();
             return;
         }
+        if self.held.slot.is_pressed() {
+            self = match self.yielded(settings) {
+                Some(lease) => lease,
+                None => return,
+            };
+        }
+        let record = &self.held.backend.record;
         record.set_state(BackendState::Idle);
         let Lease { held, seat, pool, .. } = self;
         match pool.shelf.put(held, seat) {
@@ -165,6 +172,16 @@ impl Lease {
         let Lease { held, seat, .. } = self;
         drop(seat);
         held.terminate();
+    }
+
+    /// Where slots are short, gives this one up for somebody who lacks his share.
+    #[cold]
+    fn yielded(self, settings: &PoolSettings) -> Option<Lease> {
+        let (slots, pool) = (Arc::clone(self.held.slot.slots()), Arc::clone(&self.pool));
+        let Some(taking) = slots.takes_back(&pool, settings) else { return Some(self) };
+        self.close();
+        drop(taking);
+        None
     }
 
     fn expired(&self, settings: &PoolSettings, now: Micros) -> bool {

@@ -5,6 +5,7 @@
 //! whichever comes first: a backend given back, or one that the [`connector`] opened. What comes out is a [`Lease`],
 //! and [`Lease::release`] is the only way back.
 
+mod budget;
 mod cap;
 mod client;
 mod connector;
@@ -12,6 +13,7 @@ mod dedicated;
 mod drain;
 mod facts;
 mod glance;
+mod holders;
 mod interrupt;
 mod lease;
 mod listen;
@@ -40,12 +42,14 @@ use queue::Queue;
 use settings::of_login;
 use shelf::{Held, Shelf, Taken};
 
+pub use budget::{Bound, BudgetShown, Budgets, Facts, Peer, Refusal, Rule, SlotPermit, Slots};
 pub use cap::{Cap, Caps, Permit};
 pub use client::{ClientIdentity, ClientRecord, Clients, Listed, Phase};
 pub use connector::Failure;
 pub use dedicated::{Dedicated, NoDedicated, Wanted};
-pub use facts::{facts, failure_report, reason_report};
+pub use facts::{advice, facts, failure_report, reason_report};
 pub use glance::Glance;
+pub use holders::{Holder, Holding, LastQuery, holders, last_query};
 pub use interrupt::{Interrupt, Reason};
 pub use lease::Lease;
 pub use listen::{Hub, HubShown, HubState, Listeners, Mailbox, NoListener, Subscription};
@@ -74,6 +78,8 @@ pub struct Shared {
     pub names: Arc<Names>,
     /// What happens to the process as a whole.
     pub events: Events,
+    /// How many connections PostgreSQL has for us.
+    pub budgets: Budgets,
     /// Source of the ids of clients and backends.
     pub ids: AtomicU64,
 }
@@ -368,9 +374,10 @@ impl Pool {
         count
     }
 
-    /// Since when the longest idle backend is idle.
-    fn oldest_idle(&self) -> Option<Micros> {
-        self.shelf.lock().backends.iter().map(|held| held.backend.idle_since).min()
+    /// Since when the longest idle backend is idle, of those that `there` chooses.
+    fn oldest_idle(&self, there: &dyn Fn(&BackendRecord) -> bool) -> Option<Micros> {
+        let shelf = self.shelf.lock();
+        shelf.backends.iter().filter(|held| there(&held.backend.record)).map(|held| held.backend.idle_since).min()
     }
 
     /// Where somebody starves at a limit that this pool shares, an idle backend here is what he needs.
@@ -379,6 +386,9 @@ impl Pool {
             if cap.starved() {
                 cap.wake();
             }
+        }
+        for slots in &self.settings.load().slots {
+            slots.offer();
         }
     }
 

@@ -106,6 +106,7 @@ impl Pools {
             suspension: super::Suspension::default(),
             names: Arc::new(names),
             events: crate::metrics::Events::default(),
+            budgets: super::Budgets::default(),
             ids: AtomicU64::new(0),
         };
         let shared = Arc::new(shared);
@@ -220,6 +221,16 @@ impl Pools {
     /// Closes the longest idle backend of a pool other than `taker`'s that `which` chooses; pools in which clients wait
     /// and backends that `min_pool_size` keeps are spared where another can be had.
     pub(super) fn evict(&self, taker: Option<&Pool>, which: &dyn Fn(&Pool) -> bool) -> bool {
+        self.evict_at(taker, which, &|_| true)
+    }
+
+    /// The same, of backends that `there` chooses.
+    pub(super) fn evict_at(
+        &self,
+        taker: Option<&Pool>,
+        which: &dyn Fn(&Pool) -> bool,
+        there: &dyn Fn(&BackendRecord) -> bool,
+    ) -> bool {
         let mut found: Vec<_> = self
             .all()
             .into_iter()
@@ -227,16 +238,19 @@ impl Pools {
             .filter_map(|pool| {
                 let counts = pool.counts();
                 let kept = counts.total <= pool.settings.load().min;
-                let since = pool.oldest_idle()?;
+                let since = pool.oldest_idle(there)?;
                 (counts.waiting == 0).then_some((kept, since, pool))
             })
             .collect();
         found.sort_by_key(|&(kept, since, _)| (kept, since));
         found.iter().any(|(_, _, pool)| {
             // It may have been lent meanwhile; then the next one goes.
-            let oldest = pool.oldest_idle();
+            let oldest = pool.oldest_idle(there);
             let mut one = true;
-            pool.close_idle_mut(|held| Some(held.backend.idle_since) == oldest && std::mem::take(&mut one)) > 0
+            pool.close_idle_mut(|held| {
+                let chosen = Some(held.backend.idle_since) == oldest && there(&held.backend.record);
+                chosen && std::mem::take(&mut one)
+            }) > 0
         })
     }
 
@@ -283,12 +297,14 @@ impl Pools {
         self.credentials.follow(&config);
         self.lookups.follow(&config);
         self.listeners.look();
+        self.shared.budgets.look();
     }
 
     fn settings(&self, config: &Config, database: &Arc<Database>, user: &str, secret: BackendSecret) -> PoolSettings {
         let mut settings = PoolSettings::resolve(config, database, user, secret);
         settings.spec.tls = Arc::clone(&self.tls.load().connector);
         settings.spec.names = Arc::clone(&self.shared.names);
+        settings.slots = self.shared.budgets.of_route(&settings.spec.route);
         settings
     }
 

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::budget::Slots;
 use crate::auth::{BackendSecret, Credential, StoredSecret};
 use crate::backend::{Route, Spec};
 use crate::config::{Config, Database, General, Host, PoolMode, PrepareUnnamed, SessionFeatures};
@@ -72,6 +73,8 @@ pub struct PoolSettings {
     pub death_grace: Duration,
     /// How backends are opened.
     pub spec: Spec,
+    /// The budgets of the servers that it leads to, in the order of its hosts.
+    pub(super) slots: Vec<Arc<Slots>>,
     /// The database entry that all this comes from.
     pub database: Arc<Database>,
 }
@@ -114,6 +117,7 @@ impl PoolSettings {
             max_pinned: config.max_pinned(database, known),
             death_grace: general.client_death_grace,
             spec: dialled(general, database, user, secret),
+            slots: Vec::new(),
             database: Arc::clone(database),
         }
     }

@@ -20,7 +20,7 @@ use crate::config::{Config, SecretFiles};
 use crate::frontend::Errand;
 use crate::net::tls::Tls;
 use crate::net::{Endpoint, Listener};
-use crate::pool::{Desk, Hub, Pool, Pools, socket_options, sweep};
+use crate::pool::{Desk, Hub, Pool, Pools, Slots, socket_options, sweep};
 
 /// How long accepting pauses when the system refuses (out of descriptors or memory).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -65,6 +65,9 @@ pub async fn run_in(config: Config, surroundings: Surroundings) -> Result<(), St
     tokio::spawn(connectors(Arc::clone(&pools), births));
     if let Some(births) = pools.listeners.births() {
         tokio::spawn(hubs(Arc::clone(&pools), births));
+    }
+    if let Some(births) = pools.shared.budgets.births() {
+        tokio::spawn(keepers(Arc::clone(&pools), births));
     }
     if let Some(births) = pools.lookups.births() {
         tokio::spawn(desks(Arc::clone(&pools), births));
@@ -223,6 +226,12 @@ async fn connectors(pools: Arc<Pools>, mut births: UnboundedReceiver<Arc<Pool>>)
 async fn hubs(pools: Arc<Pools>, mut births: UnboundedReceiver<Arc<Hub>>) {
     while let Some(hub) = births.recv().await {
         tokio::spawn(hub.run(Arc::clone(&pools)));
+    }
+}
+
+async fn keepers(pools: Arc<Pools>, mut births: UnboundedReceiver<Arc<Slots>>) {
+    while let Some(slots) = births.recv().await {
+        tokio::spawn(slots.keep(Arc::clone(&pools)));
     }
 }
 

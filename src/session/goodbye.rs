@@ -7,7 +7,7 @@ use super::Session;
 use super::end::{Blame, End};
 use crate::config::General;
 use crate::net::{Clock, Micros};
-use crate::pool::{ClientRecord, facts};
+use crate::pool::{ClientRecord, Reason, advice, facts};
 
 /// How long a client may take to accept its last words.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -26,6 +26,9 @@ impl Session {
                     report.detail.push(' ');
                 }
                 report.detail.push_str(&facts(&self.pools, &self.pool, &record));
+            }
+            if matches!(end, End::Interrupted(Reason::QueryWaitTimeout)) {
+                report.hint = advice(&self.pools, &self.pool);
             }
             if config.general.log_pooler_errors {
                 span.in_scope(

@@ -81,6 +81,17 @@ const REFERENCE: &[(&str, &str)] = &[
     ("pins", "id:i user database addr port:i application_name server:i remote_pid:i features since age:i why"),
     ("listeners", "database host port:i state channels:i clients:i remote_pid:i delivered:q dropped:q losses:q"),
     ("prepared_statements", "id:q name bytes:i clients:i servers:i parses:q hits:q query"),
+    (
+        "budget",
+        "server database user slot_budget max_connections:i superuser_reserved:i reserved:i rds_reserved:i headroom:i \
+         others:i peers:i peers_hold:i ours:i share:i idle:i waiting:i percent:i shrunk:i refused:q last_refused \
+         last_refusal max_wal_senders:i pending_restart asked trouble",
+    ),
+    (
+        "holders",
+        "client_id:i user database addr port:i application_name server_id:i server_pid:i server since held:q state \
+         pinned fingerprint query",
+    ),
 ];
 
 #[test]
@@ -143,23 +154,26 @@ async fn tables_show_what_there_is() {
     let mut console = pooler.console(Role::Stats).await;
 
     let pools = console.rows("SHOW POOLS").await;
-    assert_eq!(pools[0][..4], ["two", "forced", "1", "1"], "the third is still logging in");
-    assert_eq!(pools[0][15..], ["transaction", "-"]);
-    assert_eq!(pools[1][..4], ["pgpool", "pgpool", "1", "0"]);
-    assert_eq!(pools[1][15], "statement");
+    assert_eq!(pools[1][..4], ["two", "forced", "1", "1"], "the third is still logging in");
+    assert_eq!(pools[1][15..], ["transaction", "-"]);
+    assert_eq!(pools[0][..4], ["pgbouncer", "pgbouncer", "1", "0"]);
+    assert_eq!(pools[0][15], "statement");
 
     let databases = console.rows("SHOW DATABASES").await;
     let columns = |row: &Vec<String>| row[..5].join(" ");
     assert_eq!(
         databases.iter().map(columns).collect::<Vec<_>>(),
-        ["one 10.0.0.1 5432 one -", "two - 5432 second forced", "pgpool - 6500 pgpool pgpool",]
+        ["one 10.0.0.1 5432 one -", "pgbouncer - 6500 pgbouncer pgbouncer", "two - 5432 second forced"]
     );
     assert_eq!(databases[0][9], "session");
-    assert_eq!(databases[1][11], "7");
+    assert_eq!(databases[2][11], "7");
 
     let users = console.rows("SHOW USERS").await;
     assert_eq!(users[0][..4], ["alice", "        3", "", "statement"]);
-    assert_eq!(users.iter().map(|row| row[0].as_str()).collect::<Vec<_>>(), ["alice", "forced", "operator"]);
+    assert_eq!(
+        users.iter().map(|row| row[0].as_str()).collect::<Vec<_>>(),
+        ["alice", "forced", "operator", "pgbouncer"]
+    );
 
     let shown = console.rows("SHOW CLIENTS").await;
     assert_eq!(shown.iter().map(|row| row[4].as_str()).collect::<Vec<_>>(), ["idle", "waiting", "active"]);
@@ -167,18 +181,18 @@ async fn tables_show_what_there_is() {
     assert_eq!(shown[0][5..9], ["192.0.2.1", "5000", "192.0.2.2", "6432"]);
     assert!(shown[0][9].ends_with(" UTC") && shown[0][9].len() == 23, "{}", shown[0][9]);
     assert_eq!((shown[0][14].as_str(), shown[0][20].as_str()), ("0x000000000001", "1"));
-    assert_eq!(shown[2][2], "pgpool");
+    assert_eq!(shown[2][2], "pgbouncer");
 
     let lists = console.rows("SHOW LISTS").await;
     let items: Vec<String> = lists.iter().map(|row| row.join(" ")).collect();
-    assert_eq!(items[..4], ["databases 3", "users 3", "peers 0", "pools 2"]);
+    assert_eq!(items[..4], ["databases 3", "users 4", "peers 0", "pools 2"]);
     assert_eq!(items[6..8], ["used_clients 4", "login_clients 1"]);
     assert_eq!(items.len(), 14);
 
     let config = console.rows("SHOW CONFIG").await;
     assert!(config.contains(&["listen_port", "6500", "6432", "no"].map(str::to_owned).to_vec()));
     let stats = console.rows("SHOW STATS_TOTALS").await;
-    assert_eq!(stats[0][0], "pgpool");
+    assert_eq!(stats[0][0], "pgbouncer");
     assert_eq!(stats[0][3], "6", "the console counts its own queries");
     assert!(console.rows("SHOW SERVERS").await.is_empty());
     let state: Vec<String> = console.rows("SHOW STATE").await.iter().map(|row| row.join(" ")).collect();

@@ -26,7 +26,7 @@ async fn tokio_postgres_can_use_the_console() {
     let pooler = Pooler::new();
     let client = connect(&pooler, Role::Admin).await;
     let rows = client.query("SHOW POOLS", &[]).await.unwrap();
-    assert_eq!((rows[0].get::<_, &str>("database"), rows[0].get::<_, i32>("cl_active")), ("pgpool", 1));
+    assert_eq!((rows[0].get::<_, &str>("database"), rows[0].get::<_, i32>("cl_active")), ("pgbouncer", 1));
     assert_eq!(rows[0].get::<_, Option<&str>>("load_balance_hosts"), None);
     let statement = client.prepare("SHOW STATS").await.unwrap();
     assert_eq!(statement.columns()[1].type_().name(), "numeric");

@@ -50,6 +50,8 @@ const CRATES: &[(&str, &[&str])] = &[
     ("hyper", &["proxy"]),
     ("hyper_util", &["proxy"]),
     ("http_body_util", &["proxy"]),
+    ("serde", &["main"]),
+    ("serde_json", &["main"]),
     ("clap", &["main"]),
     ("tracing_subscriber", &["main"]),
     ("listenfd", &["main"]),
