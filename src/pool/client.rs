@@ -273,12 +273,6 @@ impl Clients {
         all
     }
 
-    /// Those that `which` chooses, in no order.
-    #[must_use]
-    pub fn those(&self, which: impl Fn(&ClientRecord) -> bool) -> Vec<Arc<ClientRecord>> {
-        self.lock().values().filter(|record| which(record)).cloned().collect()
-    }
-
     /// The client of this id.
     #[must_use]
     pub fn find(&self, id: u64) -> Option<Arc<ClientRecord>> {

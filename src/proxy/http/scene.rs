@@ -40,8 +40,6 @@ pub(super) struct Shown {
     pub(super) glance: Glance,
     /// Most backends; 0 is no limit.
     pub(super) size: u64,
-    /// How many backends it may have of its servers' slots, where that was worked out.
-    pub(super) share: Option<u64>,
     /// Its mode of pooling.
     pub(super) mode: &'static str,
     /// Since when the first client waits, microseconds.
@@ -131,7 +129,6 @@ impl Shown {
             counted: Counted::of(pool),
             glance,
             size: settings.size.into(),
-            share: None,
             mode: settings.mode.as_str(),
             longest_wait: glance.oldest.map_or(0, |since| now.saturating_sub(since)),
             pins: pool.pins.counts().collect(),
@@ -220,16 +217,10 @@ impl Scene {
         names.extend(made_up);
         names.dedup();
         let statements = &pools.shared.statements;
-        let budget = budget::budget(pools);
-        let mut shown = series.shown(&all, now);
-        for pool in &mut shown {
-            let key = PoolKey { database: pool.database.as_str().into(), user: pool.user.as_str().into() };
-            pool.share = budget.shares.get(&key).copied();
-        }
         Scene {
             at: now,
             process: Process::look(),
-            pools: shown,
+            pools: series.shown(&all, now),
             databases: names.iter().take(MOST).filter_map(|name| database(proxy, &config, name)).collect(),
             all_pools: all.len(),
             all_databases: names.len(),
@@ -241,7 +232,7 @@ impl Scene {
             paused: pools.all_paused(),
             suspended: pools.is_suspended(),
             ending: proxy.ending_now().is_some(),
-            budget,
+            budget: budget::budget(pools),
         }
     }
 }

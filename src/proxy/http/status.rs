@@ -1,6 +1,5 @@
 //! `/status.json`: what the page shows.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::health::end_described;
@@ -8,7 +7,7 @@ use super::json::Json;
 use super::scene::{Scene, Shown};
 use super::trend::Trend;
 use crate::net::{Clock, Micros};
-use crate::pool::{ClientRecord, Phase, Pools};
+use crate::pool::{Holder, Holding, Pools, holders};
 use crate::proxy::Proxy;
 
 /// Most holders that are shown.
@@ -34,20 +33,23 @@ pub(super) fn status(proxy: &Proxy, scene: &Scene, trend: &Trend) -> String {
         json.field("errors").whole(events.errors.counts().map(|(_, count)| count).sum::<u64>());
         json.field("pools_all").whole(scene.all_pools as u64);
         json.field("pools").array(&scene.pools, pool);
-        json.field("holders").array(holders(&proxy.pools), |json, client| holder(json, &client, scene.at));
-        // Without the size of the whole there is nothing to draw.
-        let servers = scene.budget.servers.iter().filter_map(|server| Some((server, server.max?)));
-        json.field("servers").array(servers, |json, (server, max)| {
+        let all = holders(&proxy.pools, None);
+        json.field("holders_all").whole(all.len() as u64);
+        json.field("holders")
+            .array(all.iter().take(HOLDERS), |json, holder| shown(json, &proxy.pools, holder, scene.at));
+        json.field("servers").array(&scene.budget.servers, |json, server| {
             json.object(|json| {
                 json.field("name").string(&server.name);
+                json.field("ours").whole(server.ours);
                 for (name, value) in [
-                    ("max", max),
-                    ("reserved", server.reserved.unwrap_or(0)),
-                    ("others", server.others.unwrap_or(0)),
-                    ("ours", server.ours),
-                    ("budget", server.budget.unwrap_or(max)),
+                    ("max", server.max),
+                    ("reserved", server.reserved),
+                    ("others", server.others),
+                    ("budget", server.budget),
                 ] {
-                    json.field(name).whole(value);
+                    if let Some(value) = value {
+                        json.field(name).whole(value);
+                    }
                 }
                 json.field("shrunk").truth(server.shrunk);
             });
@@ -82,32 +84,25 @@ fn pool(json: &mut Json, pool: &Shown) {
     });
 }
 
-/// Clients that hold a backend, the oldest lease first.
-fn holders(pools: &Pools) -> Vec<Arc<ClientRecord>> {
-    let mut holders = pools.clients.those(|client| client.link() != 0);
-    holders.sort_by_cached_key(|client| client.transaction_since.load(Relaxed));
-    holders.truncate(HOLDERS);
-    holders
-}
-
-fn holder(json: &mut Json, client: &ClientRecord, now: Micros) {
+fn shown(json: &mut Json, pools: &Pools, holder: &Holder, now: Micros) {
+    let (client, backend) = (&holder.client, &holder.backend);
     let who = &client.identity;
-    let doing = match client.phase() {
-        Phase::Running => "running a query",
-        Phase::InTransaction => "idle in transaction",
-        Phase::Idle if client.pin().is_some() => "pinned",
-        Phase::Login | Phase::Idle | Phase::Waiting => "idle in its session",
-    };
-    let backend = client.pool().and_then(|pool| pool.backend(client.link()));
     json.object(|json| {
         json.field("client").whole(client.id);
         json.field("database").string(&who.database);
         json.field("user").string(&who.user);
         json.field("application").string(&client.application_name());
         json.field("peer").string(&who.peer.to_string());
-        json.field("doing").string(doing);
-        json.field("held_s").real(Clock::between(client.transaction_since.load(Relaxed), now).as_secs_f64());
+        json.field("doing").string(holder.state.words());
+        json.field("held_s").real(Clock::between(holder.since, now).as_secs_f64());
         json.field("phase_s").real(Clock::between(client.since.load(Relaxed), now).as_secs_f64());
-        json.field("pid").whole(backend.map_or(0, |backend| backend.process_id));
+        json.field("pid").whole(backend.process_id);
+        json.field("leak").truth(is_leak(pools, holder, now));
     });
+}
+
+/// Whether it has lasted for longer than `leak_threshold`.
+fn is_leak(pools: &Pools, holder: &Holder, now: Micros) -> bool {
+    let limit = pools.config.load().general.leak_threshold;
+    !limit.is_zero() && holder.state != Holding::Replicating && Clock::between(holder.since, now) > limit
 }

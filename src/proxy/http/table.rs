@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
+use super::budget::Server;
 use super::scene::{DatabaseShown, Scene, Shown};
 use crate::metrics::{Events, Kind, LogCounts, Series, Text, Value};
 use crate::net::tls;
@@ -69,11 +70,7 @@ fn each_database<V: Into<Value>>(source: &Source<'_>, out: &mut Samples<'_>, val
     }
 }
 
-fn each_server<V: Into<Value>>(
-    source: &Source<'_>,
-    out: &mut Samples<'_>,
-    value: fn(&super::budget::Server) -> Option<V>,
-) {
+fn each_server<V: Into<Value>>(source: &Source<'_>, out: &mut Samples<'_>, value: fn(&Server) -> Option<V>) {
     for server in &source.scene.budget.servers {
         if let Some(value) = value(server) {
             out.add(&[&server.name], value);
@@ -223,26 +220,26 @@ metrics! {
 
     "pgpool_server_slots_max" Gauge SERVER, "max_connections of a PostgreSQL server.",
         |source, out| each_server(source, out, |server| server.max);
-    "pgpool_server_slots_reserved" Gauge SERVER, "Those of them that PostgreSQL keeps for superusers and the like.",
+    "pgpool_server_slots_reserved" Gauge SERVER, "Those of them that PostgreSQL keeps from the pooler's roles.",
         |source, out| each_server(source, out, |server| server.reserved);
-    "pgpool_server_slots_others" Gauge SERVER, "Those that others than this pooler have.",
+    "pgpool_server_slots_others" Gauge SERVER, "Those that others than this pooler have, other pgpools included.",
         |source, out| each_server(source, out, |server| server.others);
     "pgpool_server_slots_ours" Gauge SERVER, "Those that this pooler has.",
         |source, out| each_server(source, out, |server| Some(server.ours));
-    "pgpool_server_slots_budget" Gauge SERVER, "Those that this pooler may have; none without a limit.",
+    "pgpool_server_slots_budget" Gauge SERVER, "Those that this pooler may have; absent where there is no limit.",
         |source, out| each_server(source, out, |server| server.budget);
-    "pgpool_server_budget_shrunk" Gauge SERVER, "1 while less is tried, since the server has refused.",
+    "pgpool_server_budget_shrunk" Gauge SERVER, "1 while less than that is tried, since PostgreSQL had no more.",
         |source, out| each_server(source, out, |server| Some(server.shrunk));
     "pgpool_server_53300_total" Counter SERVER, "Times that the server had no slot left for this pooler.",
         |source, out| each_server(source, out, |server| Some(server.refusals));
-    "pgpool_pool_share" Gauge POOL, "Connections that a pool may have of its server's budget, once slots were short.", |source, out| {
-        for pool in &source.scene.pools {
-            if let Some(share) = pool.share {
-                out.add(&[&pool.database, &pool.user], share);
+    "pgpool_pool_share" Gauge POOL, "Connections that a pool may have at present; only while slots are short.", |source, out| {
+        for Shown { database, user, .. } in &source.scene.pools {
+            if let Some(share) = source.scene.budget.shares.get(&(database.clone(), user.clone())) {
+                out.add(&[database, user], *share);
             }
         }
     };
-    "pgpool_leaks_total" Counter POOL, "Leases of a pool that took longer than leak_threshold.",
+    "pgpool_leaks_total" Counter POOL, "Leases that lasted longer than leak_threshold.",
         |source, out| each_pool(source, out, |pool| pool.counted.totals.leaks);
 
     "process_resident_memory_bytes" Gauge &[], "Memory of the process that is in RAM.",
@@ -280,7 +277,7 @@ made from the table in the program, and a test compares the two.
 - At most 200 pools, and as many databases, have series of their own; the rest is one series whose `database` and `user` are
   `other`. What a pool has counted is gone with the pool (`pool_idle_timeout`, `autodb_idle_timeout`), which looks to
   Prometheus like a restart.
-- Those of servers have samples once the server was asked for its slots, and none where slot_budget is off.
+- What a server does not tell has no sample.
 - A scrape takes no lock of those that transactions take.
 
 | name | type | labels | meaning |

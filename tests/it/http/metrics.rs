@@ -167,6 +167,33 @@ fn failures_are_counted_by_what_they_were() {
     assert_eq!(seen.alice("pgpool_pool_connect_failing"), 0.0);
 }
 
+#[test]
+fn slots_and_leaks_are_those_of_the_budget() {
+    let cluster = Cluster::builder().max_connections(20).start();
+    let settings = format!("[pgpool]\n{HTTP}\nleak_threshold = 1\ndefault_pool_size = 3");
+    let pooler = Pooler::start(&cluster, &settings);
+    let mut clients: Vec<_> = (0..3).map(|_| pooler.login("alice", "alicepw", "app")).collect();
+    for client in &mut clients {
+        client.query("begin").unwrap();
+    }
+    let server = |name: &str| format!("{name}{{server=\"127.0.0.1:{}\"}}", cluster.port());
+    eventually(SOON, "the server was asked", || Scrape::of(&pooler).0.contains_key(&server("pgpool_server_slots_max")));
+    let seen = Scrape::of(&pooler);
+    assert_eq!(seen.get(&server("pgpool_server_slots_max")), 20.0);
+    assert_eq!(seen.get(&server("pgpool_server_slots_reserved")), 3.0);
+    assert!(seen.get(&server("pgpool_server_slots_ours")) >= 3.0);
+    assert!(seen.get(&server("pgpool_server_slots_budget")) >= 3.0);
+    assert!(seen.0.contains_key(&server("pgpool_server_slots_others")));
+    assert_eq!(seen.get(&server("pgpool_server_budget_shrunk")), 0.0);
+    assert_eq!(seen.get(&server("pgpool_server_53300_total")), 0.0);
+    eventually(SOON, "the leaks are counted", || Scrape::of(&pooler).alice("pgpool_leaks_total") == 3.0);
+    assert_eq!(promtool(&http::get(pooler.http_port(), "/metrics").body), "");
+    let shown: serde_json::Value = serde_json::from_str(&http::get(pooler.http_port(), "/status.json").body).unwrap();
+    assert_eq!(shown["servers"][0]["max"], 20);
+    assert_eq!(shown["holders_all"], 3);
+    assert_eq!(shown["holders"][0]["leak"], true);
+}
+
 /// A name may be anything that a client or a configuration says.
 #[test]
 fn names_are_escaped_and_bounded() {

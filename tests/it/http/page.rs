@@ -74,10 +74,17 @@ fn the_page_shows_what_happens_on_every_screen() {
         for scheme in ["light", "dark"] {
             browser.look_like(width, height, scheme);
             browser.open(&url);
-            let rows = "document.querySelectorAll('#pools tbody tr').length === 2";
+            let rows = "document.querySelectorAll('#pools tbody tr').length === 2 && !document.getElementById('budget').hidden";
             browser.wait_until(&format!("document.readyState === 'complete' && {rows}"));
             let text = browser.value("document.body.innerText").as_str().unwrap().to_owned();
-            for part in ["app / alice", "app / bob", "serving", "idle in transaction", "3 lent, 0 idle of 3"] {
+            for part in [
+                "app / alice",
+                "app / bob",
+                "serving",
+                "idle in transaction",
+                "3 lent, 0 idle of 3",
+                "Slots of PostgreSQL",
+            ] {
                 assert!(text.contains(part), "{name} {scheme}: no {part} in {text}");
             }
             assert!(text.contains(&NASTY[..20]), "an application's name is text: {text}");

@@ -143,6 +143,7 @@ function pools(now) {
 function holders(now) {
   $("holders").tBodies[0].replaceChildren(...now.holders.map((holder) => {
     const row = element("tr");
+    if (holder.leak) row.title = "longer than leak_threshold";
     const who = element("span", holder.application || "unnamed application");
     who.append(element("span", " " + holder.client + ", " + holder.peer, "dim"));
     row.append(
@@ -150,7 +151,7 @@ function holders(now) {
       cell("Pool", holder.database + " / " + holder.user),
       cell("Doing", holder.doing, holder.doing === "idle in transaction" && holder.phase_s > 10 ? "warn" : ""),
       cell("For", time(holder.phase_s), "n"),
-      cell("Since its transaction began", time(holder.held_s), "n"),
+      cell("Lent for", time(holder.held_s), holder.leak ? "n bad" : "n"),
       cell("Backend", holder.pid ? String(holder.pid) : "", "n"),
     );
     return row;
@@ -162,10 +163,11 @@ function budget(now) {
   $("budget").hidden = now.servers.length === 0;
   $("servers").replaceChildren(...now.servers.map((server) => {
     const made = element("div");
-    const words = server.ours + " ours of " + server.budget + ", " + server.others + " others', " + server.reserved +
-      " reserved, " + server.max + " in all";
-    made.append(element("span", server.name + (server.shrunk ? " (shrunk) " : " "), server.shrunk ? "warn" : ""),
-      bar(server.max, [["ours", server.ours], ["others", server.others], ["reserved", server.reserved]], words),
+    const { ours, others = 0, reserved = 0, max, budget: most } = server;
+    const words = ours + " ours" + (most === undefined ? "" : " of at most " + most) +
+      (max === undefined ? ", the server does not tell more" : ", " + others + " others', " + reserved + " reserved, " + max + " in all");
+    made.append(element("span", server.name + (server.shrunk ? ", PostgreSQL was full" : ""), server.shrunk ? "warn" : ""),
+      bar(max || most || Math.max(ours, 1), [["ours", ours], ["others", others], ["reserved", reserved]], words),
       element("span", words, "dim"));
     return made;
   }));
