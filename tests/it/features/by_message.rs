@@ -167,7 +167,7 @@ fn what_executes_a_statement_that_is_gone_is_not_described() {
         // Nor when there is another one by the time of the answer.
         prepare(&mut client, "other", "deallocate two");
         client.query("prepare two as select 2").unwrap();
-        prepare(&mut client, "", "execute two");
+        prepare(&mut client, "", "execute two -- of another text");
         assert_eq!(tags(&ask(&mut client, &run("other"))), "2CZ");
         client.send(&[describe_statement(""), sync(), parse("", "select 1", &[]), sync()].concat());
         assert_eq!(client.expect_error().message, "prepared statement \"two\" does not exist");
