@@ -59,6 +59,8 @@ enum Command {
     /// Say who holds PostgreSQL's connection slots, what is wrong with that and what could be done; exits with 0 (fine), 1
     /// (warning), 2 (critical) or 3 (unknown), as Nagios has it.
     Doctor(Box<cli::doctor::Arguments>),
+    /// Show the console of a running pgpool as a screen that is drawn again and again, with keys for its commands.
+    Top(cli::top::Arguments),
     /// Print a pgpool.toml that fits a PostgreSQL server: its databases, its roles, sizes within its slots.
     Init(cli::init::Arguments),
     /// Print a pgbouncer.ini as a pgpool.toml, and to standard error what became of each setting.
@@ -85,6 +87,9 @@ fn main() -> ExitCode {
             Ok(text) => print(&text),
             Err(error) => fail(&format!("pgpool: {error}")),
         },
+        (Some(Command::Top(arguments)), _) => {
+            cli::top::top(arguments).unwrap_or_else(|error| fail(&format!("pgpool: {error}")))
+        }
         (Some(Command::Doctor(arguments)), _) => cli::doctor::doctor(arguments).unwrap_or_else(|error| fail(&error)),
         (None, Some(config)) => match cli::run::run(config, &arguments) {
             Ok(code) => code,

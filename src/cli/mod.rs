@@ -1,4 +1,4 @@
-//! What belongs to the program and not to the library: `check`; `doctor` and `init`, by a `link` to where a `dsn` leads; `run` with
+//! What belongs to the program and not to the library: `check`; `doctor`, `init` and `top`, by a `link` to where a `dsn` leads; `run` with
 //! what is around a process: where log lines go, the file with its id, `-d`, systemd.
 
 pub(crate) mod age;
@@ -14,3 +14,4 @@ pub(crate) mod pidfile;
 pub(crate) mod run;
 pub(crate) mod syslog;
 pub(crate) mod systemd;
+pub(crate) mod top;

@@ -93,6 +93,7 @@ impl Around {
                 }
             }
             News::Reloading => self.log.reopen(),
+            News::Configured(config) => self.log.follow(config),
             News::Reloaded | News::Ending | News::Status(_) => {}
         }
     }

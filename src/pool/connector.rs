@@ -305,6 +305,7 @@ impl Pool {
         record.set_state(BackendState::Idle);
         self.welcome.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| state.clone());
         if let Err(held) = self.shelf.add(held) {
+            held.backend.record.close_because(self.why_not_kept());
             held.terminate();
         }
         self.offer();

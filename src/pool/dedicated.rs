@@ -113,9 +113,7 @@ impl Pool {
     fn room(&self, pools: &Pools) -> Option<[Permit; 3]> {
         let settings = self.settings.load();
         let size = self.size.acquire(settings.size).or_else(|| {
-            let oldest = self.oldest_idle(&|_| true);
-            let mut one = true;
-            self.close_idle_mut(|held| Some(held.backend.idle_since) == oldest && std::mem::take(&mut one));
+            self.evict_oldest(&|_| true);
             self.size.acquire(settings.size)
         })?;
         let database = self.database_cap.acquire(settings.max_db).or_else(|| {

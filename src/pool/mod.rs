@@ -35,7 +35,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 
 use crate::auth::{BackendSecret, Credential};
-use crate::backend::{BackendRecord, Interner, State, Statements};
+use crate::backend::{BackendRecord, Closing, Interner, State, Statements};
 use crate::metrics::{Counters, Events, Times};
 use crate::net::{Clock, Micros, Names};
 use queue::Queue;
@@ -76,10 +76,10 @@ pub struct Shared {
     pub suspension: Suspension,
     /// The addresses of PostgreSQL's hosts.
     pub names: Arc<Names>,
-    /// What happens to the process as a whole.
-    pub events: Events,
     /// How many connections PostgreSQL has for us.
     pub budgets: Budgets,
+    /// What happens to the process as a whole.
+    pub events: Events,
     /// Source of the ids of clients and backends.
     pub ids: AtomicU64,
 }
@@ -272,7 +272,7 @@ impl Pool {
     pub fn set_paused(&self, paused: bool) {
         self.shelf.lock().paused = paused;
         if paused {
-            self.close_idle(|_| true);
+            self.close_idle(Closing::Paused, |_| true);
         }
         self.asked.notify_one();
     }
@@ -286,7 +286,7 @@ impl Pool {
         *self.welcome.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.accepted.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).take();
-        self.close_idle(|held| held.backend.record.close_needed());
+        self.close_idle(Closing::Replaced, |held| held.backend.record.close_needed());
         self.asked.notify_one();
     }
 
@@ -326,9 +326,16 @@ impl Pool {
     }
 
     /// Closes the pool for good: the connector ends, idle backends are closed, nothing comes back.
-    pub fn close(&self) {
+    pub fn close(&self, why: Closing) {
         self.closing.store(true, Relaxed);
-        self.set_paused(true);
+        self.shelf.lock().paused = true;
+        self.close_idle(why, |_| true);
+        self.asked.notify_one();
+    }
+
+    /// Why nothing may be put on the shelf, where that is so.
+    fn why_not_kept(&self) -> Closing {
+        if self.is_closed() { Closing::Removed } else { Closing::Paused }
     }
 
     /// A backend has died, and others may be dying: for a while none changes hands unseen.
@@ -360,8 +367,28 @@ impl Pool {
     }
 
     /// Closes the idle backends that `which` chooses, and answers how many.
-    fn close_idle(&self, which: impl Fn(&Held) -> bool) -> usize {
-        self.close_idle_mut(|held| which(held))
+    fn close_idle(&self, why: Closing, which: impl Fn(&Held) -> bool) -> usize {
+        self.close_idle_mut(|held| {
+            let chosen = which(held);
+            if chosen {
+                held.backend.record.close_because(why);
+            }
+            chosen
+        })
+    }
+
+    /// Closes the longest idle backend of those that `there` chooses, for somebody else.
+    fn evict_oldest(&self, there: &dyn Fn(&BackendRecord) -> bool) -> usize {
+        let oldest = self.oldest_idle(there);
+        let mut one = true;
+        self.close_idle_mut(|held| {
+            let chosen = Some(held.backend.idle_since) == oldest && there(&held.backend.record);
+            let chosen = chosen && std::mem::take(&mut one);
+            if chosen {
+                held.backend.record.close_because(Closing::Evicted);
+            }
+            chosen
+        })
     }
 
     /// Closes the idle backends that `which` chooses, and answers how many.
@@ -397,6 +424,14 @@ impl Pool {
     }
 }
 
+/// Logs the end of a backend, in PgBouncer's words.
+fn log_close(record: &BackendRecord, now: Micros) {
+    let (reason, age) = (record.closing(), Clock::between(record.connected, now).as_secs());
+    let reason = reason.as_str();
+    tracing::info!(database = %record.database, user = %record.user, id = record.id, address = %record.endpoint,
+                   pid = record.process_id, "closing because: {reason} (age={age}s)");
+}
+
 /// A backend's place in its pool's list; dropped, it is struck off and the connector looks again.
 #[derive(Debug)]
 struct Listing {
@@ -407,7 +442,10 @@ struct Listing {
 impl Drop for Listing {
     fn drop(&mut self) {
         if let Some(pool) = self.pool.upgrade() {
-            pool.listed().remove(&self.id);
+            let record = pool.listed().remove(&self.id);
+            if let Some(record) = record.filter(|_| pool.settings.load().log_disconnections) {
+                log_close(&record, pool.shared.clock.now());
+            }
             pool.nudge();
         }
     }

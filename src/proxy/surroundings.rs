@@ -4,16 +4,19 @@ use std::fmt;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use crate::config::Config;
 use crate::metrics::LogCounts;
 
 /// What has happened to the process.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum News {
     /// It serves. With the process that it took over from, which goes on serving the clients that it has.
     Ready(Option<u32>),
     /// It reads its configuration again.
     Reloading,
-    /// It has done so, with or without success.
+    /// Other settings are in force, by a reload or by SET.
+    Configured(Arc<Config>),
+    /// It has read its configuration again, with or without success.
     Reloaded,
     /// It does not accept clients any more, and ends when it has served those that it has.
     Ending,

@@ -16,6 +16,7 @@ use super::reload::{reload, take_over, warm};
 use super::takeover::{self, Giver};
 use super::{News, Proxy, SWEEP, StartError, Surroundings};
 use crate::admin::Shutdown;
+use crate::backend::Closing;
 use crate::config::{Config, SecretFiles};
 use crate::frontend::Errand;
 use crate::net::tls::Tls;
@@ -109,7 +110,7 @@ pub async fn run_in(config: Config, surroundings: Surroundings) -> Result<(), St
     tracing::info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "pgpool is ready");
     proxy.drained().await;
     for pool in pools.all() {
-        pool.close();
+        pool.close(Closing::Ending);
     }
     for listener in files.iter().filter_map(Weak::upgrade).filter(|listener| listener.owns_file()) {
         // The tasks that own the listeners may not come to it any more.

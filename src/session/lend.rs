@@ -5,6 +5,7 @@ use std::task::{Context, Poll, ready};
 
 use super::workspace::{BUFFER, Workspace};
 use super::{End, Session};
+use crate::backend::Closing;
 use crate::net::Stream;
 use crate::pool::{ClientRecord, Lease, Phase, Pool, PoolSettings, Reason, WaitEnd, Waiting};
 use crate::sql::{self, Act};
@@ -26,7 +27,10 @@ impl Session {
             let query = settings.check_query.as_deref().unwrap_or_default();
             match lease.query(query, settings.spec.timeout).await {
                 Ok(()) => return Ok(Some(lease)),
-                Err(error) => tracing::info!(%error, "server_check_query failed"),
+                Err(error) => {
+                    lease.backend().record.close_because(Closing::CheckFailed);
+                    tracing::info!(%error, "server_check_query failed");
+                }
             }
         }
         // It reads on from here, and leaves its waker wherever it likes.
@@ -130,6 +134,7 @@ pub(super) async fn reset(mut lease: Lease, settings: &PoolSettings) {
         }
         Err(error) => {
             let record = &lease.backend().record;
+            record.close_because(Closing::ResetFailed);
             tracing::warn!(database = %record.database, user = %record.user, %error, "server_reset_query failed");
         }
     }

@@ -10,7 +10,7 @@ mod findings;
 mod pooler;
 mod report;
 mod terminate;
-mod text;
+pub(super) mod text;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
