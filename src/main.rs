@@ -1,7 +1,7 @@
 //! The pgpool program: its arguments.
 //!
 //! `pgpool [-d] [-R] [-q] [-v]... [-u USER] CONFIG` runs the pooler; `pgpool check CONFIG` reads the configuration, says everything that is
-//! wrong with it, and ends; `pgpool convert PGBOUNCER.INI` prints it as a pgpool.toml.
+//! wrong with it, and ends; `pgpool convert PGBOUNCER.INI` prints it as a pgpool.toml; `pgpool doctor` looks at PostgreSQL.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -52,7 +52,17 @@ enum Command {
         /// Also say what it changes for a process that runs with this file, at a reload and at a restart.
         #[arg(long, value_name = "RUNNING")]
         against: Option<PathBuf>,
+        /// Also ask the servers how many connections they take, and say whether the configuration may want more.
+        #[arg(long)]
+        connect: bool,
     },
+    /// Say who holds PostgreSQL's connection slots, what is wrong with that and what could be done; exits with 0 (fine), 1
+    /// (warning), 2 (critical) or 3 (unknown), as Nagios has it.
+    Doctor(Box<cli::doctor::Arguments>),
+    /// Show the console of a running pgpool as a screen that is drawn again and again, with keys for its commands.
+    Top(cli::top::Arguments),
+    /// Print a pgpool.toml that fits a PostgreSQL server: its databases, its roles, sizes within its slots.
+    Init(cli::init::Arguments),
     /// Print a pgbouncer.ini as a pgpool.toml, and to standard error what became of each setting.
     Convert {
         /// The configuration file of PgBouncer.
@@ -66,11 +76,21 @@ fn main() -> ExitCode {
         return print(&format!("{}\n", pgpool::admin::VERSION));
     }
     match (&arguments.command, &arguments.config) {
-        (Some(Command::Check { config, against }), _) => match cli::check::check(config, against.as_deref()) {
-            Ok(text) => print(&text),
-            Err(problems) => fail(&problems),
-        },
+        (Some(Command::Check { config, against, connect }), _) => {
+            match cli::check::check(config, against.as_deref(), *connect) {
+                Ok(text) => print(&text),
+                Err(problems) => fail(&problems),
+            }
+        }
         (Some(Command::Convert { config }), _) => convert(config),
+        (Some(Command::Init(arguments)), _) => match cli::init::init(arguments) {
+            Ok(text) => print(&text),
+            Err(error) => fail(&format!("pgpool: {error}")),
+        },
+        (Some(Command::Top(arguments)), _) => {
+            cli::top::top(arguments).unwrap_or_else(|error| fail(&format!("pgpool: {error}")))
+        }
+        (Some(Command::Doctor(arguments)), _) => cli::doctor::doctor(arguments).unwrap_or_else(|error| fail(&error)),
         (None, Some(config)) => match cli::run::run(config, &arguments) {
             Ok(code) => code,
             Err(error) => fail(&error),

@@ -283,4 +283,25 @@ shows! {
         Int8: parses hits;
         Text: query;
     }
+    /// The connection slots of each PostgreSQL server, and the pools' parts of them.
+    Budget "budget" {
+        Text: server database user slot_budget;
+        Int4: max_connections superuser_reserved reserved rds_reserved headroom others peers peers_hold;
+        Int4: ours share idle waiting percent shrunk;
+        Int8: refused;
+        Text: last_refused last_refusal;
+        Int4: max_wal_senders;
+        Text: pending_restart asked trouble;
+    }
+    /// Who holds backends.
+    Holders "holders" {
+        Int4: client_id;
+        Text: user database addr;
+        Int4: port;
+        Text: application_name;
+        Int4: server_id server_pid;
+        Text: server since;
+        Int8: held;
+        Text: state pinned fingerprint query;
+    }
 }

@@ -4,6 +4,7 @@
 //! interrupt. Names, columns, types, messages and tags are PgBouncer's, because dashboards and scripts rely on them;
 //! beyond PgBouncer it takes comments, several statements per message, and the extended protocol.
 
+mod budget;
 mod civil;
 mod columns;
 mod command;
@@ -14,6 +15,7 @@ mod descriptors;
 mod encode;
 mod extended;
 mod fakes;
+mod holders;
 mod link;
 mod listeners;
 mod memory;

@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::columns::{Row, Show, row};
-use super::{Context, databases, descriptors, fakes, listeners, memory, peers, pins, sockets, statements, users};
+use super::{
+    Context, budget, databases, descriptors, fakes, holders, listeners, memory, peers, pins, sockets, statements, users,
+};
 use crate::pool::{Pools, lifetimes};
 use crate::wire::write::Report;
 
@@ -41,6 +43,7 @@ pub(super) const USAGE: &str = "
 \tSHOW HELP|CONFIG|DATABASES|POOLS|CLIENTS|SERVERS|USERS|VERSION
 \tSHOW PEERS|PEER_POOLS
 \tSHOW FDS|SOCKETS|ACTIVE_SOCKETS|LISTS|MEM|STATE
+\tSHOW BUDGET|HOLDERS
 \tSHOW PINS|LISTENERS|PREPARED_STATEMENTS
 \tSHOW DNS_HOSTS|DNS_ZONES
 \tSHOW STATS|STATS_TOTALS|STATS_AVERAGES|TOTALS
@@ -83,6 +86,8 @@ pub(super) fn show(show: Show, context: &Context) -> Answer {
         Show::StatsAverages => context.stats.average_rows(pools),
         Show::Totals => context.stats.sum_rows(pools),
         Show::Pins => pins::rows(pools),
+        Show::Budget => budget::rows(pools),
+        Show::Holders => holders::rows(pools),
         Show::Listeners => listeners::rows(pools),
         Show::PreparedStatements => statements::rows(pools),
         Show::Peers => peers::peers(pools),

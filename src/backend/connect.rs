@@ -17,6 +17,7 @@ use crate::auth::{AnswerError, Answerer, BackendSecret, Binding, Channel, end_po
 use crate::config::ChannelBinding;
 use crate::net::tls::{Connector, HandshakeError};
 use crate::net::{Clock, Endpoint, Lifetimes, Names, SocketOptions, Stream, Target, connect_to};
+use crate::wire::sqlstate;
 use crate::wire::startup::Replication;
 use crate::wire::tag::{back, back_limit, front};
 use crate::wire::view::{Diagnostic, Status, int32, parameter_status};
@@ -91,6 +92,9 @@ pub enum ConnectError {
     /// We cannot or will not answer its request for authentication.
     #[error("{0}")]
     Authentication(#[from] AnswerError),
+    /// The slots that we may hold at the host that was found are used up.
+    #[error("the slot budget of this host is used up")]
+    NoSlot,
     /// It is not what `target_session_attrs` wants.
     #[error("{0}")]
     Misfit(&'static str),
@@ -110,12 +114,22 @@ impl From<ExchangeError> for ConnectError {
 }
 
 impl ConnectError {
+    /// Whether PostgreSQL, the role or the database has no connection left.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        matches!(self, ConnectError::Refused(said) if said.code == sqlstate::TOO_MANY_CONNECTIONS)
+    }
+
     /// Whether trying again soon may help: PostgreSQL is away, starting, stopping or full. A refusal of the login as
     /// such (password, database, permission) is none of these.
     #[must_use]
     pub fn may_pass(&self) -> bool {
         match self {
-            ConnectError::Io(_) | ConnectError::Timeout | ConnectError::TlsAnswer | ConnectError::Misfit(_) => true,
+            ConnectError::Io(_)
+            | ConnectError::Timeout
+            | ConnectError::TlsAnswer
+            | ConnectError::NoSlot
+            | ConnectError::Misfit(_) => true,
             ConnectError::Tls(HandshakeError::Io(_) | HandshakeError::Left) => true,
             ConnectError::Refused(said) => matches!(said.code.as_str(), "57P01" | "57P02" | "57P03" | "53300"),
             ConnectError::NoTls

@@ -17,6 +17,7 @@ mod route;
 mod settings;
 mod shape;
 mod statements;
+mod table;
 
 use std::io;
 use std::sync::Arc;
@@ -39,6 +40,7 @@ pub use route::Route;
 pub use settings::{Difference, Interner, Settings, State, assignments, difference, quote_value};
 pub use shape::Shape;
 pub use statements::{Full, Key, Origin, PREFIX, Prepares, Statement, Statements, id_of};
+pub use table::TextTable;
 
 /// One logged-in connection to PostgreSQL.
 #[derive(Debug)]

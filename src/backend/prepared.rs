@@ -14,7 +14,10 @@ pub struct Prepared {
     has: HashMap<u64, Has, RandomState>,
     /// The unnamed statement, as far as it is one of the table's.
     pub unnamed: Option<u64>,
-    /// Those whose plans are of no use any more; to be closed before anything else is prepared.
+    /// What is known of it.
+    unnamed_known: Known,
+    /// Those whose plans are of no use any more; to be closed before anything else is prepared. None of them twice, and
+    /// none that it has.
     doomed: Vec<Arc<Statement>>,
     bytes: usize,
     uses: u64,
@@ -42,6 +45,12 @@ pub enum Known {
     Asked,
 }
 
+impl Default for Known {
+    fn default() -> Self {
+        Known::Shape(Shape::default())
+    }
+}
+
 /// Most bytes of texts that one backend's statements may have.
 const MOST_BYTES: usize = 4 * 1024 * 1024;
 
@@ -64,7 +73,8 @@ impl Prepared {
         self.bytes += statement.bytes();
         statement.add_server();
         self.given = self.given.wrapping_add(1).max(1);
-        let known = Known::Shape(Shape::default());
+        self.take_doomed(statement.id);
+        let known = Known::default();
         let (id, has) = (statement.id, Has { statement, used: self.uses, since: self.given, known });
         if let Some(old) = self.has.insert(id, has) {
             self.forget(&old.statement);
@@ -78,13 +88,22 @@ impl Prepared {
         Some(statement)
     }
 
-    /// What is known of a statement that it has.
+    /// The backend gets it without a name.
+    #[inline]
+    pub fn insert_unnamed(&mut self, id: u64) {
+        (self.unnamed, self.unnamed_known) = (Some(id), Known::default());
+    }
+
+    /// What is known of a statement that it has, under its name or (`unnamed`) without one.
     #[must_use]
-    pub fn known(&self, id: u64) -> Option<Known> {
+    pub fn known(&self, id: u64, unnamed: bool) -> Option<Known> {
+        if unnamed {
+            return (self.unnamed == Some(id)).then_some(self.unnamed_known);
+        }
         self.has.get(&id).map(|has| has.known)
     }
 
-    /// Since when it has the statement, for [`Prepared::learn`]; 0 if it has not. Notes that it was used.
+    /// Since when it has the statement under its name, for [`Prepared::learn`]; 0 if it has not. Notes that it was used.
     #[inline]
     #[must_use]
     pub fn used_since(&mut self, id: u64) -> u32 {
@@ -96,21 +115,32 @@ impl Prepared {
         })
     }
 
-    /// PostgreSQL is asked what a statement takes and gives.
-    pub fn ask(&mut self, id: u64) {
-        if let Some(has) = self.has.get_mut(&id) {
-            has.known = Known::Asked;
+    /// PostgreSQL is asked what a statement takes and gives, that the backend has `since` then.
+    pub fn ask(&mut self, id: u64, since: u32) {
+        if let Some(known) = self.known_mut(id, since) {
+            *known = Known::Asked;
         }
     }
 
     /// Nothing is known of a statement any more, nor was PostgreSQL asked.
     pub fn unlearn(&mut self, id: u64) {
         if let Some(has) = self.has.get_mut(&id) {
-            has.known = Known::Shape(Shape::default());
+            has.known = Known::default();
+        }
+        if self.unnamed == Some(id) {
+            self.unnamed_known = Known::default();
         }
     }
 
-    /// What the rows of a statement are known to be, that the backend has `since` then. They stay so, since PostgreSQL
+    /// What is known of a statement that the backend has `since` then, under its name; 0 for without one.
+    fn known_mut(&mut self, id: u64, since: u32) -> Option<&mut Known> {
+        if since == 0 {
+            return (self.unnamed == Some(id)).then_some(&mut self.unnamed_known);
+        }
+        self.has.get_mut(&id).filter(|has| has.since == since).map(|has| &mut has.known)
+    }
+
+    /// What the rows of a statement are known to be, that the backend has under its name `since` then. They stay so, since PostgreSQL
     /// refuses to run it where they would be others.
     #[inline]
     #[must_use]
@@ -123,15 +153,16 @@ impl Prepared {
 
     /// PostgreSQL has told what the statement takes and gives that the backend has `since` then.
     pub fn learn(&mut self, id: u64, since: u32, shape: Shape) {
-        if let Some(has) = self.has.get_mut(&id).filter(|has| has.since == since) {
-            let before = if let Known::Shape(before) = has.known { before } else { Shape::default() };
-            has.known = Known::Shape(shape.or(before));
+        if let Some(known) = self.known_mut(id, since) {
+            let before = if let Known::Shape(before) = *known { before } else { Shape::default() };
+            *known = Known::Shape(shape.or(before));
         }
     }
 
     /// The plan of a statement is of no use any more.
     pub fn doom(&mut self, id: u64) {
         if let Some(statement) = self.remove(id) {
+            // It was struck out of them when the backend got it.
             self.doomed.push(statement);
         }
     }
@@ -150,7 +181,11 @@ impl Prepared {
 
     /// Takes these over, but for those that it has.
     pub fn restore(&mut self, mut before: Prepared) {
-        self.doomed.append(&mut before.doomed);
+        for doomed in std::mem::take(&mut before.doomed) {
+            if !self.has(doomed.id) && !self.doomed.iter().any(|known| known.id == doomed.id) {
+                self.doomed.push(doomed);
+            }
+        }
         let all: Vec<_> = before.has.drain().map(|(_, has)| has.statement).collect();
         for statement in all {
             statement.remove_server();

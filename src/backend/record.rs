@@ -2,14 +2,17 @@
 //! sweeper and the canceller read. No lock is taken to write any of it.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::closing::{Closing, FirstClosing};
 use crate::config::SessionAttrs;
 use crate::net::tls::Connector;
 use crate::net::{Endpoint, Micros, Target};
 use crate::wire::startup::Replication;
+
+/// How much of a text is noted, bytes.
+const MOST_NOTED: usize = 256;
 
 /// What a backend is doing, in the words of `SHOW SERVERS`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,13 +61,31 @@ pub struct BackendRecord {
     pub connected: Micros,
     /// When it was last lent.
     pub request: AtomicU64,
+    /// When it was last given back.
+    pub released: AtomicU64,
     /// Prepared statements that it had when it was last given back.
     pub prepared: AtomicU32,
+    /// The prepared statement that it last ran; 0 where it was a text.
+    pub statement: AtomicU64,
+    text: Mutex<Beginning>,
     state: AtomicU8,
     close_needed: AtomicBool,
     closing: FirstClosing,
     link: AtomicU64,
     cancels: AtomicU32,
+}
+
+/// The beginning of a text.
+#[derive(Debug)]
+struct Beginning {
+    bytes: [u8; MOST_NOTED],
+    length: usize,
+}
+
+impl Default for Beginning {
+    fn default() -> Beginning {
+        Beginning { bytes: [0; MOST_NOTED], length: 0 }
+    }
 }
 
 /// How a TLS connection was made.
@@ -112,13 +133,38 @@ impl BackendRecord {
             secret: Box::default(),
             connected,
             request: AtomicU64::new(connected),
+            released: AtomicU64::new(connected),
             prepared: AtomicU32::new(0),
+            statement: AtomicU64::new(0),
+            text: Mutex::default(),
             state: AtomicU8::new(BackendState::Tested as u8),
             close_needed: AtomicBool::new(false),
             closing: FirstClosing::default(),
             link: AtomicU64::new(0),
             cancels: AtomicU32::new(0),
         }
+    }
+
+    /// Notes the text that it runs.
+    #[inline]
+    pub fn note_text(&self, text: &[u8]) {
+        self.statement.store(0, Relaxed);
+        // Whoever reads it at this moment sees the text before.
+        if let Ok(mut beginning) = self.text.try_lock() {
+            let length = text.len().min(MOST_NOTED);
+            if let (Some(to), Some(from)) = (beginning.bytes.get_mut(..length), text.get(..length)) {
+                to.copy_from_slice(from);
+            }
+            beginning.length = length;
+        }
+    }
+
+    /// The beginning of the text that it last ran, where that was no prepared statement.
+    #[must_use]
+    pub fn noted_text(&self) -> Vec<u8> {
+        let beginning = self.text.lock().unwrap_or_else(PoisonError::into_inner);
+        let text = beginning.bytes.get(..beginning.length).unwrap_or_default();
+        text.split(|&byte| byte == 0).next().unwrap_or_default().to_vec()
     }
 
     /// What it is doing.

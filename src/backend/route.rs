@@ -65,6 +65,21 @@ impl Route {
         &self.targets
     }
 
+    /// The same way to one of its hosts alone, whatever that is.
+    #[must_use]
+    pub fn only(&self, target: &Target) -> Route {
+        Route::new(vec![target.clone()], LoadBalance::Disable, SessionAttrs::Any)
+    }
+
+    /// Which host is tried first next, by its index.
+    #[must_use]
+    pub fn likely(&self, now: Micros) -> usize {
+        let turn = self.seen().turn;
+        let order = self.order(now);
+        self.seen().turn = turn;
+        order.first().map_or(0, |(index, _)| *index)
+    }
+
     /// In which order to try the hosts now, by their index, with what is known against them.
     pub(super) fn order(&self, now: Micros) -> Vec<(usize, Option<Against>)> {
         let mut seen = self.seen();

@@ -6,17 +6,23 @@ use std::path::Path;
 use pgpool::config::{Config, Database, EntryChanges, Loaded, changes};
 use pgpool::net::tls::Tls;
 
-/// What to print about the file at `path`, and what differs from the one at `against`.
+use super::demand::against_servers;
+
+/// What to print about the file at `path`, what differs from the one at `against`, and, if it may `connect`, whether its
+/// servers have as many slots as it may want.
 ///
 /// # Errors
 /// Everything that is wrong with it.
-pub(crate) fn check(path: &Path, against: Option<&Path>) -> Result<String, String> {
+pub(crate) fn check(path: &Path, against: Option<&Path>, connect: bool) -> Result<String, String> {
     let Loaded { warnings, config } = Config::load(path).map_err(|problems| problems.to_string())?;
     Tls::load(&config, None).map_err(|error| format!("{}: {error}", path.display()))?;
     let mut text: String = warnings.iter().map(|warning| format!("warning: {warning}\n")).collect();
     if let Some(other) = against {
         let running = Config::load(other).map_err(|problems| problems.to_string())?.config;
         text.push_str(&differences(&running, &config));
+    }
+    if connect {
+        text.push_str(&against_servers(&config)?);
     }
     let _ = writeln!(text, "{}: no problem found", path.display());
     Ok(text)

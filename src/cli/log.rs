@@ -12,13 +12,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use pgpool::config::{Config, LogFormat};
-use tracing::Subscriber;
+use pgpool::metrics::LogCounts;
 use tracing::field::Field;
 use tracing::level_filters::LevelFilter;
+use tracing::{Level, Subscriber};
 use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::filter::dynamic_filter_fn;
 use tracing_subscriber::fmt::{format, layer};
-use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Registry, registry, reload};
@@ -28,10 +29,11 @@ use super::syslog::Outlet;
 /// How often it is looked for whether the file is still the one of its name.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// A log that has begun.
+/// A log that has begun: its file, and how much was logged.
 #[derive(Clone, Debug)]
 pub(crate) struct Log {
     file: Arc<Mutex<Option<LogFile>>>,
+    counts: Arc<LogCounts>,
     syslog: Outlet,
     level: reload::Handle<LevelFilter, Registry>,
     /// What the command line adds to the setting.
@@ -39,6 +41,11 @@ pub(crate) struct Log {
 }
 
 impl Log {
+    /// How many lines there were, to be read at any time.
+    pub(crate) fn counts(&self) -> Arc<LogCounts> {
+        Arc::clone(&self.counts)
+    }
+
     /// Opens the file of that name again, whatever the one that is open is called by now.
     pub(crate) fn reopen(&self) {
         if let Some(file) = self.file.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
@@ -87,14 +94,15 @@ pub(crate) fn begin(config: &Config, quiet: bool, verbose: u8) -> Result<Log, St
     let ansi = io::stderr().is_terminal() && file.is_none() && !syslog.is_open();
     let file = Arc::new(Mutex::new(file));
     let (filter, handle) = reload::Layer::new(level(verbose, config));
-    let log = Log { file: Arc::clone(&file), syslog: syslog.clone(), level: handle, verbose };
+    let log = Log { file: Arc::clone(&file), counts: Arc::default(), syslog: syslog.clone(), level: handle, verbose };
+    let counting = Counting(log.counts());
     let lines = layer().with_writer(move || Lines { file: Arc::clone(&file), quiet }).with_target(false);
     let registry = registry().with(filter);
     match config.general.log_format {
-        LogFormat::Json => registry.with(lines.json()).with(lines_to(syslog)).init(),
+        LogFormat::Json => registry.with(lines.json()).with(lines_to(syslog)).with(counting).init(),
         LogFormat::Text => {
             let fields = format::debug_fn(write_field).delimited(" ");
-            registry.with(lines.fmt_fields(fields).with_ansi(ansi)).with(lines_to(syslog)).init();
+            registry.with(lines.fmt_fields(fields).with_ansi(ansi)).with(lines_to(syslog)).with(counting).init();
         }
     }
     Ok(log)
@@ -109,6 +117,21 @@ where
     let switch = syslog.clone();
     let lines = layer().without_time().with_ansi(false).with_target(false).fmt_fields(fields).with_writer(syslog);
     lines.with_filter(dynamic_filter_fn(move |_, _| switch.is_open()))
+}
+
+/// Counts what is logged.
+struct Counting(Arc<LogCounts>);
+
+impl<S: Subscriber> Layer<S> for Counting {
+    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+        self.0.0.count(match *event.metadata().level() {
+            Level::ERROR => "error",
+            Level::WARN => "warn",
+            Level::INFO => "info",
+            Level::DEBUG => "debug",
+            Level::TRACE => "trace",
+        });
+    }
 }
 
 /// Takes whole lines.

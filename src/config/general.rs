@@ -10,8 +10,11 @@ use crate::config::choice::{
     SslNegotiation,
 };
 use crate::config::features::{Features, SessionFeatures};
-use crate::config::kinds::{Count, File, FileMode, Flag, Hidden, INT_MAX, Maybe, Mode, OneOf, Text, Within, Words};
+use crate::config::kinds::{
+    Count, File, FileMode, Flag, Hidden, HostPort, INT_MAX, Maybe, Mode, OneOf, Text, Within, Words,
+};
 use crate::config::secret::Secret;
+use crate::config::slot_budget::{Budget, SlotBudget};
 use crate::config::span::{KeepaliveSeconds, Millis, Period, Seconds};
 use crate::config::suggest::nearest;
 use crate::config::table::{Row, Table, When, settings};
@@ -52,6 +55,8 @@ settings! {
     so_reuseport: bool as Flag = false, Boot;
     /// This process's number in [peers] of the others, to which cancel requests of its clients may come; 0 = none.
     peer_id: u16 as Within<u16, 0, 16383> = 0, Reload;
+    /// Address and port of the HTTP server for metrics, health checks and the status page; empty = none.
+    http_addr: Option<String> as Maybe<HostPort> = None, Boot;
     /// Time after SIGTERM over which idle clients are told to connect elsewhere, spread; 0 = they may stay.
     drain_window: Duration as Seconds = secs(10), Reload;
     /// Time after SIGTERM at which the process ends, whatever still runs; 0 = when the last client has left.
@@ -86,6 +91,10 @@ settings! {
     log_disconnections: bool as Flag = true, Reload;
     /// Log each error that the pooler itself sends to a client.
     log_pooler_errors: bool as Flag = true, Reload;
+    /// Name queries by their text in SHOW HOLDERS and in the log, and not by a fingerprint alone; it may hold secrets.
+    log_query_text: bool as Flag = false, Reload;
+    /// Log and count, once, a client that holds a connection to PostgreSQL for longer; 0 = never.
+    leak_threshold: Duration as Seconds = secs(600), Reload;
     /// Log one line of totals every stats_period.
     log_stats: bool as Flag = true, Reload;
     /// Period of the averages in SHOW STATS and of log_stats.
@@ -111,6 +120,12 @@ settings! {
     max_db_connections: u32 as Count = 0, Reload;
     /// Most connections to PostgreSQL per user, over all databases; 0 = no limit.
     max_user_connections: u32 as Count = 0, Reload;
+    /// How many of a PostgreSQL server's slots all pools together may hold: auto, a number, a percentage like 75%, or off.
+    slot_budget: SlotBudget as Budget = SlotBudget::Auto, Reload;
+    /// Slots that slot_budget auto leaves for others: an administrator, a migration, and a connection that is just ending.
+    slot_headroom: u32 as Count = 3, Reload;
+    /// Most connections to one PostgreSQL server, whatever it has; 0 = what slot_budget finds out.
+    max_server_connections: u32 as Count = 0, Reload;
     /// Most client connections per database; 0 = no limit.
     max_db_client_connections: u32 as Count = 0, Reload;
     /// Most client connections per user; 0 = no limit.

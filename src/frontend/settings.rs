@@ -10,7 +10,7 @@ use super::{Gate, Rejected};
 use crate::backend::{ExchangeError, State, assignments, difference};
 use crate::config::Config;
 use crate::net::Stream;
-use crate::pool::{Lease, Listed, Pool, WaitEnd, Waiting, facts, failure_report, reason_report};
+use crate::pool::{Lease, Listed, Pool, Reason, WaitEnd, Waiting, advice, facts, failure_report, reason_report};
 use crate::wire::sqlstate;
 use crate::wire::startup::Startup;
 use crate::wire::view::Diagnostic;
@@ -132,6 +132,10 @@ async fn lend(arrival: &mut Arrival<'_>) -> Result<Lease, Rejected> {
     let report = match ended {
         WaitEnd::Gone => return Err(Rejected::Left),
         WaitEnd::Failed(failure) => Some(failure_report(&failure)),
+        WaitEnd::Interrupted(Reason::QueryWaitTimeout) => {
+            let hint = advice(&arrival.gate.pools, arrival.pool);
+            reason_report(Reason::QueryWaitTimeout).map(|report| report.hint(hint))
+        }
         WaitEnd::Interrupted(reason) => reason_report(reason),
     };
     let mut report = report.unwrap_or_else(|| Report::fatal(sqlstate::CONNECTION_FAILURE, "login interrupted"));

@@ -18,6 +18,14 @@ pub struct Cap {
 #[derive(Debug)]
 pub struct Permit(Arc<Cap>);
 
+impl Permit {
+    /// One more, whatever the limit.
+    pub(super) fn beyond(cap: &Arc<Cap>) -> Permit {
+        cap.used.fetch_add(1, SeqCst);
+        Permit(Arc::clone(cap))
+    }
+}
+
 impl Cap {
     /// Takes a permit, if fewer than `limit` are out (0: always).
     pub fn acquire(self: &Arc<Self>, limit: u32) -> Option<Permit> {
@@ -99,6 +107,12 @@ impl Caps {
         let cap = Arc::new(Cap::default());
         caps.insert(name.into(), Arc::clone(&cap));
         cap
+    }
+
+    /// Wakes those who wait for a permit of any.
+    pub(super) fn wake_starved(&self) {
+        let caps = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        caps.values().filter(|cap| cap.starved()).for_each(|cap| cap.wake());
     }
 
     /// How many permits of `name` are out.

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use tokio::time::{Sleep, sleep, timeout};
 
+use super::budget::SlotPermit;
 use super::cap::Starving;
 use super::plan::{Plan, View, plan};
 use super::pools::Pools;
@@ -21,6 +22,7 @@ use super::shelf::Held;
 use super::{Listing, Permit, Phase, Pool, Reason};
 use crate::auth::AnswerError;
 use crate::backend::{Backend, BackendState, ConnectError, ExchangeError, Identity, connect};
+use crate::metrics::add;
 use crate::net::{Clock, Micros};
 
 /// Most backends that one pool opens at the same time.
@@ -32,6 +34,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// How often the connector looks by itself: for `min_pool_size` and `reserve_pool_timeout`.
 const LOOK: Duration = Duration::from_millis(250);
+/// Longest pause after PostgreSQL had no connection left.
+const FULL_PAUSE: Duration = Duration::from_millis(500);
 
 /// Why opening backends fails at present.
 #[derive(Clone, Debug)]
@@ -48,6 +52,8 @@ pub struct Failure {
     pub refused: bool,
     /// Only for want of a key that a client's login reveals.
     pub awaits_login: bool,
+    /// PostgreSQL, the role or the database has no connection left.
+    pub full: bool,
     /// It happened before this client came.
     pub cached: bool,
     /// SQLSTATE of PostgreSQL's refusal, else 08006.
@@ -91,7 +97,8 @@ impl Pool {
     #[must_use]
     pub(super) fn hopeless(&self) -> Option<Failure> {
         let failure = self.failure()?;
-        if self.size.used() > self.opening.load(Relaxed) || self.paused() {
+        // Who waits for a slot waits until his time is over.
+        if failure.full || self.size.used() > self.opening.load(Relaxed) || self.paused() {
             return None;
         }
         // After the pause somebody has to be queued, or nobody would try again.
@@ -143,8 +150,8 @@ impl Pool {
         } else if !held_back {
             let todo = plan(&self.view(now));
             for _ in 0..todo.open {
-                let Some(permits) = self.permits(todo, pools, &mut work.starving) else { break };
-                work.openings.push(self.open(permits));
+                let Some((permits, slot)) = self.permits(todo, pools, &mut work.starving) else { break };
+                work.openings.push(self.open(permits, slot));
             }
         }
         work.pause = self.next_look(now).map(|look| Box::pin(sleep(look)));
@@ -181,6 +188,7 @@ impl Pool {
             // Without a key nothing can be opened ahead of need; a client that waits is told so.
             min: match settings.spec.secret.awaits_login() {
                 true => 0,
+                false if self.probed.load(Relaxed) => settings.min.max(1),
                 false if self.doubted.load(Relaxed) => settings.min.max(counts.total.saturating_add(1)),
                 false => settings.min,
             },
@@ -190,7 +198,7 @@ impl Pool {
     }
 
     /// Permits for one more backend; where a client waits for it and a sibling pool holds an idle one, that one goes.
-    fn permits(&self, todo: Plan, pools: &Pools, starving: &mut Vec<Starving>) -> Option<[Permit; 3]> {
+    fn permits(&self, todo: Plan, pools: &Pools, starving: &mut Vec<Starving>) -> Option<([Permit; 3], SlotPermit)> {
         let settings = self.settings.load();
         let size = self.size.acquire(todo.limit)?;
         let mut permit = |cap: &Arc<super::Cap>, limit: u32, same: &dyn Fn(&Pool) -> bool| {
@@ -209,10 +217,11 @@ impl Pool {
         };
         let database = permit(&self.database_cap, settings.max_db, &|pool| pool.key.database == self.key.database)?;
         let user = permit(&self.user_cap, settings.max_user, &|pool| pool.key.user == self.key.user)?;
-        Some([size, database, user])
+        let slot = self.slot(pools, &settings, todo.urgent.then_some(starving))?;
+        Some(([size, database, user], slot))
     }
 
-    fn open(self: &Arc<Self>, permits: [Permit; 3]) -> Opening {
+    fn open(self: &Arc<Self>, permits: [Permit; 3], slot: SlotPermit) -> Opening {
         let pool = Arc::clone(self);
         self.opening.fetch_add(1, Relaxed);
         let underway = Underway(Arc::clone(self));
@@ -222,7 +231,11 @@ impl Pool {
             let epoch = pool.shelf.lock().epoch;
             let id = pool.shared.next_id();
             let who = Identity { id, database: Arc::clone(&pool.key.database), user: Arc::clone(&pool.key.user) };
-            let mut backend = connect(&settings.spec, who, &pool.shared.interner, &pool.shared.clock).await?;
+            let begun = pool.shared.clock.now();
+            let connected = connect(&settings.spec, who, &pool.shared.interner, &pool.shared.clock).await;
+            pool.note_connect(begun, connected.is_ok());
+            let mut backend = connected?;
+            let slot = slot.opened(&pool, &settings, &backend.record).ok_or(ConnectError::NoSlot)?;
             if let Some(query) = settings.database.connect_query.as_deref() {
                 greet(&mut backend, query, &pool, settings.spec.timeout).await?;
             }
@@ -231,8 +244,22 @@ impl Pool {
             }
             pool.listed().insert(id, Arc::clone(&backend.record));
             let listing = Listing { pool: Arc::downgrade(&pool), id };
-            Ok(Box::new(Held { backend, permits, listing }))
+            Ok(Box::new(Held { backend, permits, slot, listing }))
         })
+    }
+
+    /// Counts an attempt to open a backend that began at `begun`.
+    pub(super) fn note_connect(&self, begun: Micros, succeeded: bool) {
+        let now = self.shared.clock.now();
+        let taken = now.saturating_sub(begun);
+        add(&self.counters.connect_time, taken);
+        self.times.connect.record(taken);
+        if succeeded {
+            self.connected_at.store(now, Relaxed);
+        } else {
+            self.failed_at.store(now, Relaxed);
+            add(&self.counters.connect_failures, 1);
+        }
     }
 
     /// Takes in what the openings brought; says whether there was anything.
@@ -248,6 +275,7 @@ impl Pool {
         let any = !ended.is_empty();
         if any {
             self.doubted.store(false, Relaxed);
+            self.probed.store(false, Relaxed);
             self.drain_misfits();
         }
         for result in ended {
@@ -266,7 +294,8 @@ impl Pool {
     }
 
     fn opened(&self, held: Box<Held>) {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner).take();
+        held.slot.slots().opened(failure.is_some());
         let Backend { record, state, .. } = &held.backend;
         if self.settings.load().log_connections {
             tracing::info!(database = %record.database, user = %record.user, id = record.id,
@@ -295,12 +324,14 @@ impl Pool {
             None => (now, 0),
         };
         let pause = if refused { retry } else { passing_pause(count, retry) };
+        let pause = if error.is_full() { pause.min(FULL_PAUSE) } else { pause };
         let mut failure = Failure {
             since,
             last: now,
             count: count.saturating_add(1),
             retry_at: now.saturating_add(u64::try_from(pause.as_micros()).unwrap_or(u64::MAX)),
             refused,
+            full: error.is_full(),
             awaits_login: matches!(error, ConnectError::Authentication(AnswerError::NoKeys)),
             cached: false,
             code: "08006".to_owned(),
@@ -321,8 +352,19 @@ impl Pool {
             | ConnectError::NoTls
             | ConnectError::TlsAnswer
             | ConnectError::Misfit(_)
+            | ConnectError::NoSlot
             | ConnectError::Tls(_)
             | ConnectError::Protocol(_) => {}
+        }
+        if let ConnectError::Refused(said) = error
+            && failure.full
+        {
+            let settings = self.settings.load();
+            if let Some(slots) = settings.next_slots(self) {
+                slots.refused(said, &settings, now);
+            }
+            *slot = Some(failure);
+            return;
         }
         let hint = Some(failure.hint.as_str()).filter(|hint| !hint.is_empty());
         tracing::warn!(database = %self.key.database, user = %self.key.user, target = %self.settings.load().spec.route,

@@ -100,7 +100,9 @@ impl Pool {
         let epoch = self.shelf.lock().epoch;
         let id = self.shared.next_id();
         let who = Identity { id, database: Arc::clone(&self.key.database), user: Arc::clone(&self.key.user) };
+        let begun = clock.now();
         let backend = Box::pin(connect(&spec, who, &self.shared.interner, clock)).await;
+        self.note_connect(begun, backend.is_ok());
         let backend = backend.map_err(NoDedicated::Failed)?;
         if self.shelf.lock().epoch != epoch {
             backend.record.need_close();
@@ -122,7 +124,7 @@ impl Pool {
     fn room(&self, pools: &Pools) -> Result<[Permit; 3], Arc<Cap>> {
         let settings = self.settings.load();
         let size = self.size.acquire(settings.size).or_else(|| {
-            self.evict_oldest();
+            self.evict_oldest(&|_| true);
             self.size.acquire(settings.size)
         });
         let size = size.ok_or_else(|| Arc::clone(&self.size))?;

@@ -4,11 +4,15 @@
 use std::fmt::Write;
 use std::sync::atomic::Ordering::Relaxed;
 
+use super::holders::{Holder, Holding, holders};
 use super::pins::{pin_described, pins};
-use super::{ClientRecord, Failure, Phase, Pool, Pools, Reason};
+use super::{ClientRecord, Failure, Phase, Pool, PoolKey, Pools, Reason};
 use crate::net::Clock;
 use crate::wire::sqlstate;
 use crate::wire::write::Report;
+
+/// How long a transaction may rest before it is named in a hint.
+const LONG: std::time::Duration = std::time::Duration::from_millis(500);
 
 /// One paragraph: the pool and its size, in use, idle, waiting; how long this client has waited; the oldest lease and
 /// who holds it; how many backends are pinned, and the oldest pin; the last trouble with PostgreSQL.
@@ -21,8 +25,9 @@ pub fn facts(pools: &Pools, pool: &Pool, client: &ClientRecord) -> String {
         size => size.to_string(),
     };
     let in_use = counts.total.saturating_sub(counts.idle).saturating_sub(counts.opening);
+    let resting = holders(pools, Some(pool)).iter().filter(|holder| holder.state == Holding::IdleInTransaction).count();
     let mut text = format!(
-        "Pool {}/{}: size {size}, in use {in_use}, idle {}, opening {}, waiting {}.",
+        "Pool {}/{}: size {size}, in use {in_use} ({resting} idle in transaction), idle {}, opening {}, waiting {}.",
         pool.key.database, pool.key.user, counts.idle, counts.opening, counts.waiting
     );
     // Writing to a String cannot fail.
@@ -32,14 +37,16 @@ pub fn facts(pools: &Pools, pool: &Pool, client: &ClientRecord) -> String {
         }
         _ => Ok(()),
     };
-    if let Some(holder) = oldest_holder(pools, pool) {
-        let held = Clock::between(holder.transaction_since.load(Relaxed), now);
-        let doing = match holder.phase() {
-            Phase::InTransaction => "idle in transaction",
-            Phase::Running => "running a query",
-            _ => "idle in its session",
-        };
-        let _ = write!(text, " The oldest lease is held by {} for {}, {doing}.", described(&holder), seconds(held));
+    text.push_str(&slots(pools, pool));
+    // Where this pool has nothing, somebody else has what it needs.
+    let (oldest, whose) = match holders(pools, Some(pool)).into_iter().next() {
+        None if counts.total <= counts.opening => (holders(pools, None).into_iter().next(), " of all pools"),
+        mine => (mine, ""),
+    };
+    if let Some(holder) = oldest {
+        let held = seconds(Clock::between(holder.since, now));
+        let who = described(&holder.client);
+        let _ = write!(text, " The oldest lease{whose} is held by {who} for {held}, {}.", holder.state.words());
     }
     let pinned = pool.pinned_count();
     if pinned > 0 {
@@ -56,10 +63,49 @@ pub fn facts(pools: &Pools, pool: &Pool, client: &ClientRecord) -> String {
     text
 }
 
-fn oldest_holder(pools: &Pools, pool: &Pool) -> Option<std::sync::Arc<ClientRecord>> {
-    let holds = |client: &ClientRecord| client.link() != 0 && theirs(client, pool);
-    let holders = pools.clients.all().into_iter().filter(|client| holds(client));
-    holders.min_by_key(|client| client.transaction_since.load(Relaxed))
+/// " Server db:5432: 14 slots held of a budget of 14 (max_connections 20, 3 reserved, 2 used by others)." Nothing where
+/// slots are not what is short.
+fn slots(pools: &Pools, pool: &Pool) -> String {
+    let mut text = String::new();
+    for slots in pools.shared.budgets.all().into_iter().filter(|slots| pool.leads_to(slots)) {
+        let shown = slots.shown();
+        let Some(limit) = shown.limit.filter(|limit| shown.held >= *limit) else { continue };
+        // Writing to a String cannot fail.
+        let _ = write!(text, " Server {}: {} slots held of a budget of {limit}", shown.target, shown.held);
+        if let Some((facts, max)) = shown.facts.as_ref().and_then(|facts| Some((facts, facts.max_connections?))) {
+            let (kept, others) = (facts.kept(), facts.others);
+            let _ = write!(text, " (max_connections {max}, {kept} reserved, {others} used by others)");
+        }
+        text.push('.');
+    }
+    text
+}
+
+/// What a client may do about it that has waited in vain.
+#[must_use]
+pub fn advice(pools: &Pools, pool: &Pool) -> String {
+    let settings = pool.settings.load();
+    let counts = pool.counts();
+    let PoolKey { database, user } = &pool.key;
+    if !slots(pools, pool).is_empty() && (settings.size == 0 || counts.total < settings.size) {
+        return "PostgreSQL has no connection left for this pool: look at SHOW BUDGET for who has them and at SHOW HOLDERS \
+                for how long. Shorten transactions, give slots back elsewhere, or raise max_connections of PostgreSQL."
+            .to_owned();
+    }
+    let now = pools.shared.clock.now();
+    let holders = holders(pools, Some(pool));
+    let rests = |holder: &&Holder| holder.state == Holding::IdleInTransaction;
+    if let Some(holder) = holders.first().filter(|holder| rests(holder) && Clock::between(holder.since, now) > LONG) {
+        return format!(
+            "Look at {}, which keeps a connection and does nothing. SHOW HOLDERS lists all; idle_transaction_timeout ends \
+             such transactions.",
+            described(&holder.client)
+        );
+    }
+    format!(
+        "Raise pool_size of {database}/{user}, shorten the transactions, or look at SHOW HOLDERS and SHOW POOLS for who \
+         holds the connections."
+    )
 }
 
 /// Whether the client belongs to this pool.

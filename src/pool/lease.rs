@@ -137,6 +137,7 @@ impl Lease {
     pub fn release_at(mut self, settings: &PoolSettings, now: Micros) {
         let backend = self.backend_mut();
         backend.idle_since = now;
+        backend.record.released.store(now, std::sync::atomic::Ordering::Relaxed);
         backend
             .record
             .prepared
@@ -152,6 +153,13 @@ impl Lease {
             self.close(why);
             return;
         }
+        if self.held.slot.is_pressed() {
+            self = match self.yielded(settings) {
+                Some(lease) => lease,
+                None => return,
+            };
+        }
+        let record = &self.held.backend.record;
         record.set_state(BackendState::Idle);
         let Lease { held, seat, pool, .. } = self;
         match pool.shelf.put(held, seat) {
@@ -169,6 +177,16 @@ impl Lease {
         let Lease { held, seat, .. } = self;
         drop(seat);
         held.terminate();
+    }
+
+    /// Where slots are short, gives this one up for somebody who lacks his share.
+    #[cold]
+    fn yielded(self, settings: &PoolSettings) -> Option<Lease> {
+        let (slots, pool) = (Arc::clone(self.held.slot.slots()), Arc::clone(&self.pool));
+        let Some(taking) = slots.takes_back(&pool, settings) else { return Some(self) };
+        self.close(Closing::Evicted);
+        drop(taking);
+        None
     }
 
     fn expired(&self, settings: &PoolSettings, now: Micros) -> Option<Closing> {

@@ -5,12 +5,15 @@
 //! whichever comes first: a backend given back, or one that the [`connector`] opened. What comes out is a [`Lease`],
 //! and [`Lease::release`] is the only way back.
 
+mod budget;
 mod cap;
 mod client;
 mod connector;
 mod dedicated;
 mod drain;
 mod facts;
+mod glance;
+mod holders;
 mod interrupt;
 mod lease;
 mod listen;
@@ -33,22 +36,25 @@ use tokio::sync::Notify;
 
 use crate::auth::{BackendSecret, Credential};
 use crate::backend::{BackendRecord, Closing, Interner, State, Statements};
-use crate::metrics::Counters;
+use crate::metrics::{Counters, Events, Times};
 use crate::net::{Clock, Micros, Names};
 use queue::Queue;
 use settings::of_login;
 use shelf::{Held, Shelf, Taken};
 
+pub use budget::{Bound, BudgetShown, Budgets, Facts, Peer, Refusal, Rule, SlotPermit, Slots};
 pub use cap::{Cap, Caps, Permit};
 pub use client::{ClientIdentity, ClientRecord, Clients, Listed, Phase};
 pub use connector::Failure;
 pub use dedicated::{Dedicated, NoDedicated, Wanted};
-pub use facts::{facts, failure_report, reason_report};
+pub use facts::{advice, facts, failure_report, reason_report};
+pub use glance::Glance;
+pub use holders::{Holder, Holding, LastQuery, holders, last_query};
 pub use interrupt::{Interrupt, Reason};
 pub use lease::Lease;
 pub use listen::{Hub, HubShown, HubState, Listeners, Mailbox, NoListener, Subscription};
 pub use lookup::{Desk, Found, FoundRoles, LookupError, Lookups, Misfit};
-pub use pins::{Pin, feature_rejected, feature_warning, pin_refused};
+pub use pins::{Pin, PinCounts, feature_rejected, feature_warning, pin_refused};
 pub use pools::{PoolKey, Pools};
 pub use settings::{Credentials, PoolSettings, lifetimes, socket_options};
 pub use suspend::{Suspended, Suspension};
@@ -70,6 +76,10 @@ pub struct Shared {
     pub suspension: Suspension,
     /// The addresses of PostgreSQL's hosts.
     pub names: Arc<Names>,
+    /// How many connections PostgreSQL has for us.
+    pub budgets: Budgets,
+    /// What happens to the process as a whole.
+    pub events: Events,
     /// Source of the ids of clients and backends.
     pub ids: AtomicU64,
 }
@@ -107,8 +117,12 @@ pub struct PoolCounts {
 pub struct Pool {
     /// Which pair.
     pub key: PoolKey,
+    /// When it was made.
+    pub born: Micros,
     /// What it counted.
     pub counters: Counters,
+    /// The times that it measured.
+    pub times: Arc<Times>,
     /// What it goes by at present.
     pub settings: ArcSwap<PoolSettings>,
     /// What all pools share.
@@ -118,6 +132,10 @@ pub struct Pool {
     size: Arc<Cap>,
     database_cap: Arc<Cap>,
     user_cap: Arc<Cap>,
+    /// Clients that have joined it.
+    members: AtomicU32,
+    /// What pins its clients.
+    pub pins: PinCounts,
     /// Backends that clients keep between transactions, `max_pinned`.
     pinned: Arc<Cap>,
     opening: AtomicU32,
@@ -138,8 +156,13 @@ pub struct Pool {
     touched: AtomicU64,
     /// Until when backends that change hands directly are looked at by a system call, since one has just died.
     alarm_until: AtomicU64,
+    /// When a backend was last opened, and when that last failed.
+    connected_at: AtomicU64,
+    failed_at: AtomicU64,
     /// A connection is to be opened that looks what a host is.
     doubted: AtomicBool,
+    /// A backend is to be open, so that it is known whether one can be had.
+    probed: AtomicBool,
     /// When the next doubt counts.
     next_doubt: AtomicU64,
 }
@@ -186,6 +209,12 @@ impl Pool {
     #[must_use]
     pub fn backends(&self) -> Vec<Arc<BackendRecord>> {
         self.listed().values().cloned().collect()
+    }
+
+    /// Has a backend opened where none is, though nobody needs it.
+    pub fn probe(&self) {
+        self.probed.store(true, Relaxed);
+        self.nudge();
     }
 
     /// The backend of this id.
@@ -356,12 +385,13 @@ impl Pool {
         })
     }
 
-    /// Closes the longest idle backend, for somebody else.
-    fn evict_oldest(&self) -> usize {
-        let oldest = self.oldest_idle();
+    /// Closes the longest idle backend of those that `there` chooses, for somebody else.
+    fn evict_oldest(&self, there: &dyn Fn(&BackendRecord) -> bool) -> usize {
+        let oldest = self.oldest_idle(there);
         let mut one = true;
         self.close_idle_mut(|held| {
-            let chosen = Some(held.backend.idle_since) == oldest && std::mem::take(&mut one);
+            let chosen = Some(held.backend.idle_since) == oldest && there(&held.backend.record);
+            let chosen = chosen && std::mem::take(&mut one);
             if chosen {
                 held.backend.record.close_because(Closing::Evicted);
             }
@@ -379,9 +409,10 @@ impl Pool {
         count
     }
 
-    /// Since when the longest idle backend is idle.
-    fn oldest_idle(&self) -> Option<Micros> {
-        self.shelf.lock().backends.iter().map(|held| held.backend.idle_since).min()
+    /// Since when the longest idle backend is idle, of those that `there` chooses.
+    fn oldest_idle(&self, there: &dyn Fn(&BackendRecord) -> bool) -> Option<Micros> {
+        let shelf = self.shelf.lock();
+        shelf.backends.iter().filter(|held| there(&held.backend.record)).map(|held| held.backend.idle_since).min()
     }
 
     /// Where somebody starves at a limit that this pool shares, an idle backend here is what he needs.
@@ -390,6 +421,9 @@ impl Pool {
             if cap.starved() {
                 cap.wake();
             }
+        }
+        for slots in &self.settings.load().slots {
+            slots.offer();
         }
     }
 

@@ -105,6 +105,8 @@ impl Pools {
             clients: Arc::default(),
             suspension: super::Suspension::default(),
             names: Arc::new(names),
+            budgets: super::Budgets::default(),
+            events: crate::metrics::Events::default(),
             ids: AtomicU64::new(0),
         };
         let shared = Arc::new(shared);
@@ -157,7 +159,9 @@ impl Pools {
             None => self.credentials.of_pool(&config, database, user),
         };
         let pool = Arc::new(Pool {
+            born: self.shared.clock.now(),
             counters: crate::metrics::Counters::default(),
+            times: Arc::default(),
             settings: ArcSwap::from_pointee(self.settings(&config, database, user, secret)),
             shared: Arc::clone(&self.shared),
             shelf: Shelf::new(),
@@ -165,6 +169,8 @@ impl Pools {
             size: Arc::default(),
             database_cap: self.database_backends.of(&key.database),
             user_cap: self.user_backends.of(&key.user),
+            members: std::sync::atomic::AtomicU32::new(0),
+            pins: super::PinCounts::default(),
             pinned: Arc::default(),
             opening: std::sync::atomic::AtomicU32::new(0),
             asked: Arc::default(),
@@ -176,7 +182,10 @@ impl Pools {
             closing: std::sync::atomic::AtomicBool::new(false),
             retiring: std::sync::atomic::AtomicBool::new(false),
             alarm_until: AtomicU64::new(0),
+            connected_at: AtomicU64::new(0),
+            failed_at: AtomicU64::new(0),
             doubted: std::sync::atomic::AtomicBool::new(false),
+            probed: std::sync::atomic::AtomicBool::new(false),
             next_doubt: AtomicU64::new(0),
             touched: AtomicU64::new(self.shared.clock.now()),
             key: key.clone(),
@@ -212,6 +221,16 @@ impl Pools {
     /// Closes the longest idle backend of a pool other than `taker`'s that `which` chooses; pools in which clients wait
     /// and backends that `min_pool_size` keeps are spared where another can be had.
     pub(super) fn evict(&self, taker: Option<&Pool>, which: &dyn Fn(&Pool) -> bool) -> bool {
+        self.evict_at(taker, which, &|_| true)
+    }
+
+    /// The same, of backends that `there` chooses.
+    pub(super) fn evict_at(
+        &self,
+        taker: Option<&Pool>,
+        which: &dyn Fn(&Pool) -> bool,
+        there: &dyn Fn(&BackendRecord) -> bool,
+    ) -> bool {
         let mut found: Vec<_> = self
             .all()
             .into_iter()
@@ -219,14 +238,14 @@ impl Pools {
             .filter_map(|pool| {
                 let counts = pool.counts();
                 let kept = counts.total <= pool.settings.load().min;
-                let since = pool.oldest_idle()?;
+                let since = pool.oldest_idle(there)?;
                 (counts.waiting == 0).then_some((kept, since, pool))
             })
             .collect();
         found.sort_by_key(|&(kept, since, _)| (kept, since));
         found.iter().any(|(_, _, pool)| {
             // It may have been lent meanwhile; then the next one goes.
-            pool.evict_oldest() > 0
+            pool.evict_oldest(there) > 0
         })
     }
 
@@ -273,12 +292,14 @@ impl Pools {
         self.credentials.follow(&config);
         self.lookups.follow(&config);
         self.listeners.look();
+        self.shared.budgets.look();
     }
 
     fn settings(&self, config: &Config, database: &Arc<Database>, user: &str, secret: BackendSecret) -> PoolSettings {
         let mut settings = PoolSettings::resolve(config, database, user, secret);
         settings.spec.tls = Arc::clone(&self.tls.load().connector);
         settings.spec.names = Arc::clone(&self.shared.names);
+        settings.slots = self.shared.budgets.of_route(&settings.spec.route);
         settings
     }
 

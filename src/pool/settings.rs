@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::budget::Slots;
 use crate::auth::{BackendSecret, Credential, StoredSecret};
 use crate::backend::{Route, Spec};
 use crate::config::{Config, Database, General, Host, PoolMode, PrepareUnnamed, SessionFeatures};
@@ -74,6 +75,8 @@ pub struct PoolSettings {
     pub death_grace: Duration,
     /// How backends are opened.
     pub spec: Spec,
+    /// The budgets of the servers that it leads to, in the order of its hosts.
+    pub(super) slots: Vec<Arc<Slots>>,
     /// The database entry that all this comes from.
     pub database: Arc<Database>,
 }
@@ -117,6 +120,7 @@ impl PoolSettings {
             max_pinned: config.max_pinned(database, known),
             death_grace: general.client_death_grace,
             spec: dialled(general, database, user, secret),
+            slots: Vec::new(),
             database: Arc::clone(database),
         }
     }
@@ -126,13 +130,17 @@ fn micros(time: Duration) -> Micros {
     Micros::try_from(time.as_micros()).unwrap_or(Micros::MAX)
 }
 
+/// Where a host of the configuration leads to.
+pub(super) fn target(host: &Host, port: u16) -> Target {
+    match host {
+        Host::Name(host) => Target::Tcp { host: host.clone(), port },
+        Host::Socket(dir) => Target::Unix { path: socket_path(dir, port), port },
+    }
+}
+
 /// How a backend of this entry is opened as this user.
 pub(super) fn dialled(general: &General, database: &Database, user: &str, secret: BackendSecret) -> Spec {
-    let target = |(host, port)| match host {
-        Host::Name(host) => Target::Tcp { host, port },
-        Host::Socket(dir) => Target::Unix { path: socket_path(&dir, port), port },
-    };
-    let targets = database.backend_hosts().into_iter().map(target).collect();
+    let targets = database.backend_hosts().into_iter().map(|(host, port)| target(&host, port)).collect();
     Spec {
         route: Arc::new(Route::new(targets, database.load_balance_hosts, database.target_session_attrs)),
         names: Arc::default(),

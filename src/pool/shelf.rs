@@ -11,6 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use deadpool::unmanaged::{Object, Pool as Seats};
 
 use super::Listing;
+use super::budget::SlotPermit;
 use super::cap::Permit;
 use crate::backend::Backend;
 
@@ -29,6 +30,8 @@ pub(super) struct Held {
     pub(super) backend: Backend,
     /// Pool, database and user.
     pub(super) permits: [Permit; 3],
+    /// One of PostgreSQL's.
+    pub(super) slot: SlotPermit,
     /// Its place in the pool's list.
     pub(super) listing: Listing,
 }
@@ -37,9 +40,10 @@ impl Held {
     /// Closes a backend that stands between two messages. One that is just dropped gets no Terminate: half a message
     /// may be on its way to it, and five more bytes could complete it.
     pub(super) fn terminate(self) {
-        let Held { backend, permits, listing } = self;
+        let Held { backend, permits, slot, listing } = self;
         backend.terminate();
         drop(permits);
+        drop(slot);
         drop(listing);
     }
 }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use super::{ClientRecord, Phase, Pool, PoolSettings, Pools, Reason};
+use super::holders::{Holder, Holding, holders, last_query};
+use super::{ClientRecord, Phase, Pool, PoolSettings, Pools, Reason, facts};
 use crate::backend::Closing;
 use crate::config::PoolMode;
 use crate::net::{Clock, Micros};
@@ -79,6 +80,7 @@ pub fn sweep(pools: &Pools, last: Micros) {
     if pools.is_suspended() {
         return;
     }
+    leaks(pools, now);
     for pool in pools.all() {
         sweep_pool(&pool, now);
         pools.forget_if_unused(&pool, now);
@@ -136,6 +138,37 @@ fn sweep_client(pools: &Pools, client: &ClientRecord, last: Micros, now: Micros)
         && client.since.load(Relaxed) == since
     {
         client.interrupt.raise(reason);
+    }
+}
+
+/// Tells of clients that hold a backend for too long, once per lease. In session mode one that does nothing may, while
+/// nobody waits for it.
+fn leaks(pools: &Pools, now: Micros) {
+    let limit = pools.config.load().general.leak_threshold;
+    if limit.is_zero() {
+        return;
+    }
+    for Holder { client, backend, since, state } in holders(pools, None) {
+        let Some(pool) = client.pool().filter(|_| Clock::between(since, now) > limit) else { break };
+        let rests = state == Holding::Idle && pool.counts().waiting == 0;
+        if rests || state == Holding::Replicating || client.leak.swap(since, Relaxed) == since {
+            continue;
+        }
+        crate::metrics::add(&pool.counters.leaks, 1);
+        let query = last_query(pools, &backend);
+        let (fingerprint, text) = query.map(|query| (query.fingerprint, query.text)).unzip();
+        client.span().in_scope(|| {
+            tracing::warn!(
+                application = client.application_name(),
+                held = Clock::between(since, now).as_secs(),
+                state = state.name(),
+                pid = backend.process_id,
+                query = fingerprint,
+                text = text.flatten(),
+                detail = facts(pools, pool, &client),
+                "client holds a connection to PostgreSQL for longer than leak_threshold"
+            );
+        });
     }
 }
 

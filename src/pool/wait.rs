@@ -41,7 +41,9 @@ impl Pool {
             Ok(lease) => lease.lent,
             Err(_) => self.shared.clock.now(),
         };
-        metrics::add(&self.counters.wait_time, end.saturating_sub(start));
+        let waited = end.saturating_sub(start);
+        metrics::add(&self.counters.wait_time, waited);
+        self.times.wait.record(waited);
         result
     }
 

@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use crate::config::Config;
+use crate::metrics::LogCounts;
 
 /// What has happened to the process.
 #[derive(Clone, Debug)]
@@ -35,16 +36,19 @@ pub struct Surroundings {
     pub sockets: Vec<OwnedFd>,
     /// Is told what happens.
     pub herald: Option<Herald>,
+    /// How much was logged, kept by who logs.
+    pub log_counts: Arc<LogCounts>,
 }
 
 impl fmt::Debug for Surroundings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Surroundings { take_over, sockets, herald } = self;
+        let Surroundings { take_over, sockets, herald, log_counts } = self;
         let herald = herald.is_some();
         f.debug_struct("Surroundings")
             .field("take_over", take_over)
             .field("sockets", sockets)
             .field("herald", &herald)
+            .field("log_counts", log_counts)
             .finish()
     }
 }

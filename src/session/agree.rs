@@ -25,6 +25,9 @@ use crate::wire::write::message;
 /// Most portals of a turn that are remembered for what running them does.
 const MOST_PORTALS: usize = 64;
 
+/// What is about no name of the client's, so that the client is told nothing.
+const NO_NAME: u32 = u32::MAX;
+
 /// The last Bind of a turn.
 #[derive(Debug, Default)]
 pub(super) struct Bound {
@@ -62,11 +65,20 @@ impl Bound {
         !self.runs.is_empty()
     }
 
-    /// The statement that this Execute runs, if it changes the book of names and has not run yet.
+    /// Whether this Execute runs a statement that changes the book of names and has not run yet.
+    pub(super) fn runs(&self, execute: &[u8]) -> bool {
+        self.find_runs(execute).is_some()
+    }
+
+    /// The statement that it is.
     pub(super) fn take_runs(&mut self, execute: &[u8]) -> Option<Arc<Statement>> {
-        let (portal, _) = cstr(execute.get(5..)?)?;
-        let at = self.runs.iter().position(|(bound, _)| **bound == *portal)?;
+        let at = self.find_runs(execute)?;
         self.runs.remove(at).map(|(_, statement)| statement)
+    }
+
+    fn find_runs(&self, execute: &[u8]) -> Option<usize> {
+        let (portal, _) = cstr(execute.get(5..)?)?;
+        self.runs.iter().position(|(bound, _)| **bound == *portal)
     }
 
     /// The statement of a portal, if it is the last that was bound.
@@ -81,10 +93,10 @@ impl Requests<'_> {
     #[inline]
     pub(super) fn disagrees(&mut self, statement: &Arc<Statement>, number: u32, tail: &[u8]) -> Option<Verdict> {
         let told = self.names.told(number).filter(|told| !told.is_unknown())?;
-        self.compare(statement, told, tail)
+        self.compare(statement, number, told, tail)
     }
 
-    fn compare(&mut self, statement: &Arc<Statement>, told: Shape, tail: &[u8]) -> Option<Verdict> {
+    fn compare(&mut self, statement: &Arc<Statement>, number: u32, told: Shape, tail: &[u8]) -> Option<Verdict> {
         // It is told the columns again before it gets any rows.
         let told = if is_describe_of_portal(self.next) { told.without_rows() } else { told };
         if !told.is_unknown() && self.turn.may_leave_failure() {
@@ -98,7 +110,9 @@ impl Requests<'_> {
         {
             return None;
         }
-        match self.prepared.known(statement.id) {
+        // Where it has no name the backend may have it without one, too, or as the one that is kept for its text.
+        let unnamed = number == 0 && (self.prepared.unnamed == Some(statement.id) || !self.prepared.has(statement.id));
+        match self.prepared.known(statement.id, unnamed) {
             Some(Known::Asked) => return Some(Verdict::Wait),
             Some(Known::Shape(shape)) if shape.covers(told) && shape.agrees(told) => return None,
             Some(Known::Shape(shape)) if self.bound.checked == statement.id => {
@@ -112,16 +126,22 @@ impl Requests<'_> {
             _ => {}
         }
         // What the backend has may be as old as what the client knows, or made for another search path.
-        self.close(statement);
-        self.ensure(statement);
+        let since = if unnamed {
+            self.prepare_unnamed(statement);
+            0
+        } else {
+            self.close(statement);
+            self.ensure(statement);
+            self.prepared.used_since(statement.id)
+        };
         message(self.out, front::DESCRIBE, |out| {
             out.push(b'S');
-            out.extend_from_slice(&statement.name);
+            out.extend_from_slice(if unnamed { b"" } else { &statement.name });
             out.push(0);
         });
-        let about = About { statement: statement.id, since: self.prepared.used_since(statement.id), name: 0 };
+        let about = About { statement: statement.id, since, name: NO_NAME };
         self.turn.ask(about, Some(Box::new(Step::Asked(statement.id))));
-        self.prepared.ask(statement.id);
+        self.prepared.ask(statement.id, since);
         self.bound.checked = statement.id;
         Some(Verdict::Wait)
     }

@@ -84,10 +84,7 @@ impl Requests<'_> {
                         let Some(Prepares { name, statement }) = statement.prepares.get() else { continue };
                         if self.names.find(name).is_some() {
                             // PostgreSQL is to say so.
-                            match way {
-                                Way::Message => self.ensure_something(statement, 0),
-                                Way::Query => self.ensure_something_for_query(statement),
-                            }
+                            self.ensure_something_by(statement, way);
                             steps.push_back(Step::Sent(0));
                             taken = Some(name.clone());
                         } else {
@@ -108,13 +105,21 @@ impl Requests<'_> {
 
     fn note_deallocated(&mut self, name: &Name, steps: &mut VecDeque<Step>, way: Way) {
         let Some(statement) = self.named_on_backends(name) else { return };
-        self.ensure_by(&statement, way);
-        self.prepared.remove(statement.id);
+        self.ensure_something_by(&statement, way);
+        let had = self.prepared.remove(statement.id).is_some();
+        self.prepared.take_doomed(statement.id);
         self.names.note_move(statement.id);
         let known = self.names.name_of(statement.id).map(Box::<[u8]>::from);
         if let Some((known, statement)) = known.and_then(|known| self.names.remove(&known)) {
             self.names.note_change(&known);
-            steps.push_back(Step::Deallocated(known, statement, true));
+            steps.push_back(Step::Deallocated(known, statement, had));
+        }
+    }
+
+    fn ensure_something_by(&mut self, statement: &Arc<Statement>, way: Way) {
+        match way {
+            Way::Message => self.ensure_something(statement, 0),
+            Way::Query => self.ensure_something_for_query(statement),
         }
     }
 

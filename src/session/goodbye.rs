@@ -7,7 +7,7 @@ use super::Session;
 use super::end::{Blame, End};
 use crate::config::General;
 use crate::net::{Clock, Micros};
-use crate::pool::{ClientRecord, facts};
+use crate::pool::{ClientRecord, Reason, advice, facts};
 
 /// How long a client may take to accept its last words.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -20,11 +20,15 @@ impl Session {
         let span = record.span();
         let config = self.pools.config.load();
         if let Some(mut report) = end.report() {
+            self.pools.shared.events.error(&report.code);
             if matches!(end, End::Interrupted(_) | End::Unavailable(_) | End::BackendDied(_)) {
                 if !report.detail.is_empty() {
                     report.detail.push(' ');
                 }
                 report.detail.push_str(&facts(&self.pools, &self.pool, &record));
+            }
+            if matches!(end, End::Interrupted(Reason::QueryWaitTimeout)) {
+                report.hint = advice(&self.pools, &self.pool);
             }
             if config.general.log_pooler_errors {
                 span.in_scope(

@@ -86,6 +86,7 @@ impl Session {
     async fn refuse(&mut self, report: &Report) -> Result<(), End> {
         // It does not wait any more, and the limits of a wait must not end it.
         self.client.record().enter(Phase::Idle, self.pool.shared.clock.now());
+        self.pool.shared.events.error(&report.code);
         let mut out = Vec::new();
         report.write(&mut out);
         self.stream.write_all(&out).await.map_err(End::ClientBroke)?;

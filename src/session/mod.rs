@@ -133,7 +133,7 @@ impl Session {
         let mut session = Session {
             stream,
             client,
-            tally: Tally::new(pool.shared.clock),
+            tally: Tally::new(pool.shared.clock, Arc::clone(&pool.times)),
             pool,
             pools,
             workspaces,

@@ -50,6 +50,17 @@ impl Step {
             _ => None,
         }
     }
+
+    /// The backend did not get the statement of this id before, as had been noted: not to be had back either.
+    pub(super) fn correct(&mut self, id: u64) {
+        match self {
+            Step::Deallocated(_, statement, had) if statement.id == id => *had = false,
+            Step::Evicted(statement) if statement.id == id => *self = Step::Doomed(Arc::clone(statement)),
+            Step::Cleared(before) => before.1.doom(id),
+            Step::Several(steps) => steps.iter_mut().for_each(|step| step.correct(id)),
+            _ => {}
+        }
+    }
 }
 
 /// Takes back what was noted for a request that was not carried out; `failed`: by itself, not for an earlier one.
@@ -122,6 +133,8 @@ pub struct Names {
     told: HashMap<u32, Shape, RandomState>,
     /// The unnamed one.
     pub(super) unnamed: Option<Arc<Statement>>,
+    /// What the client was told of the unnamed one since its Parse.
+    told_unnamed: Shape,
     bytes: usize,
     at: Progress,
     /// Names that were changed by requests which are not answered yet.
@@ -218,18 +231,29 @@ impl Names {
         }
     }
 
-    /// What the client was told of the statement whose name has this number.
+    /// What the client was told of the statement whose name has this number; 0 for the unnamed one.
     #[inline]
     pub(super) fn told(&self, number: u32) -> Option<Shape> {
-        self.told.get(&number).copied()
+        if number == 0 { Some(self.told_unnamed) } else { self.told.get(&number).copied() }
     }
 
-    /// The client is told what the statement takes and gives whose name has this number.
+    /// The client is told what this statement takes and gives, whose name has this number.
     #[inline]
-    pub(super) fn tell(&mut self, number: u32, shape: Shape) {
-        if let Some(told) = self.told.get_mut(&number) {
+    pub(super) fn tell(&mut self, number: u32, id: u64, shape: Shape) {
+        if number == 0 {
+            // Another one may stand there by now.
+            if self.unnamed.as_ref().is_some_and(|unnamed| unnamed.id == id) {
+                self.told_unnamed = shape.or(self.told_unnamed);
+            }
+        } else if let Some(told) = self.told.get_mut(&number) {
             *told = shape.or(*told);
         }
+    }
+
+    /// The client's Parse gives it this unnamed statement, of which it was told nothing; answers the one before.
+    pub(super) fn replace_unnamed(&mut self, statement: Arc<Statement>) -> Option<Arc<Statement>> {
+        self.told_unnamed = Shape::default();
+        self.unnamed.replace(statement)
     }
 
     /// Frees a name.
@@ -265,8 +289,9 @@ impl Names {
         for (name, (statement, number)) in before.named.drain() {
             statement.remove_client();
             if !self.named.contains_key(&name) {
+                let id = statement.id;
                 self.insert(name, statement);
-                self.tell(self.last, told.get(&number).copied().unwrap_or_default());
+                self.tell(self.last, id, told.get(&number).copied().unwrap_or_default());
             }
         }
     }

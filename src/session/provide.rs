@@ -72,11 +72,12 @@ impl Requests<'_> {
 
     /// The backend gets the statement; what it has not used for longest goes for it.
     pub(super) fn make_room(&mut self, statement: &Arc<Statement>) {
-        self.prepared.insert(Arc::clone(statement));
-        self.names.note_move(statement.id);
+        // The statement may be one of them.
         while let Some(doomed) = self.prepared.pop_doomed() {
             self.write_close(&doomed, Step::Doomed(Arc::clone(&doomed)));
         }
+        self.prepared.insert(Arc::clone(statement));
+        self.names.note_move(statement.id);
         while let Some(old) = self.prepared.evict(self.most_prepared()) {
             self.write_close(&old, Step::Evicted(Arc::clone(&old)));
         }
@@ -129,7 +130,7 @@ impl Requests<'_> {
     /// The backend gets the client's unnamed statement again, which it has on another backend or no more.
     pub(super) fn prepare_unnamed(&mut self, statement: &Arc<Statement>) {
         self.names.note_change(b"");
-        self.prepared.unnamed = Some(statement.id);
+        self.prepared.insert_unnamed(statement.id);
         self.write_parse(b"", &statement.body);
         self.turn.own(Own::Parse, Some(Box::new(Step::Unnamed((Some(Arc::clone(statement)), None)))));
     }

@@ -94,11 +94,30 @@ impl Requests<'_> {
         Ok(names)
     }
 
-    /// The backend has to have what is named in a statement that it is about to get or run.
+    /// The backend has to have what is executed by a statement that it is about to get or run. What that deallocates need
+    /// not be there before it runs.
     pub(super) fn ensure_named(&mut self, statement: &Statement, way: Way) {
-        for named in statement.named.get().into_iter().flatten() {
-            self.ensure_named(named, way);
-            self.ensure_by(named, way);
+        for act in &statement.script.acts {
+            if let Act::Execute(name) = act
+                && let Some(named) = statement.find_named(&name.text)
+            {
+                self.ensure_named(named, way);
+                self.ensure_by(named, way);
+            }
+        }
+    }
+
+    /// The statement is about to be described. One that executes what the client has no more is not, on PostgreSQL, so the
+    /// backend must not have that either.
+    pub(super) fn close_forgotten(&mut self, statement: &Statement) {
+        let Some(own) = statement.renamed_from.get() else { return };
+        for (act, own) in statement.script.acts.iter().zip(&own.script.acts) {
+            if let (Act::Execute(name), Act::Execute(own)) = (act, own)
+                && self.names.find(&own.text).is_none()
+                && let Some(named) = statement.find_named(&name.text).cloned()
+            {
+                self.close(&named);
+            }
         }
     }
 }

@@ -6,7 +6,7 @@
 //! ([`Prepared`]) are written at once; what is not carried out is taken back by the turn's steps.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::agree::{Bound, portal_name};
 use super::executed::Way;
@@ -60,6 +60,8 @@ pub(super) struct Requests<'a> {
     pub(super) within: bool,
     /// What has come of the client's next message.
     pub(super) next: &'a [u8],
+    /// Which statement the backend runs, for whoever asks.
+    pub(super) ran: &'a AtomicU64,
     /// Where what is written goes; everything approved stands before it.
     pub(super) out: &'a mut Vec<u8>,
 }
@@ -152,10 +154,10 @@ impl Requests<'_> {
             && !statement.refused.load(Relaxed)
             && self.turn.is_at_rest();
         self.names.note_change(b"");
-        let before = self.names.unnamed.replace(Arc::clone(&statement));
+        let before = self.names.replace_unnamed(Arc::clone(&statement));
         let undo = Some(Box::new(Step::Unnamed((before, self.prepared.unnamed))));
         if !keep {
-            self.prepared.unnamed = Some(id);
+            self.prepared.insert_unnamed(id);
             self.turn.parse(undo);
             return Verdict::Entered;
         }
@@ -255,6 +257,7 @@ impl Requests<'_> {
         number: u32,
     ) -> Verdict {
         let mut about = About { statement: statement.id, since: 0, name: number };
+        self.ran.store(statement.id, Relaxed);
         if name.is_empty() && self.prepared.unnamed == Some(statement.id) {
             self.bound.note(portal, about);
             self.turn.bind(about);
@@ -300,19 +303,23 @@ impl Requests<'_> {
         };
         let statement = Arc::clone(statement);
         if !statement.script.acts.is_empty() {
+            if self.names_are_uncertain(&statement.script) {
+                return Verdict::Wait;
+            }
             self.ensure_named(&statement, Way::Message);
         }
         let mut about = About { statement: statement.id, since: 0, name: number };
-        if name.is_empty() && self.prepared.unnamed == Some(statement.id) {
+        let there = name.is_empty() && self.prepared.unnamed == Some(statement.id);
+        if there || (name.is_empty() && !self.prepared.uses(statement.id)) {
+            if !there {
+                self.prepare_unnamed(&statement);
+            }
+            self.close_forgotten(&statement);
             self.turn.describe(about);
-            return Verdict::Entered;
-        }
-        if name.is_empty() && !self.prepared.uses(statement.id) {
-            self.prepare_unnamed(&statement);
-            self.turn.describe(about);
-            return self.entered_behind(bytes);
+            return if there { Verdict::Entered } else { self.entered_behind(bytes) };
         }
         self.ensure(&statement);
+        self.close_forgotten(&statement);
         message(self.out, front::DESCRIBE, |out| {
             out.push(b'S');
             out.extend_from_slice(&statement.name);

@@ -210,16 +210,23 @@ impl Requests<'_> {
         }
     }
 
-    /// An Execute of a statement that changes the book of names.
-    pub(super) fn execute(&mut self, statement: &Statement) -> Verdict {
+    /// An Execute, which may be of a statement that changes the book of names.
+    pub(super) fn execute(&mut self, bytes: &[u8]) -> Verdict {
+        // What earlier batches do to the names has to be known: it could not be taken back from behind this.
+        let unknown = self.names.any_uncertain() || self.turn.is_clearing();
+        if unknown && self.bound.runs(bytes) {
+            return Verdict::Wait;
+        }
+        let Some(statement) = self.bound.take_runs(bytes) else { return Verdict::Forward };
+        let statement = &*statement;
         let mut steps = VecDeque::new();
         let taken = match self.note_executed(statement, &mut steps, Way::Message) {
             Ok(taken) => taken,
             Err(report) => return self.refuse_execute(&report),
         };
         self.turn.execute(Some(Box::new(Step::Several(steps))));
-        if let Some(name) = taken {
-            self.turn.take_last(&name);
+        if let Some(name) = taken.as_deref().or_else(|| executed_by(statement)) {
+            self.turn.take_last(name);
         }
         Verdict::Entered
     }
@@ -326,6 +333,13 @@ pub(super) fn policy(features: &SessionFeatures, feature: Feature) -> Policy {
         Feature::Listen => features.listen,
         Feature::Load => features.load,
     }
+}
+
+/// The client's name for what this executes, if errors can be about nothing else.
+fn executed_by(statement: &Statement) -> Option<&[u8]> {
+    let mut named = statement.named.get()?.iter();
+    let own = statement.renamed_from.get()?;
+    if named.any(|named| named.script.acts.iter().any(names_statement)) { None } else { executed(&own.script) }
 }
 
 /// The name of what a script executes, if it is one statement: errors are told by it, since a statement may have several.

@@ -136,8 +136,8 @@ pub fn fuzz_view(data: &[u8]) {
     if let Some((name, value)) = parameter_status(data) {
         assert_eq!([name.as_bytes(), b"\0", value, b"\0"].concat(), data);
     }
-    let Diagnostic { severity, code, message, detail, hint } = Diagnostic::read(data);
-    let bytes = severity.len() + code.len() + message.len() + detail.len() + hint.len();
+    let Diagnostic { severity, code, message, detail, hint, routine } = Diagnostic::read(data);
+    let bytes = severity.len() + code.len() + message.len() + detail.len() + hint.len() + routine.len();
     // A byte that is no UTF-8 becomes three.
     assert!(bytes <= 3 * data.len());
 }

@@ -82,6 +82,8 @@ pub struct Diagnostic {
     pub detail: String,
     /// `H`: hint.
     pub hint: String,
+    /// `R`: routine of the sender that reported it; unlike the message it is never translated.
+    pub routine: String,
 }
 
 impl Diagnostic {
@@ -104,6 +106,7 @@ impl Diagnostic {
                 b'M' => found.message = text(),
                 b'D' => found.detail = text(),
                 b'H' => found.hint = text(),
+                b'R' => found.routine = text(),
                 _ => {}
             }
             rest = tail;

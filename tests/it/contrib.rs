@@ -1,5 +1,7 @@
 //! The files for systemd, Debian and Kubernetes, as far as they speak of pgpool.
 
+mod monitoring;
+
 use std::{fs, path::Path, process::Command};
 
 use pgpool::config::Config;

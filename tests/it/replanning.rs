@@ -2,6 +2,8 @@
 //! backend; the first has made the statement there, and what a client sees is what it would see on PostgreSQL with a
 //! statement of its own, or better.
 
+mod unnamed;
+
 use crate::support::{
     Cluster, Pooler, Raw, for_each_worker_count,
     messages::{bind, close_statement, describe_portal, describe_statement, execute, flush, parse, query, sync},

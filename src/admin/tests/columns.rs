@@ -81,6 +81,17 @@ const REFERENCE: &[(&str, &str)] = &[
     ("pins", "id:i user database addr port:i application_name server:i remote_pid:i features since age:i why"),
     ("listeners", "database host port:i state channels:i clients:i remote_pid:i delivered:q dropped:q losses:q"),
     ("prepared_statements", "id:q name bytes:i clients:i servers:i parses:q hits:q query"),
+    (
+        "budget",
+        "server database user slot_budget max_connections:i superuser_reserved:i reserved:i rds_reserved:i headroom:i \
+         others:i peers:i peers_hold:i ours:i share:i idle:i waiting:i percent:i shrunk:i refused:q last_refused \
+         last_refusal max_wal_senders:i pending_restart asked trouble",
+    ),
+    (
+        "holders",
+        "client_id:i user database addr port:i application_name server_id:i server_pid:i server since held:q state \
+         pinned fingerprint query",
+    ),
 ];
 
 #[test]

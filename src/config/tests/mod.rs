@@ -8,6 +8,7 @@ use crate::config::{Config, Loaded};
 
 mod changing;
 mod convert;
+mod demand;
 mod example;
 mod ini;
 mod loading;

@@ -56,6 +56,7 @@ impl NoListener {
                 | ConnectError::Timeout
                 | ConnectError::NoTls
                 | ConnectError::TlsAnswer
+                | ConnectError::NoSlot
                 | ConnectError::Misfit(_)
                 | ConnectError::Tls(_)
                 | ConnectError::Authentication(_)

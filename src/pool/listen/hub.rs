@@ -163,6 +163,7 @@ impl Hub {
             return Err(Trouble::Held);
         }
         let permits = permits(&pool, pools).map_err(|limit| Trouble::Failed(NoListener::Limit(limit)))?;
+        let slot = pool.own_slot(pools).ok_or(Trouble::Failed(NoListener::Limit("slot_budget")))?;
         let spec = named(pool.settings.load().spec.clone());
         let id = self.shared.next_id();
         let epoch = pool.shelf.lock().epoch;
@@ -182,7 +183,7 @@ impl Hub {
         *self.backend.lock().unwrap_or_else(PoisonError::into_inner) = Some((pool, Arc::clone(&backend.record)));
         // What has changed meanwhile has woken nobody.
         self.asked.notify_one();
-        Ok(Line { backend, _listing: listing, _permits: permits, talk: Talk::new() })
+        Ok(Line { backend, _listing: listing, _permits: permits, _slot: slot, talk: Talk::new() })
     }
 
     /// The pool whose user logs in.

@@ -16,6 +16,7 @@ use tokio::time::{Instant, Sleep, sleep};
 use super::Hub;
 use super::roll::{Batch, Calls, Channel};
 use crate::backend::Backend;
+use crate::pool::budget::SlotPermit;
 use crate::pool::{Listing, Permit, Pools};
 use crate::wire::scan::{Grammar, Scanner, Violation};
 use crate::wire::tag::{back, back_limit};
@@ -78,6 +79,7 @@ pub(super) struct Line {
     pub(super) backend: Backend,
     pub(super) _listing: Listing,
     pub(super) _permits: [Permit; 2],
+    pub(super) _slot: SlotPermit,
     pub(super) talk: Talk,
 }
 

@@ -21,6 +21,7 @@ use crate::backend::{
 };
 use crate::config::{AuthSource, Config};
 use crate::net::{Clock, Micros};
+use crate::pool::budget::SlotPermit;
 use crate::pool::connector::{LONGEST_PAUSE, passing_pause};
 use crate::pool::settings::{dialled, limited};
 use crate::pool::{Cap, Permit, Pool, Pools, Shared, log_close};
@@ -59,6 +60,7 @@ pub struct Desk {
 struct Line {
     backend: Backend,
     _permits: [Permit; 2],
+    _slot: Option<SlotPermit>,
 }
 
 /// Why there is no connection.
@@ -246,6 +248,11 @@ impl Desk {
         ];
         spec.tls = Arc::clone(&pools.tls.load().connector);
         spec.names = Arc::clone(&self.shared.names);
+        let target = spec.route.targets().first().cloned();
+        let slot = target.map(|target| {
+            pools.own_slot(&self.shared.budgets.of(&target), user, &spec.dbname).ok_or(Trouble::Full("slot_budget"))
+        });
+        let slot = slot.transpose()?;
         let id = self.shared.next_id();
         let who = Identity { id, database: name.as_str().into(), user: user.as_str().into() };
         let backend = connect(&spec, who, &self.shared.interner, &self.shared.clock).await;
@@ -256,7 +263,7 @@ impl Desk {
                            pid = backend.record.process_id, "new connection to server, for auth_query");
         }
         *self.record() = Some(Arc::clone(&backend.record));
-        Ok(Line { backend, _permits: permits })
+        Ok(Line { backend, _permits: permits, _slot: slot })
     }
 
     /// A place under the limits over several pools; where an idle backend can be had for it, that goes.

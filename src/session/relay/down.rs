@@ -153,13 +153,13 @@ fn learn(piece: &Piece<'_>, about: About, learnt: &mut Shape, (names, prepared):
         && learnt.is_unknown()
         && let Some(known) = prepared.known_rows(about.statement, about.since)
     {
-        return names.tell(about.name, known.rows_only());
+        return names.tell(about.name, about.statement, known.rows_only());
     }
     learnt.learn(piece.tag, (piece.part == Part::Whole).then(|| piece.body()));
     if piece.tag != back::PARAMETER_DESCRIPTION {
         let shape = std::mem::take(learnt);
         prepared.learn(about.statement, about.since, shape);
-        names.tell(about.name, shape);
+        names.tell(about.name, about.statement, shape);
     }
 }
 

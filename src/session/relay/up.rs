@@ -148,6 +148,9 @@ impl Relay<'_> {
                     *self.at.scanner = before;
                     break;
                 }
+                if tag == front::QUERY || (tag == front::PARSE && self.at.settings.max_prepared == 0) {
+                    self.note_text(tag, length);
+                }
                 self.begun = true;
                 self.flushed |= tag == front::FLUSH;
                 self.at.tally.request(tag, self.at.record);
@@ -184,6 +187,14 @@ impl Relay<'_> {
         self.after_judging();
         self.subscribe();
         Ok(())
+    }
+
+    /// Notes for whoever asks what the backend runs.
+    #[inline]
+    fn note_text(&self, tag: u8, length: usize) {
+        let bytes = self.at.workspace.up.unjudged().get(..length).unwrap_or_default();
+        let text = if tag == front::PARSE { text_of(bytes) } else { bytes.get(5..).unwrap_or_default() };
+        self.at.backend.record.note_text(text);
     }
 
     /// Has the listening backend listen to what the client's requests are about to.
@@ -243,10 +254,7 @@ impl Relay<'_> {
                 requests.begin_long(tag, bytes);
                 Verdict::Forward
             }
-            front::EXECUTE => {
-                let runs = requests.bound.take_runs(bytes);
-                runs.map_or(Verdict::Forward, |statement| requests.execute(&statement))
-            }
+            front::EXECUTE => requests.execute(bytes),
             _ if requests.turn.is_ambiguous() => Verdict::Wait,
             _ if follows && requests.turn.is_clearing() => Verdict::Wait,
             _ if follows && tag != front::QUERY && requests.must_wait(tag, bytes) => Verdict::Wait,
@@ -287,6 +295,7 @@ fn requests<'r>(
         turn,
         names: at.names,
         prepared: &mut at.backend.prepared,
+        ran: &at.backend.record.statement,
         watch: at.watch,
         notices,
         reader: at.reader,

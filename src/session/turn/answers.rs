@@ -142,6 +142,10 @@ impl Turn {
             self.forget_copy(1);
         }
         if head == Some(Owed::Execute) {
+            if self.status == Status::Failed {
+                // Nothing else is carried out there but what leaves it. Where to, the next ReadyForQuery says.
+                self.status = Status::InBlock;
+            }
             self.answered();
         }
     }
@@ -213,6 +217,14 @@ impl Turn {
                         None => self.undone.push((Box::new(Step::Unnamed(before)), failed)),
                     }
                 }
+                Step::Sent(id) => {
+                    // What is still under way may come to be taken back behind it.
+                    self.owed
+                        .iter_mut()
+                        .filter_map(|entry| entry.undo.as_deref_mut())
+                        .for_each(|step| step.correct(id));
+                    self.undone.push((Box::new(Step::Sent(id)), failed));
+                }
                 other => self.undone.push((Box::new(other), failed)),
             }
         }
@@ -244,12 +256,6 @@ impl Turn {
             Some(Owed::Function | Owed::Sync) | None => {}
             // After an error in an extended query everything up to the next Sync is skipped.
             Some(owed) => {
-                if owed == Owed::Own(Own::Parse)
-                    && self.owed.get(1).is_some_and(|next| next.owed == Owed::Made(Made::ParseComplete))
-                {
-                    // It was in the place of the client's.
-                    self.take_back(1, true);
-                }
                 if self.copy_is_over() {
                     self.forget_copy_syncs(1);
                 }
@@ -257,7 +263,14 @@ impl Turn {
                 let skipped = next.unwrap_or(self.owed.len());
                 // It is not skipped if a Sync before it counts.
                 self.doubtful |= self.doubts > 0 && skipped > 1;
-                self.strike(1..skipped.max(1));
+                if let Some(parse) = self.parse_behind_own().filter(|parse| *parse < skipped) {
+                    // It was in the place of the client's, or for the sake of it. The last is taken back first.
+                    self.strike(parse + 1..skipped);
+                    self.take_back(parse, true);
+                    self.strike(1..parse + 1);
+                } else {
+                    self.strike(1..skipped.max(1));
+                }
                 self.take_back(0, true);
                 self.owed.pop_front();
                 if self.owed.is_empty() {
@@ -269,6 +282,13 @@ impl Turn {
             }
         }
         Back::Forward
+    }
+
+    /// Where the client's Parse is, if what comes next answers a request of the pooler's own that was sent for it.
+    fn parse_behind_own(&self) -> Option<usize> {
+        let at = self.owed.iter().position(|entry| !matches!(entry.owed, Owed::Own(_)))?;
+        let parses = matches!(self.owed.get(at)?.owed, Owed::Parse | Owed::Made(Made::ParseComplete));
+        (at > 0 && parses).then_some(at)
     }
 
     /// A COPY failed: what was sent within it before we knew that it had begun was read over, up to its end or to the

@@ -161,7 +161,7 @@ impl Turn {
         self.status == Status::Idle && !self.acted && self.owed.iter().all(|entry| entry.owed.rests())
     }
 
-    /// What the last ReadyForQuery said.
+    /// What the last ReadyForQuery said; in a block if that was one that had failed and was left since.
     #[must_use]
     pub fn status(&self) -> Status {
         self.status

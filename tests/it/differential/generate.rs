@@ -42,8 +42,7 @@ pub(super) enum Group {
     Named,
     /// PREPARE, EXECUTE, DEALLOCATE.
     SqlPrepare,
-    /// PREPARE, EXECUTE and DEALLOCATE in the text of a Parse. Kept for some time and mixed with all else they find a new
-    /// difference every few thousand rounds yet, so that the minute among all tests goes without.
+    /// PREPARE, EXECUTE and DEALLOCATE in the text of a Parse.
     SqlByMessage,
     /// EXECUTE and DEALLOCATE of statements that were made by message, and the reverse.
     MixedNames,
@@ -85,13 +84,16 @@ struct Generator<'a> {
     mine: String,
     /// How many parameters a statement of [`STATEMENTS`] has, if its last Parse succeeded.
     parameters: [usize; STATEMENTS.len()],
+    /// Whether the same is one that names others, or was.
+    at_once: [bool; STATEMENTS.len()],
 }
 
 /// Scripts for so many clients. Those whose random numbers are equal are equal.
 pub(super) fn round(random: &Random, clients: usize, groups: &[Group]) -> Round {
     let script = |client: usize| {
         let mine = format!("mine_{client}");
-        Generator { random: random.part(client as u64), groups, mine, parameters: [0; STATEMENTS.len()] }.script()
+        let (parameters, at_once) = ([0; STATEMENTS.len()], [false; STATEMENTS.len()]);
+        Generator { random: random.part(client as u64), groups, mine, parameters, at_once }.script()
     };
     Round { scripts: (0..clients).map(script).collect() }
 }
@@ -138,6 +140,10 @@ impl Generator<'_> {
     }
 
     fn query(&mut self) -> Op {
+        self.sql_and_query().1
+    }
+
+    fn sql_and_query(&mut self) -> (&'static str, Op) {
         let texts: Vec<_> = texts::QUERIES.iter().filter(|(group, _)| self.has(*group)).collect();
         // Groups of few texts are not drowned by those of many.
         let group = self.groups[self.random.below(self.groups.len())];
@@ -146,7 +152,7 @@ impl Generator<'_> {
             [] => texts[self.random.below(texts.len())].1,
             some => some[self.random.below(some.len())].1,
         };
-        query(&self.fill(sql))
+        (sql, query(&self.fill(sql)))
     }
 
     /// Replaces the places that differ from client to client and from time to time.
@@ -162,15 +168,32 @@ impl Generator<'_> {
                 0 | 1 if self.has(Group::Named) => flight.extend(self.named_steps()),
                 2 if self.has(Group::Portals) => flight.push(self.portal_step()),
                 3 if self.has(Group::UnnamedAcross) => flight.push(self.unnamed_step()),
-                _ => flight.extend(self.unnamed_steps()),
+                _ => {
+                    let (steps, is_last) = self.unnamed_steps();
+                    flight.extend(steps);
+                    if is_last {
+                        flight.push(sync());
+                        return flight;
+                    }
+                }
             }
             if self.random.once_in(6) {
                 flight.push(flush());
             }
         }
-        let end = if self.has(Group::WithoutSync) && self.random.once_in(5) { self.query() } else { sync() };
-        flight.push(end);
+        flight.push(if self.has(Group::WithoutSync) && self.random.once_in(5) { self.end() } else { sync() });
         flight
+    }
+
+    /// A Query in the place of a Sync. Not DISCARD ALL, which PostgreSQL refuses behind an Execute: there may be one of the
+    /// pooler's own (`docs/leaks.md`, "Where it differs").
+    fn end(&mut self) -> Op {
+        loop {
+            let (sql, end) = self.sql_and_query();
+            if !sql.starts_with("discard all") {
+                return end;
+            }
+        }
     }
 
     fn text(&mut self) -> (String, usize) {
@@ -179,19 +202,33 @@ impl Generator<'_> {
         (self.fill(text.sql), text.parameters)
     }
 
-    /// A statement from Parse to Execute.
-    fn unnamed_steps(&mut self) -> Flight {
+    /// Whether a portal of this text has to be executed right behind its Bind, if ever: on PostgreSQL what it names is
+    /// looked for when it runs, and through pgpool when it is bound (`docs/leaks.md`, "Where it differs").
+    fn names_others(sql: &str) -> bool {
+        sql.starts_with("execute") || sql == "deallocate one"
+    }
+
+    /// A statement from Parse to Execute, and whether a Sync has to follow: a PREPAREd BEGIN, COMMIT or ROLLBACK does not
+    /// take effect before, and PostgreSQL ends the connection for another one that it meets until then.
+    fn unnamed_steps(&mut self) -> (Flight, bool) {
         let at_once: Vec<&Text> = texts::AT_ONCE.iter().filter(|text| self.has(text.group)).collect();
-        let (sql, parameters) = match at_once.len() {
-            1.. if self.random.once_in(10) => (self.random.pick(&at_once).sql.to_owned(), 0),
-            _ => self.text(),
+        let (sql, parameters, is_last) = match at_once.len() {
+            1.. if self.random.once_in(10) => {
+                let sql = self.random.pick(&at_once).sql.to_owned();
+                let is_last = STATEMENTS.iter().any(|name| sql.ends_with(name));
+                (sql, 0, is_last)
+            }
+            _ => {
+                let (sql, parameters) = self.text();
+                (sql, parameters, false)
+            }
         };
         let mut steps = vec![parse("", &sql)];
         if self.random.once_in(3) {
             steps.push(describe_statement(""));
         }
-        steps.extend(self.bind_steps("", parameters));
-        steps
+        steps.extend(self.bind_steps("", parameters, Self::names_others(&sql)));
+        (steps, is_last)
     }
 
     /// Half of a statement, for a later Sync to go on with.
@@ -213,13 +250,14 @@ impl Generator<'_> {
                 let (sql, parameters) = self.text();
                 steps.push(parse(name, &sql));
                 self.parameters[number] = parameters;
+                self.at_once[number] |= Self::names_others(&sql);
             }
             3 => steps.push(describe_statement(name)),
             4 => steps.push(close_statement(name)),
             _ => {}
         }
         if self.random.below(3) > 0 {
-            steps.extend(self.bind_steps(name, self.parameters[number]));
+            steps.extend(self.bind_steps(name, self.parameters[number], self.at_once[number]));
         }
         if steps.is_empty() {
             steps.push(describe_statement("never"));
@@ -227,15 +265,15 @@ impl Generator<'_> {
         steps
     }
 
-    /// Bind and, most of the time, Execute.
-    fn bind_steps(&mut self, statement: &str, parameters: usize) -> Flight {
+    /// Bind and, most of the time or (`at_once`) always, Execute.
+    fn bind_steps(&mut self, statement: &str, parameters: usize, at_once: bool) -> Flight {
         let portal = if self.has(Group::Portals) { self.random.pick(PORTALS) } else { "" };
         let mut steps = vec![self.bind(portal, statement, parameters)];
         if self.random.once_in(3) {
             steps.push(describe_portal(portal));
         }
         match self.random.below(8) {
-            0 => {}
+            0 if !at_once => {}
             1 => steps.extend([execute(portal, 2), execute(portal, 3), execute(portal, 0)]),
             2 => steps.push(execute(portal, 1)),
             _ => steps.push(execute(portal, 0)),

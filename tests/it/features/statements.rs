@@ -1,4 +1,4 @@
-//! Prepared statements at their limits, and in the wrong places.
+//! Prepared statements at their limits, and in the wrong places. Those whose texts name others are in `by_message.rs`.
 
 use std::fs;
 
@@ -10,16 +10,16 @@ use crate::support::{
     table::Table,
 };
 
-fn prepare(client: &mut Raw, name: &str, sql: &str) {
+pub(super) fn prepare(client: &mut Raw, name: &str, sql: &str) {
     let answer = ask(client, &[parse(name, sql, &[]), sync()].concat());
     assert_eq!(tags(&answer), "1Z", "{answer:?}");
 }
 
-fn run(name: &str) -> Vec<u8> {
+pub(super) fn run(name: &str) -> Vec<u8> {
     [bind("", name, &[]), execute("", 0), sync()].concat()
 }
 
-fn value(client: &mut Raw, name: &str) -> String {
+pub(super) fn value(client: &mut Raw, name: &str) -> String {
     let answer = ask(client, &run(name));
     let rows = rows(&answer).unwrap_or_else(|error| panic!("«{name}»: {error:?}"));
     rows[0][0].clone().unwrap()
@@ -245,52 +245,6 @@ fn a_failing_parse_in_a_pipeline_troubles_nobody_else() {
                 assert_eq!(rows(&answer), Ok(vec![vec![Some("second".to_owned())]]), "round {round}");
             }
         }
-    });
-}
-
-/// Parse, Bind and Execute of a text, as a driver sends all it has.
-fn by_message(client: &mut Raw, sql: &str) -> String {
-    tags(&ask(client, &[parse("", sql, &[]), bind("", "", &[]), execute("", 0), sync()].concat()))
-}
-
-#[test]
-fn prepare_by_message_follows_its_client_and_does_not_pin() {
-    for_each_worker_count(|workers| {
-        let cluster = Cluster::start();
-        let pooler = Pooler::trusting(&cluster, workers, "default_pool_size = 2");
-        let mut clients = [(); 3].map(|()| pooler.login("alice", "alicepw", "app"));
-        let mut holder = pooler.login("alice", "alicepw", "app");
-        for (number, client) in clients.iter_mut().enumerate() {
-            assert_eq!(by_message(client, &format!("prepare p (int) as select $1 + {number}00")), "12CZ");
-            assert_eq!(by_message(client, "prepare p as select 0"), "12EZ");
-            // One that the driver keeps: what it names is found when it runs.
-            prepare(client, "kept", "execute p(7)");
-        }
-        for round in 0..4 {
-            // Every second time all of them have the other backend.
-            holder.query(if round % 2 == 0 { "begin" } else { "rollback" }).unwrap();
-            for (number, client) in clients.iter_mut().enumerate() {
-                let wanted = (number * 100 + 7).to_string();
-                assert_eq!(client.value("execute p(7)"), wanted);
-                assert_eq!(value(client, "kept"), wanted);
-            }
-        }
-        assert!(Table::of(&mut pooler.console(), "SHOW PINS").rows.is_empty());
-        let [first, second, _] = &mut clients;
-        assert_eq!(by_message(first, "deallocate p"), "12CZ");
-        let gone = error(&ask(first, &run("kept"))).unwrap();
-        assert_eq!((gone.code.as_str(), gone.message.as_str()), ("26000", "prepared statement \"p\" does not exist"));
-        assert_eq!(by_message(first, "prepare p (int) as select $1 * 2"), "12CZ");
-        assert_eq!((value(first, "kept").as_str(), value(second, "kept").as_str()), ("14", "107"));
-        // What fails leaves the name free.
-        assert_eq!(by_message(second, "deallocate all"), "12CZ");
-        let within = [query("begin"), query("select 1 / 0")].concat();
-        second.send(&within);
-        assert_eq!((tags(&second.read_until_ready()), tags(&second.read_until_ready())), ("CZ".into(), "EZ".into()));
-        assert_eq!(by_message(second, "prepare p as select 1"), "EZ");
-        second.query("rollback").unwrap();
-        assert_eq!(by_message(second, "prepare p (int) as select $1 + 5"), "12CZ");
-        assert_eq!(second.value("execute p(7)"), "12");
     });
 }
 

@@ -25,9 +25,11 @@ impl Table {
         Self { columns, rows }
     }
 
-    /// The rows whose columns have these values.
+    /// The rows whose columns have these values, NULL as the empty string.
     pub(crate) fn matching(&self, wanted: &[(&str, &str)]) -> Self {
-        let fits = |row: &&Row| wanted.iter().all(|(name, value)| row[self.position(name)].as_deref() == Some(value));
+        let fits = |row: &&Row| {
+            wanted.iter().all(|(name, value)| row[self.position(name)].as_deref().unwrap_or_default() == *value)
+        };
         Self { columns: self.columns.clone(), rows: self.rows.iter().filter(fits).cloned().collect() }
     }
 

@@ -237,6 +237,7 @@ impl Between {
         }
         match asked {
             Asked::Extended { tag, own, fails } => {
+                let skipping = self.model.skipping;
                 own.iter().for_each(|own| self.own(request, *own, true));
                 let (step, undo) = self.step();
                 let (owed, answer) = match tag {
@@ -247,7 +248,12 @@ impl Between {
                     _ => (Owed::Close, b'3'),
                 };
                 self.turn.push(owed, Some(step), About::default());
-                self.model.extended((request, undo), answer, *fails, (true, true));
+                if owed == Owed::Parse && self.model.skipping && !skipping {
+                    // A Parse fails with what was sent for it.
+                    self.model.undone.push((undo, true));
+                } else {
+                    self.model.extended((request, undo), answer, *fails, (true, true));
+                }
             }
             Asked::Made { made, own } => {
                 let skipping = self.model.skipping;
