@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::link::{Link, Pause};
 use super::show::Answer;
 use super::{ConsoleEnd, Context, Shutdown, is_console};
+use crate::backend::Closing;
 use crate::config::{Config, SetError};
 use crate::net::tls::Tls;
 use crate::pool::{Pool, Pools, Reason, Suspended};
@@ -215,6 +216,9 @@ pub(super) fn kill(context: &Context, database: Option<&str>) -> Result<Answer, 
         checked(pools, name, "kill")?;
     }
     log("KILL", database);
+    for record in chosen(pools, database).iter().flat_map(|pool| pool.backends()) {
+        record.close_because(Closing::Removed);
+    }
     match database {
         Some(name) => {
             pools.set_paused(Some(name), true);
@@ -304,5 +308,6 @@ pub(super) fn set(context: &Context, name: &str, value: &str) -> Result<Answer, 
     tracing::info!(setting = name, "console command SET issued");
     pools.tls.store(Arc::new(tls));
     pools.put_in_force(config);
+    context.control.configured();
     Ok(Answer::tag(tag))
 }

@@ -79,6 +79,8 @@ pub struct PeerTraffic {
 pub trait Control: Send + Sync {
     /// Reads the configuration again; the error names every problem, and nothing has changed then.
     fn reload(&self) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send + '_>>;
+    /// Other settings are in force.
+    fn configured(&self) {}
     /// Ends the process.
     fn shutdown(&self, how: Shutdown);
     /// How the process is ending, if it is.

@@ -10,6 +10,7 @@
 //! them apart: `md5` turns into SCRAM for a stored verifier only, and checking a plain password against one takes time.
 
 mod answer;
+mod basic;
 mod binding;
 mod credential;
 mod crypto;
@@ -24,6 +25,7 @@ mod secret;
 mod tests;
 
 pub use answer::{AnswerError, Answerer, BackendSecret, Reply};
+pub use basic::Basic;
 pub use binding::{Binding, Channel, end_point};
 pub use credential::Credential;
 pub use crypto::NoEntropy;

@@ -7,6 +7,7 @@
 use std::io;
 use std::time::Duration;
 
+use super::Closing;
 use super::encrypt::encrypt;
 use super::{BackendRecord, ConnectError};
 use crate::net::{SocketOptions, connect_to};
@@ -47,6 +48,7 @@ struct Doubt<'a>(&'a BackendRecord);
 
 impl Drop for Doubt<'_> {
     fn drop(&mut self) {
+        self.0.close_because(Closing::CancelDoubt);
         self.0.need_close();
     }
 }

@@ -4,6 +4,7 @@
 //! by being moved. What it must never do is to decide whether it may be lent again; that is the pool's and the turn's.
 
 mod cancel;
+mod closing;
 mod connect;
 mod dial;
 mod encrypt;
@@ -28,6 +29,7 @@ use crate::wire::view::{Diagnostic, parameter_status};
 use crate::wire::write::TERMINATE;
 
 pub use cancel::cancel;
+pub use closing::Closing;
 pub use connect::{ConnectError, Spec};
 pub use dial::connect;
 pub use exchange::ExchangeError;
@@ -148,6 +150,7 @@ impl Backend {
         if let Some((name, value)) = parameter_status(body) {
             self.state.reported = interner.with(&self.state.reported, name, value);
             if name == "in_hot_standby" && fit::displaced(self.record.wanted, value) {
+                self.record.close_because(Closing::Misfit);
                 self.record.need_close();
             }
         }

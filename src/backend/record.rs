@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::closing::{Closing, FirstClosing};
 use crate::config::SessionAttrs;
 use crate::net::tls::Connector;
 use crate::net::{Endpoint, Micros, Target};
@@ -60,6 +61,8 @@ pub struct BackendRecord {
     pub connected: Micros,
     /// When it was last lent.
     pub request: AtomicU64,
+    /// When it was last given back.
+    pub released: AtomicU64,
     /// Prepared statements that it had when it was last given back.
     pub prepared: AtomicU32,
     /// The prepared statement that it last ran; 0 where it was a text.
@@ -67,6 +70,7 @@ pub struct BackendRecord {
     text: Mutex<Beginning>,
     state: AtomicU8,
     close_needed: AtomicBool,
+    closing: FirstClosing,
     link: AtomicU64,
     cancels: AtomicU32,
 }
@@ -129,11 +133,13 @@ impl BackendRecord {
             secret: Box::default(),
             connected,
             request: AtomicU64::new(connected),
+            released: AtomicU64::new(connected),
             prepared: AtomicU32::new(0),
             statement: AtomicU64::new(0),
             text: Mutex::default(),
             state: AtomicU8::new(BackendState::Tested as u8),
             close_needed: AtomicBool::new(false),
+            closing: FirstClosing::default(),
             link: AtomicU64::new(0),
             cancels: AtomicU32::new(0),
         }
@@ -186,6 +192,17 @@ impl BackendRecord {
     /// Marks it for closing at its next release.
     pub fn need_close(&self) {
         self.close_needed.store(true, Relaxed);
+    }
+
+    /// Says why it is being closed, or will be; the first to say so is right.
+    pub fn close_because(&self, closing: Closing) {
+        self.closing.set(closing);
+    }
+
+    /// Why it was closed. Where nobody said so, nobody vouched for it.
+    #[must_use]
+    pub fn closing(&self) -> Closing {
+        self.closing.get().unwrap_or(Closing::Unclean)
     }
 
     /// The client that it is lent to, 0 for none.

@@ -40,6 +40,14 @@ pub enum Origin {
     Sql,
 }
 
+/// What a table knows of all its statements without looking at them.
+#[derive(Debug, Default)]
+struct Sums {
+    /// Of all but those that only backends have.
+    bytes: AtomicUsize,
+    count: AtomicUsize,
+}
+
 /// One text with its parameter types.
 #[derive(Debug)]
 pub struct Statement {
@@ -70,7 +78,7 @@ pub struct Statement {
     users: AtomicU64,
     setting: u64,
     hash: u64,
-    total: Arc<AtomicUsize>,
+    sums: Arc<Sums>,
 }
 
 impl Statement {
@@ -156,8 +164,8 @@ impl Statement {
     /// What only backends have does not count: each of them has a limit.
     fn count(&self, before: u64, after: u64) {
         match (is_spare(before), is_spare(after)) {
-            (false, true) => drop(self.total.fetch_sub(self.bytes(), Relaxed)),
-            (true, false) => drop(self.total.fetch_add(self.bytes(), Relaxed)),
+            (false, true) => drop(self.sums.bytes.fetch_sub(self.bytes(), Relaxed)),
+            (true, false) => drop(self.sums.bytes.fetch_add(self.bytes(), Relaxed)),
             (true, true) | (false, false) => {}
         }
     }
@@ -225,7 +233,8 @@ fn random_tag() -> Tag {
 impl Drop for Statement {
     fn drop(&mut self) {
         // No backend has it any more, so it counts.
-        self.total.fetch_sub(self.bytes(), Relaxed);
+        self.sums.count.fetch_sub(1, Relaxed);
+        self.sums.bytes.fetch_sub(self.bytes(), Relaxed);
     }
 }
 
@@ -258,14 +267,14 @@ pub struct Full;
 #[derive(Debug)]
 pub struct Statements {
     known: Mutex<Known>,
-    total: Arc<AtomicUsize>,
+    sums: Arc<Sums>,
     hasher: RandomState,
     tag: Tag,
 }
 
 impl Default for Statements {
     fn default() -> Statements {
-        Statements { known: Mutex::default(), total: Arc::default(), hasher: RandomState::new(), tag: random_tag() }
+        Statements { known: Mutex::default(), sums: Arc::default(), hasher: RandomState::new(), tag: random_tag() }
     }
 }
 
@@ -293,18 +302,19 @@ impl Statements {
             return Ok(found);
         }
         let bytes = key.body.len() + OVERHEAD;
-        if self.total.load(Relaxed) + bytes > limit {
+        if self.sums.bytes.load(Relaxed) + bytes > limit {
             // Those that are only kept for the next client go first.
             let recent = std::mem::take(&mut known.recent);
             drop(known);
             drop(recent);
-            if self.total.load(Relaxed) + bytes > limit {
+            if self.sums.bytes.load(Relaxed) + bytes > limit {
                 return Err(Full);
             }
             known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         }
         known.last_id += 1;
-        self.total.fetch_add(bytes, Relaxed);
+        self.sums.bytes.fetch_add(bytes, Relaxed);
+        self.sums.count.fetch_add(1, Relaxed);
         let statement = Arc::new(Statement {
             id: known.last_id,
             name: backend_name(&self.tag, known.last_id),
@@ -320,7 +330,7 @@ impl Statements {
             prepares: OnceLock::new(),
             setting: key.setting,
             hash,
-            total: Arc::clone(&self.total),
+            sums: Arc::clone(&self.sums),
         });
         let oldest = known.keep(&statement);
         drop(known);
@@ -331,7 +341,13 @@ impl Statements {
     /// Bytes of all texts but those that only backends have.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.total.load(Relaxed)
+        self.sums.bytes.load(Relaxed)
+    }
+
+    /// How many there are; takes no lock.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.sums.count.load(Relaxed)
     }
 
     /// All statements, in order of their ids.

@@ -12,30 +12,72 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use pgpool::config::{Config, LogFormat};
-use tracing::Subscriber;
+use pgpool::metrics::LogCounts;
 use tracing::field::Field;
 use tracing::level_filters::LevelFilter;
+use tracing::{Level, Subscriber};
 use tracing_subscriber::field::MakeExt;
+use tracing_subscriber::filter::dynamic_filter_fn;
 use tracing_subscriber::fmt::{format, layer};
-use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Registry, registry, reload};
 
-use super::syslog::Syslog;
+use super::syslog::Outlet;
 
 /// How often it is looked for whether the file is still the one of its name.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// The file of a log that has begun.
+/// A log that has begun: its file, and how much was logged.
 #[derive(Clone, Debug)]
-pub(crate) struct Log(Arc<Mutex<Option<LogFile>>>);
+pub(crate) struct Log {
+    file: Arc<Mutex<Option<LogFile>>>,
+    counts: Arc<LogCounts>,
+    syslog: Outlet,
+    level: reload::Handle<LevelFilter, Registry>,
+    /// What the command line adds to the setting.
+    verbose: u8,
+}
 
 impl Log {
+    /// How many lines there were, to be read at any time.
+    pub(crate) fn counts(&self) -> Arc<LogCounts> {
+        Arc::clone(&self.counts)
+    }
+
     /// Opens the file of that name again, whatever the one that is open is called by now.
     pub(crate) fn reopen(&self) {
-        if let Some(file) = self.0.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+        if let Some(file) = self.file.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
             file.reopen();
         }
+    }
+
+    /// Goes by the settings of `config` from here on. What cannot be opened is said, and what is open goes on.
+    pub(crate) fn follow(&self, config: &Config) {
+        let problems = [self.follow_file(config), self.syslog.follow(&config.general)];
+        for problem in problems.into_iter().filter_map(Result::err) {
+            tracing::error!("{problem}");
+        }
+        // Fails only where nobody logs any more.
+        let _ = self.level.reload(level(self.verbose, config));
+    }
+
+    fn follow_file(&self, config: &Config) -> Result<(), String> {
+        let path = config.general.logfile.as_ref().map(|path| config.beside(path));
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        if file.as_ref().map(|file| &file.path) != path.as_ref() {
+            *file = path.map(|path| LogFile::open(&path)).transpose()?;
+        }
+        Ok(())
+    }
+}
+
+fn level(verbose: u8, config: &Config) -> LevelFilter {
+    match verbose.saturating_add(config.general.verbose) {
+        0 => LevelFilter::INFO,
+        1 => LevelFilter::DEBUG,
+        _ => LevelFilter::TRACE,
     }
 }
 
@@ -44,44 +86,52 @@ impl Log {
 /// # Errors
 /// What is wrong with the `logfile`, or with syslog.
 pub(crate) fn begin(config: &Config, quiet: bool, verbose: u8) -> Result<Log, String> {
-    let level = match verbose.saturating_add(config.general.verbose) {
-        0 => LevelFilter::INFO,
-        1 => LevelFilter::DEBUG,
-        _ => LevelFilter::TRACE,
-    };
-    let file = match &config.general.logfile {
-        Some(path) => Some(LogFile::open(&config.beside(path))?),
-        None => None,
-    };
-    let syslog = match config.general.syslog.then(|| Syslog::open(&config.general)) {
-        Some(syslog) => Some(syslog.map_err(|error| format!("cannot log to syslog: {error}"))?),
-        None => None,
-    };
+    let path = config.general.logfile.as_ref().map(|path| config.beside(path));
+    let file = path.map(|path| LogFile::open(&path)).transpose()?;
+    let syslog = Outlet::default();
+    syslog.follow(&config.general)?;
     // The terminal's colours are nobody else's.
-    let ansi = io::stderr().is_terminal() && file.is_none() && syslog.is_none();
-    let out = Arc::new(Mutex::new(file));
-    let log = Log(Arc::clone(&out));
-    let builder = tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(move || Lines { file: Arc::clone(&out), quiet })
-        .with_target(false);
+    let ansi = io::stderr().is_terminal() && file.is_none() && !syslog.is_open();
+    let file = Arc::new(Mutex::new(file));
+    let (filter, handle) = reload::Layer::new(level(verbose, config));
+    let log = Log { file: Arc::clone(&file), counts: Arc::default(), syslog: syslog.clone(), level: handle, verbose };
+    let counting = Counting(log.counts());
+    let lines = layer().with_writer(move || Lines { file: Arc::clone(&file), quiet }).with_target(false);
+    let registry = registry().with(filter);
     match config.general.log_format {
-        LogFormat::Json => builder.json().finish().with(syslog.map(lines_to)).init(),
+        LogFormat::Json => registry.with(lines.json()).with(lines_to(syslog)).with(counting).init(),
         LogFormat::Text => {
             let fields = format::debug_fn(write_field).delimited(" ");
-            builder.fmt_fields(fields).with_ansi(ansi).finish().with(syslog.map(lines_to)).init();
+            registry.with(lines.fmt_fields(fields).with_ansi(ansi)).with(lines_to(syslog)).with(counting).init();
         }
     }
     Ok(log)
 }
 
-/// The lines without their time, which syslog knows.
-fn lines_to<S>(syslog: Syslog) -> impl Layer<S>
+/// The lines without their time, which syslog knows; none is made while nothing goes there.
+fn lines_to<S>(syslog: Outlet) -> impl Layer<S>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
     let fields = format::debug_fn(write_field).delimited(" ");
-    layer().without_time().with_ansi(false).with_target(false).fmt_fields(fields).with_writer(syslog)
+    let switch = syslog.clone();
+    let lines = layer().without_time().with_ansi(false).with_target(false).fmt_fields(fields).with_writer(syslog);
+    lines.with_filter(dynamic_filter_fn(move |_, _| switch.is_open()))
+}
+
+/// Counts what is logged.
+struct Counting(Arc<LogCounts>);
+
+impl<S: Subscriber> Layer<S> for Counting {
+    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+        self.0.0.count(match *event.metadata().level() {
+            Level::ERROR => "error",
+            Level::WARN => "warn",
+            Level::INFO => "info",
+            Level::DEBUG => "debug",
+            Level::TRACE => "trace",
+        });
+    }
 }
 
 /// Takes whole lines.

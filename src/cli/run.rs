@@ -48,6 +48,7 @@ pub(crate) fn run(path: &Path, arguments: &Arguments) -> Result<ExitCode, String
     }
     raise_descriptor_limit();
     let sockets = systemd::sockets().map_err(|error| format!("pgpool: a socket of LISTEN_FDS is unfit: {error}"))?;
+    let log_counts = log.counts();
     let around = Around { config: config.clone(), log, pidfile: Arc::clone(&pidfile), detached: arguments.detached };
     let notify = Notify::from_environment();
     let herald = move |news: News| {
@@ -56,7 +57,8 @@ pub(crate) fn run(path: &Path, arguments: &Arguments) -> Result<ExitCode, String
             notify.tell(&news);
         }
     };
-    let surroundings = Surroundings { take_over: arguments.reboot, sockets, herald: Some(Box::new(herald)) };
+    let surroundings =
+        Surroundings { take_over: arguments.reboot, sockets, herald: Some(Box::new(herald)), log_counts };
     let runtime = runtime(config.general.workers()).map_err(|error| format!("pgpool: cannot start: {error}"))?;
     let result = runtime.block_on(run_in(config, surroundings));
     // Sessions that did not end by themselves are not waited for.
@@ -91,6 +93,7 @@ impl Around {
                 }
             }
             News::Reloading => self.log.reopen(),
+            News::Configured(config) => self.log.follow(config),
             News::Reloaded | News::Ending | News::Status(_) => {}
         }
     }

@@ -5,6 +5,7 @@
 use std::io;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use pgpool::config::{Facility, General};
 use tracing::{Level, Metadata};
@@ -22,10 +23,36 @@ pub(crate) struct Syslog {
     ident: String,
 }
 
+/// The way to syslog, while there is to be one.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Outlet(Arc<RwLock<Option<Arc<Syslog>>>>);
+
+impl Outlet {
+    /// Opens or closes the way, as the settings say.
+    ///
+    /// # Errors
+    /// The system's error, in words.
+    pub(crate) fn follow(&self, general: &General) -> Result<(), String> {
+        let opened = general.syslog.then(|| Syslog::open(general)).transpose();
+        let opened = opened.map_err(|error| format!("cannot log to syslog: {error}"))?;
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = opened.map(Arc::new);
+        Ok(())
+    }
+
+    /// Whether lines go there.
+    pub(crate) fn is_open(&self) -> bool {
+        self.syslog().is_some()
+    }
+
+    fn syslog(&self) -> Option<Arc<Syslog>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
 /// Takes one line.
 #[derive(Debug)]
-pub(crate) struct Line<'a> {
-    syslog: &'a Syslog,
+pub(crate) struct Line {
+    syslog: Option<Arc<Syslog>>,
     severity: u8,
 }
 
@@ -44,27 +71,28 @@ impl Syslog {
     }
 }
 
-impl<'a> MakeWriter<'a> for Syslog {
-    type Writer = Line<'a>;
+impl<'a> MakeWriter<'a> for Outlet {
+    type Writer = Line;
 
-    fn make_writer(&'a self) -> Line<'a> {
-        Line { syslog: self, severity: 6 }
+    fn make_writer(&'a self) -> Line {
+        Line { syslog: self.syslog(), severity: 6 }
     }
 
-    fn make_writer_for(&'a self, meta: &Metadata<'_>) -> Line<'a> {
+    fn make_writer_for(&'a self, meta: &Metadata<'_>) -> Line {
         let severity = match *meta.level() {
             Level::ERROR => 3,
             Level::WARN => 4,
             Level::INFO => 6,
             Level::DEBUG | Level::TRACE => 7,
         };
-        Line { syslog: self, severity }
+        Line { syslog: self.syslog(), severity }
     }
 }
 
-impl io::Write for Line<'_> {
+impl io::Write for Line {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let Syslog { socket, path, facility, ident } = self.syslog;
+        let Some(syslog) = &self.syslog else { return Ok(line.len()) };
+        let Syslog { socket, path, facility, ident } = &**syslog;
         let mut datagram = format!("<{}>{ident}[{}]: ", facility * 8 + self.severity, std::process::id()).into_bytes();
         datagram.extend_from_slice(line.trim_ascii());
         let _ = socket.send_to(&datagram, path);
@@ -105,7 +133,8 @@ mod tests {
         let path = dir.path().join("log");
         let general =
             General { syslog_facility: Facility::Local1, syslog_ident: "pool".to_owned(), ..General::default() };
-        let syslog = Syslog::to(&path, &general).unwrap();
+        let syslog = Outlet::default();
+        *syslog.0.write().unwrap() = Some(Arc::new(Syslog::to(&path, &general).unwrap()));
         // Nobody is there, and nothing comes of it.
         syslog.make_writer().write_all(b" lost\n").unwrap();
         let listener = UnixDatagram::bind(&path).unwrap();
@@ -114,5 +143,11 @@ mod tests {
         let length = listener.recv(&mut datagram).unwrap();
         let expected = format!("<142>pool[{}]: INFO pgpool is ready", std::process::id());
         assert_eq!(std::str::from_utf8(&datagram[..length]).unwrap(), expected);
+        // Closed, it takes nothing.
+        syslog.follow(&General::default()).unwrap();
+        assert!(!syslog.is_open());
+        syslog.make_writer().write_all(b"lost\n").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        assert_eq!(listener.recv(&mut datagram).unwrap_err().kind(), io::ErrorKind::WouldBlock);
     }
 }

@@ -46,19 +46,20 @@ impl Notify {
 
     pub(crate) fn tell(&self, news: &News) {
         // A manager that does not listen is told nothing.
-        let _ = self.0.send(message(news).as_bytes());
+        let _ = message(news).map(|message| self.0.send(message.as_bytes()));
     }
 }
 
-fn message(news: &News) -> String {
-    match news {
+fn message(news: &News) -> Option<String> {
+    Some(match news {
         News::Ready(_) => format!("MAINPID={}\nREADY=1\nSTATUS=serving", std::process::id()),
         News::Reloading => {
             let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
             format!("RELOADING=1\nMONOTONIC_USEC={}", now.tv_sec * 1_000_000 + now.tv_nsec / 1_000)
         }
+        News::Configured(_) => return None,
         News::Reloaded => "READY=1".to_owned(),
         News::Ending => "STOPPING=1\nSTATUS=serving the clients that are still there".to_owned(),
         News::Status(line) => format!("STATUS={}", line.replace('\n', " ")),
-    }
+    })
 }

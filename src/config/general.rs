@@ -10,7 +10,9 @@ use crate::config::choice::{
     SslNegotiation,
 };
 use crate::config::features::{Features, SessionFeatures};
-use crate::config::kinds::{Count, File, FileMode, Flag, Hidden, INT_MAX, Maybe, Mode, OneOf, Text, Within, Words};
+use crate::config::kinds::{
+    Count, File, FileMode, Flag, Hidden, HostPort, INT_MAX, Maybe, Mode, OneOf, Text, Within, Words,
+};
 use crate::config::secret::Secret;
 use crate::config::slot_budget::{Budget, SlotBudget};
 use crate::config::span::{KeepaliveSeconds, Millis, Period, Seconds};
@@ -53,6 +55,8 @@ settings! {
     so_reuseport: bool as Flag = false, Boot;
     /// This process's number in [peers] of the others, to which cancel requests of its clients may come; 0 = none.
     peer_id: u16 as Within<u16, 0, 16383> = 0, Reload;
+    /// Address and port of the HTTP server for metrics, health checks and the status page; empty = none.
+    http_addr: Option<String> as Maybe<HostPort> = None, Boot;
     /// Time after SIGTERM over which idle clients are told to connect elsewhere, spread; 0 = they may stay.
     drain_window: Duration as Seconds = secs(10), Reload;
     /// Time after SIGTERM at which the process ends, whatever still runs; 0 = when the last client has left.
@@ -68,19 +72,19 @@ settings! {
     user: String as Text = String::new(), Boot;
 
     /// File to append log lines to, besides standard error, relative to this file; one that is gone is made anew.
-    logfile: Option<PathBuf> as File = None, Boot;
+    logfile: Option<PathBuf> as File = None, Reload;
     /// File that has the process's id while it runs, relative to this file; empty = none.
     pidfile: Option<PathBuf> as File = None, Boot;
     /// Shape of a log line: text or json.
     log_format: LogFormat as OneOf<LogFormat> = LogFormat::Text, Boot;
     /// Send log lines to the system's syslog as well.
-    syslog: bool as Flag = false, Boot;
+    syslog: bool as Flag = false, Reload;
     /// Name of the program in syslog.
-    syslog_ident: String as Text = String::from("pgpool"), Boot;
+    syslog_ident: String as Text = String::from("pgpool"), Reload;
     /// Facility in syslog: auth, authpriv, daemon, user or local0 to local7.
-    syslog_facility: Facility as OneOf<Facility> = Facility::Daemon, Boot;
+    syslog_facility: Facility as OneOf<Facility> = Facility::Daemon, Reload;
     /// How much more to log, 0 to 3; -v on the command line adds to it.
-    verbose: u8 as Within<u8, 0, 3> = 0, Boot;
+    verbose: u8 as Within<u8, 0, 3> = 0, Reload;
     /// Log each client login and each new connection to PostgreSQL.
     log_connections: bool as Flag = true, Reload;
     /// Log each end of a connection, with its reason.

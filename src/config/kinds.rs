@@ -37,6 +37,8 @@ pub(super) struct Hosts;
 pub(super) struct OneHost;
 /// Their ports: one for all, or one for each.
 pub(super) struct Ports;
+/// Where to listen: `host:port`, with a name, an IP address (IPv6 in brackets) or "*" for the host.
+pub(super) struct HostPort;
 /// A setting that may be left out.
 pub(super) struct Maybe<K>(PhantomData<K>);
 
@@ -297,6 +299,34 @@ impl Kind for Ports {
 }
 
 type Port = Within<u16, 1, 65535>;
+
+impl Kind for HostPort {
+    type Value = String;
+    const EMPTY_IS_UNSET: bool = true;
+
+    fn read(raw: &Raw<'_>) -> Result<String, ValueError> {
+        let expected = "an address with a port, like \"127.0.0.1:9127\", \"[::1]:9127\" or \"*:9127\"";
+        let Raw::Text(text) = raw else { return Err(raw.mismatch(expected)) };
+        let text = without_zero_byte(text.trim())?;
+        split_host_port(&text).map(|_| text.clone()).ok_or_else(|| raw.mismatch(expected))
+    }
+
+    fn show(value: &String) -> String {
+        value.clone()
+    }
+}
+
+/// Host and port of a `host:port`; the host without brackets.
+pub fn split_host_port(text: &str) -> Option<(&str, u16)> {
+    let (host, port) = text.rsplit_once(':')?;
+    let port = port.parse().ok().filter(|_| port.bytes().all(|byte| byte.is_ascii_digit()))?;
+    let inner = match host.strip_prefix('[') {
+        Some(rest) => rest.strip_suffix(']').filter(|inner| inner.parse::<std::net::Ipv6Addr>().is_ok())?,
+        None => host,
+    };
+    let plain = !inner.is_empty() && !inner.contains(|c: char| c.is_whitespace() || matches!(c, ',' | '/' | '[' | ']'));
+    (plain && (host.starts_with('[') || !inner.contains(':'))).then_some((inner, port))
+}
 
 impl<K: Kind> Kind for Maybe<K> {
     type Value = Option<K::Value>;

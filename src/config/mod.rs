@@ -56,7 +56,7 @@ pub use features::SessionFeatures;
 #[doc(hidden)]
 pub use fuzz::{fuzz, fuzz_ini, fuzz_userlist};
 pub use general::{General, SetError, Shown};
-pub use kinds::FileMode;
+pub use kinds::{FileMode, split_host_port};
 pub use peer::Peer;
 pub use problem::{Problem, Problems};
 pub use resolve::AuthSource;

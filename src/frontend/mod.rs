@@ -391,8 +391,10 @@ async fn session(
     out.extend_from_slice(&ready);
     stream.write_all(&out).await?;
     record.publish(&state.reported);
-    record.admit(gate.pools.shared.clock.now());
+    let now = gate.pools.shared.clock.now();
+    record.admit(now);
     crate::metrics::add(&pool.counters.client_login_count, 1);
+    gate.pools.shared.events.logged_in(now.saturating_sub(record.identity.connected));
     Ok(Admitted::Session { client, state, early })
 }
 

@@ -65,6 +65,25 @@ pub enum Rejected {
 }
 
 impl Rejected {
+    /// The word that it is counted under; nothing for what load balancers do to see whether the port is open.
+    #[must_use]
+    pub fn counted_as(&self) -> Option<&'static str> {
+        Some(match self {
+            Rejected::Left | Rejected::Io(_) => return None,
+            Rejected::Startup(_) | Rejected::Protocol(_) => "protocol",
+            Rejected::Tls(_) => "tls",
+            Rejected::Login { refusal, .. } if refusal.sqlstate() == sqlstate::PROTOCOL_VIOLATION => "protocol",
+            Rejected::Login { .. } => "password",
+            Rejected::Denied { .. } => "rule",
+            Rejected::Lookup(_) => "lookup",
+            Rejected::Certificate { .. } => "certificate",
+            Rejected::Timeout => "timeout",
+            Rejected::Internal(_) => "other",
+            Rejected::Told(report) if report.code == sqlstate::TOO_MANY_CONNECTIONS => "limit",
+            Rejected::Told(_) => "refused",
+        })
+    }
+
     /// What the client is told; nothing where nobody listens.
     #[must_use]
     pub fn report(&self) -> Option<Report> {

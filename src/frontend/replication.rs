@@ -66,8 +66,10 @@ pub(super) async fn begin(
     out.extend_from_slice(&ready);
     stream.write_all(&out).await?;
     record.publish(reported);
-    record.admit(gate.pools.shared.clock.now());
+    let now = gate.pools.shared.clock.now();
+    record.admit(now);
     crate::metrics::add(&pool.counters.client_login_count, 1);
+    gate.pools.shared.events.logged_in(now.saturating_sub(record.identity.connected));
     Ok(Admitted::Replication { client, dedicated: Box::new(dedicated), early })
 }
 

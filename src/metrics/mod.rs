@@ -1,8 +1,17 @@
-//! Counters of one pool and what the console makes of them: totals and averages over a period.
+//! Counters of one pool and what the console makes of them: totals and averages over a period; histograms, and the text
+//! in which Prometheus reads all that.
 //!
 //! A counter is added to once per turn, by whichever worker runs the session; nothing here takes a lock.
 
+mod events;
+mod histogram;
+mod text;
+
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+pub use events::{Events, LogCounts, Worded};
+pub use histogram::{BOUNDS, BUCKETS, Counts, Histogram, Times};
+pub use text::{Kind, Series, Text, Value, seconds};
 
 /// Declares the counters once: the atomics, their snapshot, and the arithmetic on snapshots.
 macro_rules! counters {
@@ -70,6 +79,10 @@ counters! {
     leaks,
     /// Logins that succeeded.
     client_login_count,
+    /// Time to open backends, those included that could not be opened, microseconds.
+    connect_time,
+    /// Backends that could not be opened.
+    connect_failures,
 }
 
 /// Adds to a counter.

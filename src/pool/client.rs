@@ -199,7 +199,9 @@ impl ClientRecord {
 
     /// Says which pool it belongs to, once.
     pub fn join(&self, pool: &Arc<Pool>) {
-        let _ = self.pool.set(Arc::clone(pool));
+        if self.pool.set(Arc::clone(pool)).is_ok() {
+            pool.members.fetch_add(1, Relaxed);
+        }
     }
 
     /// Where its notifications wait; `None` until it subscribes for the first time.
@@ -236,7 +238,12 @@ impl ClientRecord {
 
     /// Says why it keeps its backend between transactions, or that it does no longer.
     pub fn set_pin(&self, pin: Option<Pin>) {
-        *self.pin.lock().unwrap_or_else(PoisonError::into_inner) = pin;
+        let mut held = self.pin.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pool) = self.pool() {
+            let features = |pin: &Option<Pin>| pin.as_ref().map(|pin| pin.features.clone()).unwrap_or_default();
+            pool.pins.change(&features(&held), &features(&pin));
+        }
+        *held = pin;
     }
 
     /// Why it keeps its backend between transactions, if it does.
@@ -317,6 +324,9 @@ impl Drop for Listed {
         self.record.subscriptions.leave();
         // The record may live on in a snapshot; what it holds must not.
         self.record.set_pin(None);
+        if let Some(pool) = self.record.pool() {
+            pool.members.fetch_sub(1, Relaxed);
+        }
         self.record.permits.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }

@@ -22,6 +22,7 @@ use super::shelf::Held;
 use super::{Listing, Permit, Phase, Pool, Reason};
 use crate::auth::AnswerError;
 use crate::backend::{Backend, BackendState, ConnectError, ExchangeError, Identity, connect};
+use crate::metrics::add;
 use crate::net::{Clock, Micros};
 
 /// Most backends that one pool opens at the same time.
@@ -187,6 +188,7 @@ impl Pool {
             // Without a key nothing can be opened ahead of need; a client that waits is told so.
             min: match settings.spec.secret.awaits_login() {
                 true => 0,
+                false if self.probed.load(Relaxed) => settings.min.max(1),
                 false if self.doubted.load(Relaxed) => settings.min.max(counts.total.saturating_add(1)),
                 false => settings.min,
             },
@@ -229,7 +231,10 @@ impl Pool {
             let epoch = pool.shelf.lock().epoch;
             let id = pool.shared.next_id();
             let who = Identity { id, database: Arc::clone(&pool.key.database), user: Arc::clone(&pool.key.user) };
-            let mut backend = connect(&settings.spec, who, &pool.shared.interner, &pool.shared.clock).await?;
+            let begun = pool.shared.clock.now();
+            let connected = connect(&settings.spec, who, &pool.shared.interner, &pool.shared.clock).await;
+            pool.note_connect(begun, connected.is_ok());
+            let mut backend = connected?;
             let slot = slot.opened(&pool, &settings, &backend.record).ok_or(ConnectError::NoSlot)?;
             if let Some(query) = settings.database.connect_query.as_deref() {
                 greet(&mut backend, query, &pool, settings.spec.timeout).await?;
@@ -241,6 +246,20 @@ impl Pool {
             let listing = Listing { pool: Arc::downgrade(&pool), id };
             Ok(Box::new(Held { backend, permits, slot, listing }))
         })
+    }
+
+    /// Counts an attempt to open a backend that began at `begun`.
+    pub(super) fn note_connect(&self, begun: Micros, succeeded: bool) {
+        let now = self.shared.clock.now();
+        let taken = now.saturating_sub(begun);
+        add(&self.counters.connect_time, taken);
+        self.times.connect.record(taken);
+        if succeeded {
+            self.connected_at.store(now, Relaxed);
+        } else {
+            self.failed_at.store(now, Relaxed);
+            add(&self.counters.connect_failures, 1);
+        }
     }
 
     /// Takes in what the openings brought; says whether there was anything.
@@ -256,6 +275,7 @@ impl Pool {
         let any = !ended.is_empty();
         if any {
             self.doubted.store(false, Relaxed);
+            self.probed.store(false, Relaxed);
             self.drain_misfits();
         }
         for result in ended {
@@ -285,9 +305,10 @@ impl Pool {
         record.set_state(BackendState::Idle);
         self.welcome.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| state.clone());
         if let Err(held) = self.shelf.add(held) {
+            held.backend.record.close_because(self.why_not_kept());
             held.terminate();
         }
-        self.offer();
+        self.offer(&self.settings.load());
     }
 
     fn failed(&self, error: &ConnectError) {

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::settings::lifetimes;
 use super::{Pool, Pools};
-use crate::backend::BackendRecord;
+use crate::backend::{BackendRecord, Closing};
 use crate::config::SessionAttrs;
 use crate::net::{Micros, Target};
 
@@ -26,6 +26,7 @@ impl Pool {
             return;
         }
         self.next_doubt.store(now.saturating_add(DOUBT), Relaxed);
+        record.close_because(Closing::Misfit);
         record.need_close();
         route.doubt(&record.target, &record.endpoint);
         self.doubted.store(true, Relaxed);
@@ -36,27 +37,28 @@ impl Pool {
     /// back.
     pub(super) fn drain_misfits(&self) {
         let misfits = self.settings.load().spec.route.misfits(self.shared.clock.now());
-        self.drain("host is not what target_session_attrs wants", |record| misfits.contains(&record.endpoint));
+        self.drain(Closing::Misfit, |record| misfits.contains(&record.endpoint));
     }
 
     /// Closes what is connected to addresses that their names do not have any more, in the same way.
     fn drain_vanished(&self) {
         let names = &self.shared.names;
-        self.drain("address is gone from its name", |record| names.has_left(&record.target, &record.endpoint));
+        self.drain(Closing::AddressGone, |record| names.has_left(&record.target, &record.endpoint));
     }
 
     /// Closes the idle backends that `which` chooses now, and the others as they come back.
-    fn drain(&self, why: &'static str, which: impl Fn(&BackendRecord) -> bool) {
+    fn drain(&self, why: Closing, which: impl Fn(&BackendRecord) -> bool) {
         let mut count = 0;
         for record in self.backends() {
             if which(&record) && !record.close_needed() {
+                record.close_because(why);
                 record.need_close();
                 count += 1;
             }
         }
         if count > 0 {
-            tracing::warn!(database = %self.key.database, user = %self.key.user, count, why, "connections are replaced");
-            self.close_idle(|held| held.backend.record.close_needed());
+            tracing::warn!(database = %self.key.database, user = %self.key.user, count, why = why.as_str(), "connections are replaced");
+            self.close_idle(why, |held| held.backend.record.close_needed());
         }
     }
 }
@@ -87,6 +89,7 @@ impl Pools {
             }
             for record in self.lookups.backends() {
                 if self.shared.names.has_left(&record.target, &record.endpoint) {
+                    record.close_because(Closing::AddressGone);
                     record.need_close();
                 }
             }

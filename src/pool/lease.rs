@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::shelf::{Held, Taken};
 use super::sweep::expired;
 use super::{ClientRecord, Pool, PoolSettings};
-use crate::backend::{Backend, BackendState, ExchangeError};
+use crate::backend::{Backend, BackendState, Closing, ExchangeError};
 use crate::net::Micros;
 
 /// Longest that a query of the pooler's own may take, whatever `server_connect_timeout` allows.
@@ -58,7 +58,7 @@ impl Lease {
     /// another session, so that the runtime may not have seen yet that it died.
     pub(super) fn alive(mut self, handed: bool) -> Option<Lease> {
         if self.held.backend.record.close_needed() {
-            self.close();
+            self.close(Closing::Obsolete);
             return None;
         }
         let Lease { held, pool, .. } = &mut self;
@@ -68,6 +68,7 @@ impl Lease {
             Ok(()) => Some(self),
             Err(dead) => {
                 let record = &self.backend().record;
+                record.close_because(Closing::Crashed);
                 self.pool.alarm();
                 tracing::info!(database = %record.database, user = %record.user, id = record.id, %dead, "idle backend is gone");
                 None
@@ -136,6 +137,7 @@ impl Lease {
     pub fn release_at(mut self, settings: &PoolSettings, now: Micros) {
         let backend = self.backend_mut();
         backend.idle_since = now;
+        backend.record.released.store(now, std::sync::atomic::Ordering::Relaxed);
         backend
             .record
             .prepared
@@ -147,8 +149,8 @@ impl Lease {
             self.park();
             return;
         }
-        if self.expired(settings, now) {
-            self.close();
+        if let Some(why) = self.expired(settings, now) {
+            self.close(why);
             return;
         }
         if self.held.slot.is_pressed() {
@@ -161,13 +163,17 @@ impl Lease {
         record.set_state(BackendState::Idle);
         let Lease { held, seat, pool, .. } = self;
         match pool.shelf.put(held, seat) {
-            Ok(()) => pool.offer(),
-            Err(held) => held.terminate(),
+            Ok(()) => pool.offer(settings),
+            Err(held) => {
+                held.backend.record.close_because(pool.why_not_kept());
+                held.terminate();
+            }
         }
     }
 
     /// Closes a backend that stands between two messages.
-    pub fn close(self) {
+    pub fn close(self, why: Closing) {
+        self.backend().record.close_because(why);
         let Lease { held, seat, .. } = self;
         drop(seat);
         held.terminate();
@@ -178,16 +184,17 @@ impl Lease {
     fn yielded(self, settings: &PoolSettings) -> Option<Lease> {
         let (slots, pool) = (Arc::clone(self.held.slot.slots()), Arc::clone(&self.pool));
         let Some(taking) = slots.takes_back(&pool, settings) else { return Some(self) };
-        self.close();
+        self.close(Closing::Evicted);
         drop(taking);
         None
     }
 
-    fn expired(&self, settings: &PoolSettings, now: Micros) -> bool {
+    fn expired(&self, settings: &PoolSettings, now: Micros) -> Option<Closing> {
         let record = &self.backend().record;
         let over = settings.size > 0 && self.pool.size.used() > settings.size.saturating_add(settings.reserve);
-        let used_once = settings.lifetime_micros == 0;
-        record.close_needed() || over || used_once || expired(settings, record.id, now.saturating_sub(record.connected))
+        let aged = settings.lifetime_micros == 0 || expired(settings, record.id, now.saturating_sub(record.connected));
+        let reasons = [(aged, Closing::Lifetime), (record.close_needed(), Closing::Needed), (over, Closing::TooMany)];
+        reasons.into_iter().find_map(|(applies, reason)| applies.then_some(reason))
     }
 
     /// Sets the lease aside until the cancel requests for its last query are over.

@@ -12,6 +12,7 @@ mod connector;
 mod dedicated;
 mod drain;
 mod facts;
+mod glance;
 mod holders;
 mod interrupt;
 mod lease;
@@ -34,8 +35,8 @@ use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 
 use crate::auth::{BackendSecret, Credential};
-use crate::backend::{BackendRecord, Interner, State, Statements};
-use crate::metrics::Counters;
+use crate::backend::{BackendRecord, Closing, Interner, State, Statements};
+use crate::metrics::{Counters, Events, Times};
 use crate::net::{Clock, Micros, Names};
 use queue::Queue;
 use settings::of_login;
@@ -47,12 +48,13 @@ pub use client::{ClientIdentity, ClientRecord, Clients, Listed, Phase};
 pub use connector::Failure;
 pub use dedicated::{Dedicated, NoDedicated, Wanted};
 pub use facts::{advice, facts, failure_report, reason_report};
+pub use glance::Glance;
 pub use holders::{Holder, Holding, LastQuery, holders, last_query};
 pub use interrupt::{Interrupt, Reason};
 pub use lease::Lease;
 pub use listen::{Hub, HubShown, HubState, Listeners, Mailbox, NoListener, Subscription};
 pub use lookup::{Desk, Found, FoundRoles, LookupError, Lookups, Misfit};
-pub use pins::{Pin, feature_rejected, feature_warning, pin_refused};
+pub use pins::{Pin, PinCounts, feature_rejected, feature_warning, pin_refused};
 pub use pools::{PoolKey, Pools};
 pub use settings::{Credentials, PoolSettings, lifetimes, socket_options};
 pub use suspend::{Suspended, Suspension};
@@ -76,6 +78,8 @@ pub struct Shared {
     pub names: Arc<Names>,
     /// How many connections PostgreSQL has for us.
     pub budgets: Budgets,
+    /// What happens to the process as a whole.
+    pub events: Events,
     /// Source of the ids of clients and backends.
     pub ids: AtomicU64,
 }
@@ -113,8 +117,12 @@ pub struct PoolCounts {
 pub struct Pool {
     /// Which pair.
     pub key: PoolKey,
+    /// When it was made.
+    pub born: Micros,
     /// What it counted.
     pub counters: Counters,
+    /// The times that it measured.
+    pub times: Arc<Times>,
     /// What it goes by at present.
     pub settings: ArcSwap<PoolSettings>,
     /// What all pools share.
@@ -124,6 +132,10 @@ pub struct Pool {
     size: Arc<Cap>,
     database_cap: Arc<Cap>,
     user_cap: Arc<Cap>,
+    /// Clients that have joined it.
+    members: AtomicU32,
+    /// What pins its clients.
+    pub pins: PinCounts,
     /// Backends that clients keep between transactions, `max_pinned`.
     pinned: Arc<Cap>,
     opening: AtomicU32,
@@ -144,8 +156,13 @@ pub struct Pool {
     touched: AtomicU64,
     /// Until when backends that change hands directly are looked at by a system call, since one has just died.
     alarm_until: AtomicU64,
+    /// When a backend was last opened, and when that last failed.
+    connected_at: AtomicU64,
+    failed_at: AtomicU64,
     /// A connection is to be opened that looks what a host is.
     doubted: AtomicBool,
+    /// A backend is to be open, so that it is known whether one can be had.
+    probed: AtomicBool,
     /// When the next doubt counts.
     next_doubt: AtomicU64,
 }
@@ -192,6 +209,12 @@ impl Pool {
     #[must_use]
     pub fn backends(&self) -> Vec<Arc<BackendRecord>> {
         self.listed().values().cloned().collect()
+    }
+
+    /// Has a backend opened where none is, though nobody needs it.
+    pub fn probe(&self) {
+        self.probed.store(true, Relaxed);
+        self.nudge();
     }
 
     /// The backend of this id.
@@ -249,9 +272,9 @@ impl Pool {
     pub fn set_paused(&self, paused: bool) {
         self.shelf.lock().paused = paused;
         if paused {
-            self.close_idle(|_| true);
+            self.close_idle(Closing::Paused, |_| true);
         }
-        self.asked.notify_one();
+        self.look_again();
     }
 
     /// RECONNECT: closes idle backends now and the others when they come back; forgets the welcome.
@@ -263,7 +286,7 @@ impl Pool {
         *self.welcome.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.accepted.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).take();
-        self.close_idle(|held| held.backend.record.close_needed());
+        self.close_idle(Closing::Replaced, |held| held.backend.record.close_needed());
         self.asked.notify_one();
     }
 
@@ -292,7 +315,15 @@ impl Pool {
         if new_target {
             self.reconnect();
         }
+        self.look_again();
+    }
+
+    /// Limits or the pause may have changed: whoever waits for a place looks.
+    fn look_again(&self) {
         self.asked.notify_one();
+        for cap in [&self.size, &self.database_cap, &self.user_cap] {
+            cap.wake();
+        }
     }
 
     /// Keeps the pool only for the clients that it has.
@@ -303,9 +334,16 @@ impl Pool {
     }
 
     /// Closes the pool for good: the connector ends, idle backends are closed, nothing comes back.
-    pub fn close(&self) {
+    pub fn close(&self, why: Closing) {
         self.closing.store(true, Relaxed);
-        self.set_paused(true);
+        self.shelf.lock().paused = true;
+        self.close_idle(why, |_| true);
+        self.asked.notify_one();
+    }
+
+    /// Why nothing may be put on the shelf, where that is so.
+    fn why_not_kept(&self) -> Closing {
+        if self.is_closed() { Closing::Removed } else { Closing::Paused }
     }
 
     /// A backend has died, and others may be dying: for a while none changes hands unseen.
@@ -337,8 +375,28 @@ impl Pool {
     }
 
     /// Closes the idle backends that `which` chooses, and answers how many.
-    fn close_idle(&self, which: impl Fn(&Held) -> bool) -> usize {
-        self.close_idle_mut(|held| which(held))
+    fn close_idle(&self, why: Closing, which: impl Fn(&Held) -> bool) -> usize {
+        self.close_idle_mut(|held| {
+            let chosen = which(held);
+            if chosen {
+                held.backend.record.close_because(why);
+            }
+            chosen
+        })
+    }
+
+    /// Closes the longest idle backend of those that `there` chooses, for somebody else.
+    fn evict_oldest(&self, there: &dyn Fn(&BackendRecord) -> bool) -> usize {
+        let oldest = self.oldest_idle(there);
+        let mut one = true;
+        self.close_idle_mut(|held| {
+            let chosen = Some(held.backend.idle_since) == oldest && there(&held.backend.record);
+            let chosen = chosen && std::mem::take(&mut one);
+            if chosen {
+                held.backend.record.close_because(Closing::Evicted);
+            }
+            chosen
+        })
     }
 
     /// Closes the idle backends that `which` chooses, and answers how many.
@@ -358,13 +416,13 @@ impl Pool {
     }
 
     /// Where somebody starves at a limit that this pool shares, an idle backend here is what he needs.
-    fn offer(&self) {
-        for cap in [&self.database_cap, &self.user_cap] {
+    fn offer(&self, settings: &PoolSettings) {
+        for cap in [&self.size, &self.database_cap, &self.user_cap] {
             if cap.starved() {
                 cap.wake();
             }
         }
-        for slots in &self.settings.load().slots {
+        for slots in &settings.slots {
             slots.offer();
         }
     }
@@ -372,6 +430,14 @@ impl Pool {
     fn listed(&self) -> std::sync::MutexGuard<'_, std::collections::BTreeMap<u64, Arc<BackendRecord>>> {
         self.backends.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Logs the end of a backend, in PgBouncer's words.
+fn log_close(record: &BackendRecord, now: Micros) {
+    let (reason, age) = (record.closing(), Clock::between(record.connected, now).as_secs());
+    let reason = reason.as_str();
+    tracing::info!(database = %record.database, user = %record.user, id = record.id, address = %record.endpoint,
+                   pid = record.process_id, "closing because: {reason} (age={age}s)");
 }
 
 /// A backend's place in its pool's list; dropped, it is struck off and the connector looks again.
@@ -384,7 +450,10 @@ struct Listing {
 impl Drop for Listing {
     fn drop(&mut self) {
         if let Some(pool) = self.pool.upgrade() {
-            pool.listed().remove(&self.id);
+            let record = pool.listed().remove(&self.id);
+            if let Some(record) = record.filter(|_| pool.settings.load().log_disconnections) {
+                log_close(&record, pool.shared.clock.now());
+            }
             pool.nudge();
         }
     }

@@ -5,6 +5,7 @@
 //! and read by the console and by the reports of this layer.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use super::facts::{described, seconds, theirs};
 use super::{ClientRecord, Permit, Pool, PoolSettings};
@@ -21,6 +22,35 @@ pub struct Pin {
     pub since: Micros,
     /// What did it, in a few words.
     pub why: Box<str>,
+}
+
+/// What can pin: the names of `session_features`, what pins whatever they say, and the rest.
+const PINNING: [&str; 8] =
+    ["advisory_locks", "temp_tables", "cursors", "listen", "load", "settings", "long_statements", "other"];
+
+/// How many pins of a pool there are for each of what can pin; kept by the clients, read without a lock.
+#[derive(Debug, Default)]
+pub struct PinCounts([AtomicU32; PINNING.len()]);
+
+impl PinCounts {
+    /// Each name with its count.
+    pub fn counts(&self) -> impl Iterator<Item = (&'static str, u32)> {
+        PINNING.into_iter().zip(&self.0).map(|(name, count)| (name, count.load(Relaxed)))
+    }
+
+    pub(super) fn change(&self, old: &[&str], new: &[&str]) {
+        let of = |features: &[&str], at: usize| {
+            let place = |name: &&str| PINNING.iter().position(|known| known == name).unwrap_or(PINNING.len() - 1);
+            u32::from(features.iter().any(|name| place(name) == at))
+        };
+        for (at, count) in self.0.iter().enumerate() {
+            match (of(old, at), of(new, at)) {
+                (0, 1) => drop(count.fetch_add(1, Relaxed)),
+                (1, 0) => drop(count.fetch_sub(1, Relaxed)),
+                _ => {}
+            }
+        }
+    }
 }
 
 impl Pool {
@@ -183,6 +213,7 @@ mod tests {
     fn each_feature_has_its_words() {
         let names: Vec<&str> = FEATURES.iter().map(|feature| feature.name).collect();
         assert_eq!(names, SessionFeatures::NAMES);
+        assert_eq!(PINNING[..names.len()], names);
         for name in SessionFeatures::NAMES {
             let (rejected, warning) = (feature_rejected(name), feature_warning(name));
             assert_eq!((rejected.severity, rejected.code.as_str()), ("ERROR", "0A000"));
@@ -230,7 +261,12 @@ mod tests {
         let facts = facts(&stage.pools, &stage.pool, &second);
         assert!(facts.contains(" Pinned connections: 2, the oldest to client ") && facts.contains(why), "{facts}");
 
+        let pins = |name| stage.pool.pins.counts().find(|(known, _)| *known == name).unwrap().1;
+        assert_eq!((pins("temp_tables"), pins("listen"), pins("other")), (1, 1, 0));
+        first.set_pin(Some(Pin { features: vec!["temp_tables", "a trace"], ..first.pin().unwrap() }));
+        assert_eq!((pins("temp_tables"), pins("listen"), pins("other")), (1, 1, 1));
         first.set_pin(None);
+        assert_eq!((pins("temp_tables"), pins("listen"), pins("other")), (0, 1, 0));
         drop(permit);
         assert_eq!((first.pin(), stage.pool.pinned_count()), (None, 1));
         let words = pin_refused(&stage.pool, &second, "a trace");

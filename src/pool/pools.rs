@@ -14,7 +14,7 @@ use super::settings::of_login;
 use super::shelf::Shelf;
 use super::{ClientRecord, Clients, Credentials, Listeners, Lookups, Pool, PoolSettings, Reason, Shared};
 use crate::auth::BackendSecret;
-use crate::backend::{BackendRecord, Interner, Statements};
+use crate::backend::{BackendRecord, Closing, Interner, Statements};
 use crate::config::{Config, Database};
 use crate::net::tls::{Counts, Tls};
 use crate::net::{Clock, Micros, Names};
@@ -106,6 +106,7 @@ impl Pools {
             suspension: super::Suspension::default(),
             names: Arc::new(names),
             budgets: super::Budgets::default(),
+            events: crate::metrics::Events::default(),
             ids: AtomicU64::new(0),
         };
         let shared = Arc::new(shared);
@@ -158,7 +159,9 @@ impl Pools {
             None => self.credentials.of_pool(&config, database, user),
         };
         let pool = Arc::new(Pool {
+            born: self.shared.clock.now(),
             counters: crate::metrics::Counters::default(),
+            times: Arc::default(),
             settings: ArcSwap::from_pointee(self.settings(&config, database, user, secret)),
             shared: Arc::clone(&self.shared),
             shelf: Shelf::new(),
@@ -166,6 +169,8 @@ impl Pools {
             size: Arc::default(),
             database_cap: self.database_backends.of(&key.database),
             user_cap: self.user_backends.of(&key.user),
+            members: std::sync::atomic::AtomicU32::new(0),
+            pins: super::PinCounts::default(),
             pinned: Arc::default(),
             opening: std::sync::atomic::AtomicU32::new(0),
             asked: Arc::default(),
@@ -177,7 +182,10 @@ impl Pools {
             closing: std::sync::atomic::AtomicBool::new(false),
             retiring: std::sync::atomic::AtomicBool::new(false),
             alarm_until: AtomicU64::new(0),
+            connected_at: AtomicU64::new(0),
+            failed_at: AtomicU64::new(0),
             doubted: std::sync::atomic::AtomicBool::new(false),
+            probed: std::sync::atomic::AtomicBool::new(false),
             next_doubt: AtomicU64::new(0),
             touched: AtomicU64::new(self.shared.clock.now()),
             key: key.clone(),
@@ -237,12 +245,7 @@ impl Pools {
         found.sort_by_key(|&(kept, since, _)| (kept, since));
         found.iter().any(|(_, _, pool)| {
             // It may have been lent meanwhile; then the next one goes.
-            let oldest = pool.oldest_idle(there);
-            let mut one = true;
-            pool.close_idle_mut(|held| {
-                let chosen = Some(held.backend.idle_since) == oldest && there(&held.backend.record);
-                chosen && std::mem::take(&mut one)
-            }) > 0
+            pool.evict_oldest(there) > 0
         })
     }
 
@@ -304,7 +307,7 @@ impl Pools {
         let theirs = |client: &ClientRecord| client.pool().is_some_and(|its| Arc::ptr_eq(its, pool));
         let count = self.clients.interrupt(Reason::DatabaseRemoved, theirs);
         tracing::warn!(database = %pool.key.database, clients = count, "database removed");
-        self.forget(pool);
+        self.forget(pool, Closing::Removed);
     }
 
     /// PAUSE or RESUME of everything, or of one database. Answers whether that changed anything.
@@ -397,14 +400,14 @@ impl Pools {
         let idle = (made_up && over(general.autodb_idle_timeout)) || over(general.pool_idle_timeout);
         if idle || (pool.retiring.load(Relaxed) && empty_for > LEAVE_TAKING) {
             tracing::info!(database = %pool.key.database, user = %pool.key.user, "pool is forgotten");
-            self.forget(pool);
+            self.forget(pool, Closing::Unneeded);
         }
     }
 
     /// Takes a pool out for good.
-    pub fn forget(&self, pool: &Pool) {
+    pub fn forget(&self, pool: &Pool, why: Closing) {
         self.lock().remove(&pool.key);
-        pool.close();
+        pool.close(why);
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<PoolKey, Arc<Pool>>> {

@@ -2,13 +2,19 @@
 //! the connector, the sweeper and the console read.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::net::Micros;
 
 /// The waiting clients of one pool.
 #[derive(Debug, Default)]
-pub(super) struct Queue(Mutex<Book>);
+pub(super) struct Queue {
+    book: Mutex<Book>,
+    /// What the book says, for those who must not hold up anybody: how many wait, and since when the first does.
+    waiting: AtomicUsize,
+    oldest: AtomicU64,
+}
 
 #[derive(Debug, Default)]
 struct Book {
@@ -26,6 +32,7 @@ impl Queue {
         book.next += 1;
         book.waiting += 1;
         book.tickets.push_back((number, now.max(1)));
+        self.publish(&book);
         Ticket { queue: self, number }
     }
 
@@ -39,8 +46,23 @@ impl Queue {
         self.book().tickets.front().map(|&(_, since)| since)
     }
 
+    /// How many wait, without the lock.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.load(Relaxed)
+    }
+
+    /// Since when the first of them waits, without the lock.
+    pub(super) fn waiting_since(&self) -> Option<Micros> {
+        Some(self.oldest.load(Relaxed)).filter(|since| *since > 0)
+    }
+
+    fn publish(&self, book: &Book) {
+        self.waiting.store(book.waiting, Relaxed);
+        self.oldest.store(book.tickets.front().map_or(0, |&(_, since)| since), Relaxed);
+    }
+
     fn book(&self) -> MutexGuard<'_, Book> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -62,6 +84,7 @@ impl Drop for Ticket<'_> {
         while book.tickets.front().is_some_and(|&(_, since)| since == 0) {
             book.tickets.pop_front();
         }
+        self.queue.publish(&book);
     }
 }
 
@@ -75,12 +98,16 @@ mod tests {
         let first = queue.enter(10);
         let second = queue.enter(20);
         let third = queue.enter(30);
-        assert_eq!((queue.len(), queue.oldest()), (3, Some(10)));
+        let is = |waiting, oldest| {
+            assert_eq!((queue.len(), queue.oldest()), (waiting, oldest));
+            assert_eq!((queue.waiting(), queue.waiting_since()), (waiting, oldest));
+        };
+        is(3, Some(10));
         drop(second);
-        assert_eq!((queue.len(), queue.oldest()), (2, Some(10)));
+        is(2, Some(10));
         drop(first);
-        assert_eq!((queue.len(), queue.oldest()), (1, Some(30)));
+        is(1, Some(30));
         drop(third);
-        assert_eq!((queue.len(), queue.oldest()), (0, None));
+        is(0, None);
     }
 }

@@ -53,6 +53,8 @@ pub struct PoolSettings {
     pub query_wait_notify: Duration,
     /// `log_connections`.
     pub log_connections: bool,
+    /// `log_disconnections`.
+    pub log_disconnections: bool,
     /// `disable_pqexec`.
     pub no_simple_queries: bool,
     /// `max_packet_size`, bytes.
@@ -107,6 +109,7 @@ impl PoolSettings {
             transaction_timeout: config.transaction_timeout(known),
             query_wait_notify: general.query_wait_notify,
             log_connections: general.log_connections,
+            log_disconnections: general.log_disconnections,
             no_simple_queries: general.disable_pqexec,
             max_packet: general.max_packet_size,
             max_prepared: if mode == PoolMode::Session { 0 } else { general.max_prepared_statements },
@@ -127,13 +130,17 @@ fn micros(time: Duration) -> Micros {
     Micros::try_from(time.as_micros()).unwrap_or(Micros::MAX)
 }
 
+/// Where a host of the configuration leads to.
+pub(super) fn target(host: &Host, port: u16) -> Target {
+    match host {
+        Host::Name(host) => Target::Tcp { host: host.clone(), port },
+        Host::Socket(dir) => Target::Unix { path: socket_path(dir, port), port },
+    }
+}
+
 /// How a backend of this entry is opened as this user.
 pub(super) fn dialled(general: &General, database: &Database, user: &str, secret: BackendSecret) -> Spec {
-    let target = |(host, port)| match host {
-        Host::Name(host) => Target::Tcp { host, port },
-        Host::Socket(dir) => Target::Unix { path: socket_path(&dir, port), port },
-    };
-    let targets = database.backend_hosts().into_iter().map(target).collect();
+    let targets = database.backend_hosts().into_iter().map(|(host, port)| target(&host, port)).collect();
     Spec {
         route: Arc::new(Route::new(targets, database.load_balance_hosts, database.target_session_attrs)),
         names: Arc::default(),

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::holders::{Holder, Holding, holders, last_query};
 use super::{ClientRecord, Phase, Pool, PoolSettings, Pools, Reason, facts};
+use crate::backend::Closing;
 use crate::config::PoolMode;
 use crate::net::{Clock, Micros};
 use crate::wire::startup::Replication;
@@ -189,9 +190,20 @@ fn sweep_pool(pool: &Pool, now: Micros) {
         let record = Arc::clone(record);
         if held.backend.settle_idle(interner).is_err() {
             // What it said is read and gone; whoever has been promised it must not get it.
+            record.close_because(Closing::Crashed);
             record.need_close();
         }
-        let out = record.close_needed() || aged || unused || surplus > 0;
+        let reasons = [
+            (record.close_needed(), Closing::Replaced),
+            (unused, Closing::IdleTimeout),
+            (aged, Closing::Lifetime),
+            (surplus > 0, Closing::TooMany),
+        ];
+        let reason = reasons.into_iter().find_map(|(applies, reason)| applies.then_some(reason));
+        if let Some(reason) = reason {
+            record.close_because(reason);
+        }
+        let out = reason.is_some();
         spare = spare.saturating_sub(u32::from(out));
         surplus = surplus.saturating_sub(u32::from(out));
         out

@@ -147,7 +147,7 @@ async fn turn(pool: Arc<Pool>, client: Arc<ClientRecord>, lent: Arc<Mutex<HashSe
     match random.below(10) {
         0 => panic!("a session fails"),
         1 => {}
-        2 => noted.lease.take().unwrap().close(),
+        2 => noted.lease.take().unwrap().close(Closing::Unclean),
         _ => {
             noted.lent.lock().unwrap().remove(&noted.id);
             noted.lease.take().unwrap().release();

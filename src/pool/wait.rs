@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
 
 use super::{ClientRecord, Failure, Lease, Phase, Pool, Reason};
+use crate::backend::Closing;
 use crate::metrics;
 use crate::net::Micros;
 
@@ -40,7 +41,9 @@ impl Pool {
             Ok(lease) => lease.lent,
             Err(_) => self.shared.clock.now(),
         };
-        metrics::add(&self.counters.wait_time, end.saturating_sub(start));
+        let waited = end.saturating_sub(start);
+        metrics::add(&self.counters.wait_time, waited);
+        self.times.wait.record(waited);
         result
     }
 
@@ -93,6 +96,7 @@ impl Pool {
         match lease.query(query, settings.spec.timeout).await {
             Ok(()) => Some(lease),
             Err(error) => {
+                lease.backend().record.close_because(Closing::CheckFailed);
                 tracing::info!(%error, "server_check_query failed");
                 None
             }

@@ -113,7 +113,11 @@ async fn reject(proxy: &Proxy, mut stream: Stream, peer: &Endpoint, rejected: &R
         _ if general.log_pooler_errors => tracing::warn!(%peer, reason = %rejected, "client was not admitted"),
         _ => {}
     }
+    if let Some(reason) = rejected.counted_as() {
+        proxy.pools.shared.events.login_failures.count(reason);
+    }
     let Some(report) = rejected.report() else { return };
+    proxy.pools.shared.events.error(&report.code);
     let mut out = Vec::new();
     report.write(&mut out);
     // Whether it arrives is up to the client.

@@ -5,6 +5,7 @@
 mod cancel;
 mod client;
 mod end;
+mod http;
 mod identity;
 mod listen;
 mod peers;

@@ -30,6 +30,10 @@ impl Control for Proxy {
         self.listening.get().cloned().unwrap_or_default()
     }
 
+    fn configured(&self) {
+        self.tell(News::Configured(self.pools.config.load_full()));
+    }
+
     fn peers(&self) -> Vec<PeerTraffic> {
         self.traffic.rows()
     }
@@ -81,6 +85,7 @@ async fn read_again(proxy: &Proxy) -> Result<(), String> {
         proxy.pools.tls.store(Arc::new(tls));
         proxy.pools.put_in_force(new);
     }
+    proxy.configured();
     warm(&proxy.pools);
     tracing::info!("configuration reloaded");
     Ok(())

@@ -2,15 +2,21 @@
 
 use std::fmt;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use crate::config::Config;
+use crate::metrics::LogCounts;
 
 /// What has happened to the process.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum News {
     /// It serves. With the process that it took over from, which goes on serving the clients that it has.
     Ready(Option<u32>),
     /// It reads its configuration again.
     Reloading,
-    /// It has done so, with or without success.
+    /// Other settings are in force, by a reload or by SET.
+    Configured(Arc<Config>),
+    /// It has read its configuration again, with or without success.
     Reloaded,
     /// It does not accept clients any more, and ends when it has served those that it has.
     Ending,
@@ -30,16 +36,19 @@ pub struct Surroundings {
     pub sockets: Vec<OwnedFd>,
     /// Is told what happens.
     pub herald: Option<Herald>,
+    /// How much was logged, kept by who logs.
+    pub log_counts: Arc<LogCounts>,
 }
 
 impl fmt::Debug for Surroundings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Surroundings { take_over, sockets, herald } = self;
+        let Surroundings { take_over, sockets, herald, log_counts } = self;
         let herald = herald.is_some();
         f.debug_struct("Surroundings")
             .field("take_over", take_over)
             .field("sockets", sockets)
             .field("herald", &herald)
+            .field("log_counts", log_counts)
             .finish()
     }
 }

@@ -10,15 +10,17 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::client::{Arrival, serve};
+use super::http::{self, Http};
 use super::listen::{adopt, control, listen};
 use super::reload::{reload, take_over, warm};
 use super::takeover::{self, Giver};
 use super::{News, Proxy, SWEEP, StartError, Surroundings};
 use crate::admin::Shutdown;
+use crate::backend::Closing;
 use crate::config::{Config, SecretFiles};
 use crate::frontend::Errand;
-use crate::net::Listener;
 use crate::net::tls::Tls;
+use crate::net::{Endpoint, Listener};
 use crate::pool::{Desk, Hub, Pool, Pools, Slots, socket_options, sweep};
 
 /// How long accepting pauses when the system refuses (out of descriptors or memory).
@@ -43,13 +45,15 @@ pub async fn run(config: Config) -> Result<(), StartError> {
 /// # Errors
 /// [`StartError`].
 pub async fn run_in(config: Config, surroundings: Surroundings) -> Result<(), StartError> {
-    let Surroundings { take_over: asks, sockets, herald } = surroundings;
+    let Surroundings { take_over: asks, sockets, herald, log_counts } = surroundings;
     let tls = Tls::load(&config, None)?;
     let mut estate = if asks { takeover::ask(&config.general).await? } else { None };
     let passed = !sockets.is_empty();
     let mut inherited = estate.as_mut().map(|estate| std::mem::take(&mut estate.listeners)).unwrap_or_default();
     let listeners = if sockets.is_empty() { listen(&config, &mut inherited).await? } else { adopt(sockets)? };
     let control = control(takeover::control_path(&config.general).as_deref(), &mut inherited).map(Arc::new);
+    let http_listeners: Vec<_> = http::listen(&config, &mut inherited).await.into_iter().map(Arc::new).collect();
+    drop(inherited);
     let (pools, births) = Pools::with_tls(config.clone(), tls);
     let (mut proxy, errands) = Proxy::new(config, Arc::clone(&pools)).map_err(StartError::Entropy)?;
     proxy.herald = herald;
@@ -80,6 +84,13 @@ pub async fn run_in(config: Config, surroundings: Surroundings) -> Result<(), St
     for listener in &listeners {
         tokio::spawn(accept(Arc::clone(&proxy), Arc::clone(listener)));
     }
+    let http = Http::new(&proxy, log_counts);
+    if !http_listeners.is_empty() {
+        tokio::spawn(Arc::clone(&http).follow_trend());
+    }
+    for listener in &http_listeners {
+        tokio::spawn(accept_http(Arc::clone(&http), Arc::clone(listener)));
+    }
     warm(&pools);
     let predecessor = estate.as_ref().map(|estate| estate.pid);
     if let Some(estate) = estate {
@@ -93,12 +104,13 @@ pub async fn run_in(config: Config, surroundings: Surroundings) -> Result<(), St
     // From here on the files are this process's, unless somebody else opened the sockets for it.
     listeners.iter().for_each(|listener| listener.set_given_away(passed));
     control.iter().for_each(|listener| listener.set_given_away(false));
-    drop(tokio::spawn(successor(Arc::clone(&proxy), control, listeners)));
+    let given = listeners.into_iter().chain(http_listeners).collect();
+    drop(tokio::spawn(successor(Arc::clone(&proxy), control, given)));
     proxy.tell(News::Ready(predecessor));
     tracing::info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "pgpool is ready");
     proxy.drained().await;
     for pool in pools.all() {
-        pool.close();
+        pool.close(Closing::Ending);
     }
     for listener in files.iter().filter_map(Weak::upgrade).filter(|listener| listener.owns_file()) {
         // The tasks that own the listeners may not come to it any more.
@@ -164,6 +176,30 @@ async fn accept(proxy: Arc<Proxy>, listener: Arc<Listener>) {
     let options = socket_options(&proxy.pools.config.load().general);
     while let Ok(Ok((stream, peer))) = timeout(Duration::ZERO, listener.accept(&options)).await {
         drop(tokio::spawn(serve(Arrival::new(&proxy), stream, peer)));
+    }
+}
+
+/// Accepts connections of the HTTP server, until the process ends or another one has taken over: whoever asks how the end
+/// goes has to be answered.
+async fn accept_http(http: Arc<Http>, listener: Arc<Listener>) {
+    let (Listener::Tcp(socket), Some(Endpoint::Tcp(local))) = (&*listener, listener.endpoint()) else { return };
+    let mut ending = http.ending();
+    loop {
+        let accepted = tokio::select! {
+            accepted = socket.accept() => accepted,
+            _ = ending.wait_for(|how| *how == Some(Shutdown::TakenOver)) => return,
+        };
+        match accepted {
+            Ok((stream, peer)) => match http.enter() {
+                Some(seat) => drop(tokio::spawn(Arc::clone(&http).serve(stream, peer, local, seat))),
+                None => tracing::debug!(%peer, "too many HTTP requests at once"),
+            },
+            Err(error) if transient(&error) => {}
+            Err(error) => {
+                tracing::debug!(%error, "cannot accept HTTP connections, pausing");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
     }
 }
 

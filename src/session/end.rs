@@ -3,6 +3,7 @@
 
 use std::io;
 
+use crate::backend::Closing;
 use crate::pool::{Failure, Reason, failure_report, reason_report};
 use crate::wire::scan::Violation;
 use crate::wire::sqlstate as code;
@@ -58,6 +59,30 @@ impl End {
             End::ClientBroke(_) | End::ClientViolation(_) | End::StatementMode | End::SimpleQuery => Blame::Client,
             End::BackendDied(_) | End::BackendViolation(_) | End::Settings(_) | End::Unavailable(_) => Blame::Server,
             End::Interrupted(_) => Blame::Pooler,
+        }
+    }
+
+    /// Why the backend that was lent is closed, unless it can be saved.
+    #[must_use]
+    pub fn closing(&self) -> Closing {
+        match self {
+            End::BackendDied(_) => Closing::Crashed,
+            End::BackendViolation(_) => Closing::Broke,
+            End::Settings(_) => Closing::Parameter,
+            End::StatementMode => Closing::StatementMode,
+            End::Interrupted(Reason::QueryTimeout) => Closing::QueryTimeout,
+            End::Interrupted(Reason::IdleTransactionTimeout) => Closing::IdleTransaction,
+            End::Interrupted(Reason::TransactionTimeout) => Closing::Transaction,
+            End::Interrupted(Reason::DatabaseRemoved) => Closing::Removed,
+            End::Interrupted(Reason::Shutdown | Reason::ServerShutdown) => Closing::Ending,
+            End::Interrupted(Reason::ServerReplaced) => Closing::Needed,
+            End::Goodbye
+            | End::ClientClosed
+            | End::ClientBroke(_)
+            | End::ClientViolation(_)
+            | End::SimpleQuery
+            | End::Unavailable(_)
+            | End::Interrupted(_) => Closing::ClientLeft,
         }
     }
 

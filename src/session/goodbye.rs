@@ -20,6 +20,7 @@ impl Session {
         let span = record.span();
         let config = self.pools.config.load();
         if let Some(mut report) = end.report() {
+            self.pools.shared.events.error(&report.code);
             if matches!(end, End::Interrupted(_) | End::Unavailable(_) | End::BackendDied(_)) {
                 if !report.detail.is_empty() {
                     report.detail.push(' ');

@@ -5,6 +5,7 @@ use std::task::{Context, Poll, ready};
 
 use super::workspace::{BUFFER, Workspace};
 use super::{End, Session};
+use crate::backend::Closing;
 use crate::net::Stream;
 use crate::pool::{ClientRecord, Lease, Phase, Pool, PoolSettings, Reason, WaitEnd, Waiting};
 use crate::sql::{self, Act};
@@ -26,7 +27,10 @@ impl Session {
             let query = settings.check_query.as_deref().unwrap_or_default();
             match lease.query(query, settings.spec.timeout).await {
                 Ok(()) => return Ok(Some(lease)),
-                Err(error) => tracing::info!(%error, "server_check_query failed"),
+                Err(error) => {
+                    lease.backend().record.close_because(Closing::CheckFailed);
+                    tracing::info!(%error, "server_check_query failed");
+                }
             }
         }
         // It reads on from here, and leaves its waker wherever it likes.
@@ -82,6 +86,7 @@ impl Session {
     async fn refuse(&mut self, report: &Report) -> Result<(), End> {
         // It does not wait any more, and the limits of a wait must not end it.
         self.client.record().enter(Phase::Idle, self.pool.shared.clock.now());
+        self.pool.shared.events.error(&report.code);
         let mut out = Vec::new();
         report.write(&mut out);
         self.stream.write_all(&out).await.map_err(End::ClientBroke)?;
@@ -129,6 +134,7 @@ pub(super) async fn reset(mut lease: Lease, settings: &PoolSettings) {
         }
         Err(error) => {
             let record = &lease.backend().record;
+            record.close_because(Closing::ResetFailed);
             tracing::warn!(database = %record.database, user = %record.user, %error, "server_reset_query failed");
         }
     }

@@ -35,7 +35,7 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use crate::backend::State;
+use crate::backend::{Closing, State};
 use crate::net::Stream;
 use crate::pool::{Lease, Listed, Phase, Pool, PoolSettings, Pools, Reason};
 use crate::sql::Feature;
@@ -133,7 +133,7 @@ impl Session {
         let mut session = Session {
             stream,
             client,
-            tally: Tally::new(pool.shared.clock),
+            tally: Tally::new(pool.shared.clock, Arc::clone(&pool.times)),
             pool,
             pools,
             workspaces,
@@ -244,7 +244,7 @@ impl Session {
                 self.tally.settle(&self.pool.counters);
                 let doubtful = self.workspace.as_ref().is_some_and(|workspace| workspace.turn.doubtful());
                 if doubtful && self.pinned.is_none() {
-                    lease.close();
+                    lease.close(Closing::Unclean);
                     self.flush_down().await?;
                 } else if self.watch.is_some() || self.pinned.is_some() {
                     Box::pin(self.conclude(lease, leaving, settings)).await?;
@@ -266,8 +266,12 @@ impl Session {
                 if matches!(end, End::BackendDied(_)) {
                     self.pool.alarm();
                 }
+                let record = Arc::clone(&lease.backend().record);
                 if end.leaves_backend() && !settings.death_grace.is_zero() {
-                    self.wreck = self.abandon(lease);
+                    self.wreck = self.abandon(lease, end.closing());
+                }
+                if self.wreck.is_none() {
+                    record.close_because(end.closing());
                 }
                 Err(end)
             }
@@ -275,7 +279,7 @@ impl Session {
     }
 
     /// What can be made good of a backend in the middle of a turn. Half a message on its way to PostgreSQL cannot.
-    fn abandon(&mut self, lease: Lease) -> Option<Box<Wreck>> {
+    fn abandon(&mut self, lease: Lease, closing: Closing) -> Option<Box<Wreck>> {
         if !self.scanner.at_boundary() {
             return None;
         }
@@ -286,7 +290,7 @@ impl Session {
         if let Some(own) = &mut self.workspace {
             own.down.insert(workspace.down.approved());
         }
-        Some(Box::new(Wreck { lease, workspace, scanner: self.down_scanner, holds, touched }))
+        Some(Box::new(Wreck { lease, workspace, scanner: self.down_scanner, holds, touched, closing }))
     }
 
     /// Ends a turn that may have done something to the session, or of a pinned client.

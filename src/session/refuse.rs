@@ -10,34 +10,37 @@ use crate::wire::write::Report;
 pub(super) const REFUSED: &[u8] = b"pgpool refuses this statement";
 
 impl Requests<'_> {
-    pub(super) fn refuse_query(&mut self, report: &Report) -> Verdict {
+    fn refusal(&self, report: &Report) -> Vec<u8> {
+        self.pool.shared.events.error(&report.code);
         let mut text = Vec::new();
         report.write(&mut text);
+        text
+    }
+
+    pub(super) fn refuse_query(&mut self, report: &Report) -> Verdict {
+        let text = self.refusal(report);
         query_message(self.out, &[REFUSED]);
         self.turn.refuse_query(text);
         Verdict::Refused
     }
 
     pub(super) fn refuse_execute(&mut self, report: &Report) -> Verdict {
-        let mut text = Vec::new();
-        report.write(&mut text);
+        let text = self.refusal(report);
         self.write_message(front::EXECUTE, &[REFUSED, &[0; 5]].concat());
         self.turn.refuse_parse(text);
         Verdict::Refused
     }
 
     pub(super) fn refuse_parse(&mut self, report: &Report) -> Verdict {
-        let mut text = Vec::new();
-        report.write(&mut text);
+        let text = self.refusal(report);
         self.write_parse(b"", &[REFUSED, b"\0\0\0"].concat());
-        self.prepared.unnamed = None;
+        self.lose_unnamed();
         self.turn.refuse_parse(text);
         Verdict::Refused
     }
 
     pub(super) fn refuse_bind(&mut self, report: &Report) -> Verdict {
-        let mut text = Vec::new();
-        report.write(&mut text);
+        let text = self.refusal(report);
         self.refuse_bind_with(text)
     }
 

@@ -13,6 +13,7 @@ use tokio::time::{Interval, interval};
 
 use super::end::End;
 use super::{ending, goodbye};
+use crate::backend::Closing;
 use crate::metrics::add;
 use crate::net::Stream;
 use crate::pool::{Dedicated, Listed, Phase, Pool, Pools, Reason};
@@ -106,6 +107,9 @@ pub async fn replicate(mut stream: Stream, client: Listed, dedicated: Box<Dedica
     .await;
     count(&pool, &mut up, &mut down);
     client.record().set_link(None);
+    // Goodbye is PostgreSQL's here.
+    let closing = if matches!(end, End::Goodbye) { Closing::Crashed } else { end.closing() };
+    dedicated.backend.record.close_because(closing);
     drop(dedicated);
     // Its stream may stand within a message, where no word of ours can be put in.
     let _ = tokio::time::timeout(LOOK, stream.finish()).await;

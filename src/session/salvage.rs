@@ -20,7 +20,7 @@ use super::refuse::REFUSED;
 use super::relay::back_grammar;
 use super::turn::Back;
 use super::workspace::Workspace;
-use crate::backend::{ExchangeError, cancel};
+use crate::backend::{Closing, ExchangeError, cancel};
 use crate::config::PoolMode;
 use crate::pool::{Lease, Pool, PoolSettings};
 use crate::wire::scan::Scanner;
@@ -47,6 +47,8 @@ pub(super) struct Wreck {
     pub(super) holds: Holds,
     /// Requests have touched the session.
     pub(super) touched: bool,
+    /// Why the backend is closed, if it cannot be saved.
+    pub(super) closing: Closing,
 }
 
 impl End {
@@ -71,6 +73,9 @@ impl Wreck {
         let settings = pool.settings.load_full();
         let saved = tokio::time::timeout(settings.death_grace, self.finish(&settings)).await;
         let record = Arc::clone(&self.lease.backend().record);
+        if !matches!(saved, Ok(Ok(()))) {
+            record.close_because(self.closing);
+        }
         match saved {
             Ok(Ok(())) if !settings.reset_query.is_empty() => lend::reset(self.lease, &settings).await,
             Ok(Ok(())) => self.lease.release(),

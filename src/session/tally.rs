@@ -3,9 +3,10 @@
 //! PgBouncer's rules: a query is the span from the first request to the ReadyForQuery that leaves nothing owed or ends
 //! one of several in flight, a transaction the span from idle to idle.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::metrics::{Counters, add};
+use crate::metrics::{Counters, Times, add};
 use crate::net::{Clock, Micros};
 use crate::pool::{ClientRecord, Phase};
 use crate::wire::tag::front;
@@ -32,10 +33,12 @@ pub(super) struct Tally {
     /// Whether that was for the request which comes next.
     fresh: bool,
     clock: Clock,
+    /// The pool's.
+    times: Arc<Times>,
 }
 
 impl Tally {
-    pub(super) fn new(clock: Clock) -> Tally {
+    pub(super) fn new(clock: Clock, times: Arc<Times>) -> Tally {
         Tally {
             received: 0,
             sent: 0,
@@ -51,6 +54,7 @@ impl Tally {
             moment: clock.now(),
             fresh: false,
             clock,
+            times,
         }
     }
 
@@ -107,11 +111,15 @@ impl Tally {
         let now = self.clock.now();
         self.moment = now;
         self.queries += 1;
-        self.query_time += now.saturating_sub(self.query_since);
+        let query = now.saturating_sub(self.query_since);
+        self.query_time += query;
+        self.times.query.record(query);
         self.query_since = if more { now } else { 0 };
         if status == Status::Idle {
             self.transactions += 1;
-            self.transaction_time += now.saturating_sub(self.transaction_since);
+            let transaction = now.saturating_sub(self.transaction_since);
+            self.transaction_time += transaction;
+            self.times.transaction.record(transaction);
             self.transaction_since = self.query_since;
             record.transaction_since.store(now, Relaxed);
             record.enter(if more { Phase::Running } else { Phase::Idle }, now);

@@ -2,6 +2,7 @@
 //! strangers and other pgpools get theirs, and the console says how it stands.
 
 use std::{
+    process::Command,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -13,6 +14,7 @@ use std::{
 use crate::support::{
     Cluster, Pooler, Raw, Stop, Table, eventually, for_each_worker_count,
     pooler::{run, write_settings},
+    programs::postgres_bin_dir,
 };
 
 const SOON: Duration = Duration::from_secs(10);
@@ -121,6 +123,43 @@ fn twelve_pools_and_twenty_slots_refuse_nobody() {
         assert!(shares <= 14 && names().iter().all(|name| table.matching(&[("database", name)]).number("share") >= 1));
         load.end();
     });
+}
+
+#[test]
+fn a_configuration_that_could_ask_for_too_much_is_told_with_the_sum() {
+    let cluster = Cluster::builder().max_connections(20).start();
+    let pooler = Pooler::trusting(&cluster, 1, &format!("default_pool_size = 20\n{}", twelve(&cluster)));
+    pooler.login("alice", "alicepw", "d0").query("select 1").unwrap();
+    let line = pooler.wait_for_log("could ask for more connections", SOON);
+    assert!(line.contains("d11") && line.contains("slots=17"), "{line}");
+    let mark = pooler.log_len();
+    pooler.reload(&cluster, "[pgpool]\nauth_type = \"trust\"\nmax_db_connections = 3");
+    pooler.login("alice", "alicepw", "app").query("select 1").unwrap();
+    pooler.reload(&cluster, "[pgpool]\nauth_type = \"trust\"\ndefault_pool_size = 30");
+    let line = pooler.wait_for_log_since(mark, "could ask for more connections", SOON);
+    assert!(line.contains("30"), "{line}");
+}
+
+/// PostgreSQL 16 and newer keeps slots for pg_use_reserved_connections; `scripts/embedded_postgres` has such.
+#[test]
+fn slots_that_are_kept_for_some_roles_are_left_to_them() {
+    let version = Command::new(postgres_bin_dir().join("postgres")).arg("--version").output().unwrap();
+    let knows_them = !String::from_utf8(version.stdout).unwrap().contains("(PostgreSQL) 15.");
+    let (conf, kept) = if knows_them { ("reserved_connections = 5", "5") } else { ("work_mem = 4MB", "") };
+    let cluster = Cluster::builder().max_connections(20).conf(conf).start();
+    let pooler = Pooler::trusting(&cluster, 2, &format!("default_pool_size = 20\n{}", twelve(&cluster)));
+    let load = Load::start(pooler.port(), &names(), 60);
+    load.all_go_on(3);
+    let mut console = pooler.console();
+    let most = if knows_them { 9 } else { 14 };
+    eventually(SOON, "the budget is known", || (1..=most).contains(&share(&mut console)));
+    assert_eq!(server(&mut console).value("reserved"), kept);
+    if knows_them {
+        cluster.sql("app", "grant pg_use_reserved_connections to alice");
+        eventually(SOON, "they are alice's now", || share(&mut console) > most);
+    }
+    load.all_go_on(3);
+    load.end();
 }
 
 #[test]

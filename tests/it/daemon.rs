@@ -103,6 +103,43 @@ fn a_stale_pidfile_is_replaced_and_the_log_is_opened_again_at_a_reload() {
 }
 
 #[test]
+fn a_reload_and_set_change_where_and_how_much_is_logged() {
+    let cluster = Cluster::start();
+    let pooler = Pooler::start(&cluster, "[pgpool]\nlogfile = \"log\"");
+    let text = |name: &str| fs::read_to_string(pooler.dir().join(name)).unwrap_or_default();
+    pooler.console().query("SET verbose = 1").unwrap();
+    // A connection that says nothing is logged at the level of DEBUG.
+    let comes_and_goes = || drop(std::net::TcpStream::connect(("127.0.0.1", pooler.port())).unwrap());
+    eventually(SOON, "more is logged", || {
+        comes_and_goes();
+        text("log").contains("no login")
+    });
+    // The reload takes that back, and goes on in another file.
+    let mark = pooler.reload(&cluster, "[pgpool]\nlogfile = \"other\"");
+    pooler.wait_for_log_since(mark, "configuration reloaded", SOON);
+    assert!(text("other").contains("configuration reloaded") && !text("log").contains("configuration reloaded"));
+    comes_and_goes();
+    pooler.console().query("SHOW VERSION").unwrap();
+    eventually(SOON, "lines go there", || text("other").contains("console session ended"));
+    assert!(!text("other").contains("no login"), "{}", text("other"));
+    // One that cannot be opened leaves it at that.
+    let mark = pooler.reload(&cluster, "[pgpool]\nlogfile = \"nosuch/log\"\nverbose = 1");
+    pooler.wait_for_log_since(mark, "cannot write logfile", SOON);
+    eventually(SOON, "the former file goes on", || {
+        comes_and_goes();
+        text("other").contains("no login")
+    });
+    // Without one there is standard error.
+    let mark = pooler.reload(&cluster, "");
+    pooler.wait_for_log_since(mark, "configuration reloaded", SOON);
+    let length = text("other").len();
+    let mark = pooler.log_len();
+    pooler.console().query("SHOW VERSION").unwrap();
+    pooler.wait_for_log_since(mark, "console session ended", SOON);
+    assert_eq!(text("other").len(), length);
+}
+
+#[test]
 fn quiet_is_silent_on_standard_error() {
     let cluster = Cluster::start();
     let dir = tempfile::tempdir().unwrap();

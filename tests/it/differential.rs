@@ -60,12 +60,11 @@ fn transaction_mode_answers_like_postgresql() {
     }
 }
 
-/// What the scripts may use. There are always queries; `all` is everything.
+/// What the scripts may use. There are always queries.
 fn groups() -> Vec<Group> {
     let names = env::var(GROUPS).unwrap_or_default();
-    let by_default = |group: &Group| names == "all" || (names.is_empty() && *group != Group::SqlByMessage);
     let is_named = |group: &Group| names.split(',').any(|name| name == format!("{group:?}"));
-    let is_used = |group: &&Group| by_default(group) || **group == Group::Queries || is_named(group);
+    let is_used = |group: &&Group| names.is_empty() || **group == Group::Queries || is_named(group);
     Group::ALL.iter().filter(is_used).copied().collect()
 }
 

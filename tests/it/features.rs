@@ -1,6 +1,7 @@
 //! What clients in transaction mode leave behind or take along, seen from outside: policies, pins, LISTEN, prepared
 //! statements, and what a function does in silence.
 
+mod by_message;
 mod leaving;
 mod notifications;
 mod statements;

@@ -20,6 +20,7 @@ mod budget;
 mod cancel;
 mod clocks;
 mod clocks_backends;
+mod closings;
 mod console;
 mod console_commands;
 mod console_owner;
@@ -38,6 +39,7 @@ mod harness;
 mod hba;
 mod holders;
 mod hosts;
+mod http;
 mod layering;
 #[cfg(feature = "ldap")]
 mod ldap;

@@ -13,7 +13,6 @@ const GENERAL: &[(&str, &str)] = &[
     ("client_idle_timeout", "also ends clients in session mode that hold a connection outside a transaction"),
     ("disable_pqexec", "refused with SQLSTATE 0A000"),
     ("ignore_startup_parameters", "not needed: every parameter that PostgreSQL takes is accepted; these are dropped"),
-    ("logfile", "takes effect at the start; opened again at a reload, and when it was moved away"),
     ("max_prepared_statements", "statements of PREPARE and unnamed ones are followed, too"),
     ("min_pool_size", "filled from the start for forced users and users of [users] with a secret"),
     ("pool_mode", "what a client leaves behind a transaction keeps its connection for it (session_features)"),
@@ -30,8 +29,6 @@ const GENERAL: &[(&str, &str)] = &[
         "so_reuseport",
         "not needed: one process uses all cores by worker_threads; cancel requests may miss their process",
     ),
-    ("syslog", "counts at the start only"),
-    ("verbose", "counts at the start only"),
 ];
 
 /// Of entries in `[databases]` and `[users]`.

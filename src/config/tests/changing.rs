@@ -27,7 +27,7 @@ fn settings_and_entries() {
     };
     let expected = [
         change("listen_port", "1", "2", true),
-        change("verbose", "1", "0", true),
+        change("verbose", "1", "0", false),
         change("query_timeout", "0", "1.5", false),
     ];
     assert_eq!(found.settings, expected);

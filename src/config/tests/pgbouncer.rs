@@ -110,7 +110,7 @@ const SETTINGS: &[(&str, &str, When)] = &[
 ];
 
 /// Where a change takes effect at another time; docs/pgbouncer.md has them.
-const OTHERWISE: &[&str] = &["disable_pqexec", "logfile", "syslog", "syslog_facility", "syslog_ident", "verbose"];
+const OTHERWISE: &[&str] = &["disable_pqexec"];
 
 #[test]
 fn each_setting_of_pgbouncer_is_there_or_known_to_be_missing() {

@@ -13,8 +13,9 @@ use super::inquiry::{INQUIRY, MOST_ROWS, Ours, facts};
 use super::slots::SlotPermit;
 use super::{FIRST, Slots};
 use crate::backend::{Backend, BackendRecord, BackendState, Identity, connect};
-use crate::config::SlotBudget;
+use crate::config::{Config, Demand, SlotBudget};
 use crate::net::{Clock, Micros};
+use crate::pool::settings::target;
 use crate::pool::{Permit, Pool, Pools};
 
 /// How often the server is asked while slots are plenty.
@@ -48,6 +49,9 @@ struct Work {
     /// When it is next asked.
     next: Micros,
     tight: bool,
+    /// The configuration that was held against the server's slots, and what came of it.
+    compared: Option<Arc<Config>>,
+    warned: Option<String>,
 }
 
 impl Slots {
@@ -135,6 +139,8 @@ impl Slots {
         let own = Peer { holds: self.held().max(1), wants: self.wants(pools, now).max(1) };
         let over = self.reckon(rule, own, now);
         self.settle(pools, None, now);
+        self.publish();
+        self.compare(work, pools);
         for _ in 0..over {
             let here = |record: &BackendRecord| record.target == self.target;
             let spares = |pool: &Pool| {
@@ -150,6 +156,25 @@ impl Slots {
         } else {
             work.close();
         }
+    }
+
+    /// Says, once per configuration, that it could ask for more than there is.
+    fn compare(&self, work: &mut Work, pools: &Pools) {
+        let config = pools.config.load_full();
+        let Some(usable) = self.shown().facts.and_then(|facts| facts.usable()) else { return };
+        if work.compared.as_ref().is_some_and(|compared| Arc::ptr_eq(compared, &config)) {
+            return;
+        }
+        let here = |demand: &Demand| target(&demand.host, demand.port) == self.target;
+        let demand = config.demands().into_iter().find(here);
+        let over = demand.filter(|demand| demand.known.is_none_or(|known| known > u64::from(usable)));
+        let text = over.map(|demand| demand.to_string().replace('\n', "; "));
+        if let Some(arithmetic) = text.as_ref().filter(|_| work.warned != text) {
+            tracing::warn!(server = %self.target, slots = usable, arithmetic,
+                           "the configuration could ask for more connections than PostgreSQL has slots; clients wait then");
+        }
+        work.warned = text;
+        work.compared = Some(config);
     }
 
     /// Whether slots are short, or may be soon.

@@ -14,7 +14,7 @@ use tokio::time::sleep;
 use super::NoListener;
 use super::line::{Line, Loss, Over, Talk};
 use super::roll::{Calls, Roll};
-use crate::backend::{BackendRecord, BackendState, Identity, Spec, connect};
+use crate::backend::{BackendRecord, BackendState, Closing, Identity, Spec, connect};
 use crate::config::ListenerLost;
 use crate::net::{Endpoint, Target};
 use crate::pool::connector::passing_pause;
@@ -203,6 +203,11 @@ impl Hub {
     /// Closes the connection; answers the loss, where it was one.
     fn close(&self, line: Line, over: Over, pools: &Pools) -> Option<Loss> {
         *self.backend.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        line.backend.record.close_because(match &over {
+            Over::Quiet => Closing::Unneeded,
+            Over::Lost(Loss::Displaced) => Closing::Replaced,
+            Over::Lost(_) => Closing::Crashed,
+        });
         line.backend.terminate();
         let disconnect = pools.config.load().general.listener_lost == ListenerLost::Disconnect;
         let mut roll = self.roll();

@@ -17,14 +17,14 @@ use super::book::{Book, Lifetimes, Roles, Secret};
 use super::verdict::{MOST_ROLES, MOST_ROWS, ROLES, Verdict, roles, verdict};
 use crate::auth::{Credential, StoredSecret};
 use crate::backend::{
-    Answered, Backend, BackendRecord, BackendState, ConnectError, ExchangeError, Identity, Spec, connect,
+    Answered, Backend, BackendRecord, BackendState, Closing, ConnectError, ExchangeError, Identity, Spec, connect,
 };
 use crate::config::{AuthSource, Config};
 use crate::net::{Clock, Micros};
 use crate::pool::budget::SlotPermit;
 use crate::pool::connector::{LONGEST_PAUSE, passing_pause};
 use crate::pool::settings::{dialled, limited};
-use crate::pool::{Cap, Permit, Pool, Pools, Shared};
+use crate::pool::{Cap, Permit, Pool, Pools, Shared, log_close};
 use crate::wire::view::Diagnostic;
 
 /// How long a connection stays that nobody asks on, and a desk that nobody needs.
@@ -95,7 +95,7 @@ impl Desk {
         let mut failures = Failures::default();
         loop {
             if line.as_ref().is_some_and(|line| self.is_displaced(line, &pools)) {
-                self.close(&mut line);
+                self.close(&mut line, Closing::Replaced, &pools);
             }
             let Some(question) = self.next() else {
                 if line.is_none() && pools.lookups.retire(&self) {
@@ -104,7 +104,7 @@ impl Desk {
                 tokio::select! {
                     () = self.asked.notified() => {}
                     () = self.changed.notified() => {}
-                    () = sleep(IDLE) => self.close(&mut line),
+                    () = sleep(IDLE) => self.close(&mut line, Closing::Unneeded, &pools),
                 }
                 continue;
             };
@@ -137,7 +137,7 @@ impl Desk {
         loop {
             let waited = line.is_some();
             if line.as_mut().is_some_and(|line| line.backend.settle_idle(&self.shared.interner).is_err()) {
-                self.close(line);
+                self.close(line, Closing::Crashed, pools);
                 continue;
             }
             let mut open = match line.take() {
@@ -152,7 +152,7 @@ impl Desk {
                 *line = Some(open);
             } else {
                 let mut broken = Some(open);
-                self.close(&mut broken);
+                self.close(&mut broken, Closing::Crashed, pools);
             }
             match answered {
                 Ok(Ok(answered)) => self.answered(question, answered, &config),
@@ -329,10 +329,15 @@ impl Desk {
         pause
     }
 
-    fn close(&self, line: &mut Option<Line>) {
+    fn close(&self, line: &mut Option<Line>, why: Closing, pools: &Pools) {
         if let Some(line) = line.take() {
             *self.record() = None;
+            let record = Arc::clone(&line.backend.record);
             line.backend.terminate();
+            record.close_because(why);
+            if pools.config.load().general.log_disconnections {
+                log_close(&record, self.shared.clock.now());
+            }
         }
     }
 

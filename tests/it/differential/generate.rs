@@ -42,8 +42,7 @@ pub(super) enum Group {
     Named,
     /// PREPARE, EXECUTE, DEALLOCATE.
     SqlPrepare,
-    /// PREPARE, EXECUTE and DEALLOCATE in the text of a Parse. Kept for some time and mixed with all else they find a new
-    /// difference every few thousand rounds yet, so that the minute among all tests goes without.
+    /// PREPARE, EXECUTE and DEALLOCATE in the text of a Parse.
     SqlByMessage,
     /// EXECUTE and DEALLOCATE of statements that were made by message, and the reverse.
     MixedNames,

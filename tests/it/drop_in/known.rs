@@ -73,7 +73,6 @@ pub(super) const CONFIG: &[(&str, &str, &str)] = &[
         "newer versions say default",
     ),
     ("disable_pqexec", "changeable=yes, PgBouncer changeable=no", "a reload may change it"),
-    ("logfile", "changeable=no, PgBouncer changeable=yes", "it counts at the start"),
     ("server_check_query", "default=<empty>, PgBouncer default=select 1", "newer versions send an empty query"),
     (
         "server_tls_ciphers",
@@ -85,9 +84,6 @@ pub(super) const CONFIG: &[(&str, &str, &str)] = &[
         "value=prefer, PgBouncer value=disable; default=prefer, PgBouncer default=disable",
         "newer versions prefer TLS",
     ),
-    ("syslog", "changeable=no, PgBouncer changeable=yes", "it counts at the start"),
-    ("syslog_facility", "changeable=no, PgBouncer changeable=yes", "it counts at the start"),
-    ("syslog_ident", "changeable=no, PgBouncer changeable=yes", "it counts at the start"),
     ("unix_socket_mode", "value=0777, PgBouncer value=511", "a mode is shown in octal"),
-    ("verbose", "default=0, PgBouncer default=; changeable=no, PgBouncer changeable=yes", "it counts at the start"),
+    ("verbose", "default=0, PgBouncer default=", "what counts without it is shown"),
 ];

@@ -5,9 +5,11 @@
 #![allow(dead_code, reason = "a tool box: not every test program uses every tool")]
 
 pub(crate) mod bouncer;
+pub(crate) mod browser;
 pub(crate) mod cluster;
 #[cfg(feature = "ldap")]
 pub(crate) mod directory;
+pub(crate) mod http;
 pub(crate) mod janitor;
 pub(crate) mod messages;
 pub(crate) mod pki;

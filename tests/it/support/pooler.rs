@@ -108,6 +108,13 @@ impl Pooler {
         self.port
     }
 
+    /// The port of the HTTP server at 127.0.0.1, or at all addresses.
+    pub(crate) fn http_port(&self) -> u16 {
+        let log = self.process.log();
+        let at = |host| after(&log, &format!("HTTP server at {host}:")).and_then(|rest| leading_number(&rest));
+        at("127.0.0.1").or_else(|| at("0.0.0.0")).expect("pgpool logged no HTTP server")
+    }
+
     /// The Unix socket's file.
     pub(crate) fn socket(&self) -> &Path {
         self.socket.as_deref().expect("pgpool logged no Unix listener")

@@ -1,0 +1,146 @@
+//! Why connections to PostgreSQL end, in the log: the same actions on pgpool and on PgBouncer, the same words.
+
+use std::time::Duration;
+
+use crate::support::{Cluster, Pooler, Raw, bouncer::Bouncer, messages, wait::holds_within};
+
+const SOON: Duration = Duration::from_secs(10);
+const SETTINGS: &str = "max_db_connections = 1\nserver_lifetime = 3600\nlog_stats = 0";
+
+/// One of the two.
+trait Side {
+    fn client(&self, user: &str) -> Raw;
+    fn commands(&self) -> Raw;
+    fn said(&self) -> String;
+}
+
+impl Side for Pooler {
+    fn client(&self, user: &str) -> Raw {
+        self.login(user, &format!("{user}pw"), "app")
+    }
+
+    fn commands(&self) -> Raw {
+        self.console()
+    }
+
+    fn said(&self) -> String {
+        self.log()
+    }
+}
+
+impl Side for Bouncer {
+    fn client(&self, user: &str) -> Raw {
+        self.login(user, &format!("{user}pw"), "app")
+    }
+
+    fn commands(&self) -> Raw {
+        self.console()
+    }
+
+    fn said(&self) -> String {
+        self.log()
+    }
+}
+
+/// What is done, and the reason that the connection's end then has.
+type Action = (&'static str, fn(&dyn Side, &Cluster));
+
+const ACTIONS: &[Action] = &[
+    ("server idle timeout", |side, _| {
+        side.commands().query("SET server_idle_timeout = 1").unwrap();
+        side.client("alice").value("select 1");
+    }),
+    ("server lifetime over", |side, _| {
+        side.commands().query("SET server_idle_timeout = 600").unwrap();
+        side.commands().query("SET server_lifetime = 1").unwrap();
+        side.client("alice").value("select 1");
+    }),
+    ("pause mode", |side, _| {
+        side.commands().query("SET server_lifetime = 3600").unwrap();
+        side.client("alice").value("select 1");
+        side.commands().query("PAUSE").unwrap();
+        side.commands().query("RESUME").unwrap();
+    }),
+    ("database configuration changed", |side, _| {
+        side.client("alice").value("select 1");
+        side.commands().query("RECONNECT").unwrap();
+    }),
+    ("close_needed", |side, _| {
+        let mut client = side.client("alice");
+        client.query("begin").unwrap();
+        side.commands().query("RECONNECT").unwrap();
+        client.query("commit").unwrap();
+    }),
+    ("server conn crashed?", |side, cluster| {
+        let pid = side.client("alice").value("select pg_backend_pid()");
+        cluster.sql("app", &format!("select pg_terminate_backend({pid})"));
+    }),
+    ("evicted", |side, _| {
+        side.client("alice").value("select 1");
+        side.client("bob").value("select 1");
+    }),
+    ("client disconnect while server was not ready", |side, _| side.client("bob").query("begin").map(drop).unwrap()),
+    ("query timeout", |side, _| {
+        side.commands().query("SET query_timeout = 1").unwrap();
+        let mut client = side.client("bob");
+        client.send(&messages::query("select pg_sleep(60)"));
+        client.expect_error();
+    }),
+    ("idle transaction timeout", |side, _| {
+        side.commands().query("SET query_timeout = 0").unwrap();
+        side.commands().query("SET idle_transaction_timeout = 1").unwrap();
+        let mut client = side.client("bob");
+        client.query("begin").unwrap();
+        client.expect_error();
+    }),
+    ("database removed", |side, _| {
+        side.commands().query("SET idle_transaction_timeout = 0").unwrap();
+        side.client("bob").value("select 1");
+        side.commands().query("KILL app").unwrap();
+    }),
+];
+
+/// The reasons that the log gives for connections to PostgreSQL since a position, without their ages.
+fn reasons(log: &str) -> Vec<String> {
+    let of_server = |line: &&str| line.contains("LOG S-") || (line.contains("pid=") && !line.contains("client{"));
+    let lines = log.lines().filter(|line| line.contains("closing because: ")).filter(of_server);
+    let reason = |line: &str| Some(line.split("closing because: ").nth(1)?.split(" (age=").next()?.to_owned());
+    lines.filter_map(reason).collect()
+}
+
+fn all_said(side: &dyn Side, cluster: &Cluster) {
+    for (reason, action) in ACTIONS {
+        let before = side.said().len();
+        action(side, cluster);
+        let told = holds_within(SOON, || reasons(&side.said()[before..]).iter().any(|said| said == reason));
+        assert!(told, "{reason}: {:?}", reasons(&side.said()[before..]));
+    }
+}
+
+#[test]
+fn each_end_of_a_connection_is_logged_with_pgbouncers_reason() {
+    let cluster = Cluster::start();
+    let pooler =
+        Pooler::start(&cluster, &format!("[pgpool]\nclient_death_grace = 0\n{}", SETTINGS.replace(" = 0", " = false")));
+    all_said(&pooler, &cluster);
+    let age = pooler
+        .log()
+        .lines()
+        .any(|line| line.contains("closing because: server lifetime over (age=") && line.contains("database=app"));
+    assert!(age, "{}", pooler.log());
+    if let Some(bouncer) = Bouncer::start(&cluster, &format!("{SETTINGS}\nlog_disconnections = 1")) {
+        all_said(&bouncer, &cluster);
+    }
+}
+
+#[test]
+fn nothing_is_said_of_ends_where_that_is_switched_off() {
+    let cluster = Cluster::start();
+    let pooler = Pooler::start(&cluster, "[pgpool]\nlog_disconnections = false");
+    pooler.client("alice").value("select 1");
+    pooler.commands().query("RECONNECT").unwrap();
+    let mut client = pooler.client("alice");
+    client.send(&messages::query("select 1"));
+    client.read_until_ready();
+    assert!(!pooler.log().contains("closing because"), "{}", pooler.log());
+}

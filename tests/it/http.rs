@@ -1,0 +1,6 @@
+//! The HTTP server for monitoring.
+
+mod health;
+mod hostile;
+mod metrics;
+mod page;
