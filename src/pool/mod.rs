@@ -416,13 +416,13 @@ impl Pool {
     }
 
     /// Where somebody starves at a limit that this pool shares, an idle backend here is what he needs.
-    fn offer(&self) {
+    fn offer(&self, settings: &PoolSettings) {
         for cap in [&self.size, &self.database_cap, &self.user_cap] {
             if cap.starved() {
                 cap.wake();
             }
         }
-        for slots in &self.settings.load().slots {
+        for slots in &settings.slots {
             slots.offer();
         }
     }
