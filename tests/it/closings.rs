@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::support::{Cluster, Pooler, Raw, bouncer::Bouncer, messages, wait::holds_within};
 
 const SOON: Duration = Duration::from_secs(10);
-const SETTINGS: &str = "max_db_connections = 1\nserver_lifetime = 3600\nlog_stats = 0";
+const SETTINGS: &str = "server_lifetime = 3600\nlog_stats = 0";
 
 /// One of the two.
 trait Side {
@@ -76,8 +76,10 @@ const ACTIONS: &[Action] = &[
         cluster.sql("app", &format!("select pg_terminate_backend({pid})"));
     }),
     ("evicted", |side, _| {
+        side.commands().query("SET max_db_connections = 1").unwrap();
         side.client("alice").value("select 1");
         side.client("bob").value("select 1");
+        side.commands().query("SET max_db_connections = 0").unwrap();
     }),
     ("client disconnect while server was not ready", |side, _| side.client("bob").query("begin").map(drop).unwrap()),
     ("query timeout", |side, _| {
