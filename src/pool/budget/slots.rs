@@ -287,7 +287,9 @@ impl Slots {
         };
         let role = Self::within(&self.roles.of(role), role_room)?;
         let database = Self::within(&self.databases.of(database), database_room)?;
-        let server = self.held.acquire(self.limit.load(Relaxed))?;
+        // Before the server was asked there is no limit but for pools: without any of theirs it could not be asked.
+        let limit = if self.was_asked() { self.limit.load(Relaxed) } else { 0 };
+        let server = self.held.acquire(limit)?;
         Some(SlotPermit { _server: server, _role: role, _database: database, _opening: None, slots: Arc::clone(self) })
     }
 
