@@ -1,6 +1,7 @@
 //! One connection of a tool's to PostgreSQL or to a console, opened the way the pooler opens its own: the same TLS, the
 //! same logins, the same errors.
 
+use std::future::poll_fn;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use pgpool::config::{ChannelBinding, Config, Host, LoadBalance, SecretKind, Sess
 use pgpool::net::tls::{Connector, Tls};
 use pgpool::net::{Clock, Lifetimes, SocketOptions, Target, socket_path};
 use pgpool::wire::startup::Replication;
+use pgpool::wire::write::TERMINATE;
 use serde::de::DeserializeOwned;
 
 use super::dsn::Dsn;
@@ -18,6 +20,7 @@ use super::dsn::Dsn;
 /// The name in `pg_stat_activity`.
 pub(crate) const APPLICATION: &str = "pgpool doctor";
 const TIMEOUT: Duration = Duration::from_secs(10);
+const GOODBYE: Duration = Duration::from_secs(1);
 
 /// Where to connect to, and as whom.
 #[derive(Clone, Debug)]
@@ -372,9 +375,16 @@ impl Link {
         Ok(table.rows.into_iter().next().and_then(|row| row.into_iter().next()).flatten())
     }
 
-    /// Says goodbye.
-    pub(crate) fn close(self) {
-        self.backend.terminate();
+    /// Says goodbye, and waits until PostgreSQL has freed the slot, which is when it closes the connection.
+    pub(crate) async fn close(mut self) {
+        let gone = async {
+            self.backend.stream.write_all(&TERMINATE).await?;
+            let mut rest = [0; 256];
+            while poll_fn(|cx| self.backend.stream.poll_read(cx, &mut rest)).await? > 0 {}
+            Ok::<(), std::io::Error>(())
+        };
+        // One that does not close it is left alone.
+        let _ = tokio::time::timeout(GOODBYE, gone).await;
     }
 }
 

@@ -141,7 +141,7 @@ pub(crate) async fn slots(way: &Way) -> Result<(String, Slots), LinkError> {
     facts.sessions = known(&mut link, "sessions", SESSIONS, &mut unknown).await;
     facts.unknown = unknown;
     count(&mut facts);
-    link.close();
+    link.close().await;
     let reasons = || facts.unknown.values().cloned().collect::<Vec<_>>().join("; ");
     let identity = format!("{} {}", facts.server.started, facts.text("port").unwrap_or_default());
     let slots = facts.slots.ok_or_else(|| LinkError::Said(format!("{}: {}", way.shown(), reasons())))?;

@@ -95,6 +95,9 @@ async fn run(arguments: &Arguments) -> Result<ExitCode, String> {
         if !arguments.terminate.is_empty() {
             return Ok(Box::pin(free(arguments, &report, examined)).await);
         }
+        for examined in examined {
+            examined.link.close().await;
+        }
         let text = if arguments.json { format!("{}\n", report.json()) } else { text::text(&report) };
         let mut out = std::io::stdout();
         let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
@@ -205,7 +208,7 @@ async fn free(arguments: &Arguments, report: &Report, examined: Vec<Examined>) -
         if let Err(error) = Box::pin(terminate(&mut examined, &orders)).await {
             errors.push(error.line());
         }
-        examined.link.close();
+        examined.link.close().await;
     }
     for error in &errors {
         drop(writeln!(std::io::stderr(), "{error}"));

@@ -60,6 +60,6 @@ pub(crate) async fn look(config: &Config) -> Result<Pooler, LinkError> {
             Err(error) => return Err(error),
         }
     }
-    link.close();
+    link.close().await;
     Ok(Pooler { version, tables, backends })
 }

@@ -101,7 +101,7 @@ async fn open(ways: &[Way]) -> Result<Link, LinkError> {
 async fn command(ways: Vec<Way>, sql: String) -> Result<String, LinkError> {
     let mut link = open(&ways).await?;
     link.table(&sql).await?;
-    link.close();
+    link.close().await;
     Ok(sql)
 }
 

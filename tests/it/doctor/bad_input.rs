@@ -1,6 +1,6 @@
 //! Where there is nothing to see: the wrong place, the wrong password, a role without rights.
 
-use super::{codes, doctor, document, dsn, finding, named};
+use super::{codes, doctor, document, dsn, finding, named, quietly};
 use crate::support::{Cluster, Pooler, bouncer::Bouncer, cluster::free_port};
 
 /// Runs it where it must not succeed: one line, with a hint, and Nagios's unknown.
@@ -73,17 +73,17 @@ fn a_role_without_rights_hears_what_it_lacks() {
     let shown = doctor(&["--dsn", &bob]).stdout;
     assert!(shown.contains("by state        (hidden) 1") && !shown.contains("hunter2"), "{shown}");
 
-    cluster.sql("app", "grant pg_monitor to bob");
+    quietly(&cluster, "grant pg_monitor to bob");
     let (code, found) = document(&["--dsn", &bob, "--transaction-age", "0s"]);
     assert_eq!((code, codes(&found)), (1, vec!["idle_in_transaction", "no_timeout"]), "{found}");
 
     // A server that keeps its views to itself.
-    cluster.sql("app", "revoke select on pg_settings from public; revoke pg_monitor from bob");
+    quietly(&cluster, "revoke select on pg_settings from public; revoke pg_monitor from bob");
     let (code, found) = document(&["--dsn", &bob]);
     assert_eq!(code, 0, "{found}");
     assert!(found["servers"][0]["facts"]["unknown"]["pg_settings"].as_str().unwrap().contains("permission denied"));
     assert_eq!(found["servers"][0]["facts"]["slots"]["used"], 1);
-    cluster.sql("app", "revoke select on pg_stat_activity from public");
+    quietly(&cluster, "revoke select on pg_stat_activity from public");
     let (code, found) = document(&["--dsn", &bob]);
     assert_eq!((code, &found["servers"][0]["facts"]["slots"]), (1, &serde_json::Value::Null));
     assert!(finding(&found, "slots_unknown").contains("could not be found out"));
