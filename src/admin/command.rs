@@ -17,6 +17,8 @@ pub(super) enum Command {
     ShowFake(&'static Setting),
     /// SELECT of something that drivers ask for.
     Select(Fact),
+    /// SELECT of types of the database, of which there are none.
+    Types,
     /// SET of a setting that the console has in name only.
     SetFake,
     /// What has no meaning here but must not fail, for drivers; the tag it is answered with.
@@ -54,6 +56,7 @@ impl Command {
             Command::Show(show) => Some(show.columns()).filter(|columns| !columns.is_empty()),
             Command::ShowFake(setting) => Some(&setting.column),
             Command::Select(fact) => Some(fact.columns()),
+            Command::Types => Some(fakes::TYPES),
             _ => None,
         }
     }
@@ -63,9 +66,12 @@ impl Command {
         match self {
             // As in PgBouncer, though there are no secrets in it.
             Command::Show(Show::Fds) => role == Role::Admin,
-            Command::Show(_) | Command::ShowFake(_) | Command::Select(_) | Command::SetFake | Command::Nothing(_) => {
-                true
-            }
+            Command::Show(_)
+            | Command::ShowFake(_)
+            | Command::Select(_)
+            | Command::Types
+            | Command::SetFake
+            | Command::Nothing(_) => true,
             _ => role == Role::Admin,
         }
     }
@@ -147,7 +153,20 @@ fn select(rest: &[Token<'_>]) -> Option<Command> {
         [Token::Word(word), Token::Mark('('), Token::Mark(')')] => Fact::named(word, true),
         _ => None,
     };
+    if fact.is_none() && reads_types(rest) {
+        return Some(Command::Types);
+    }
     fact.map(Command::Select).or_else(|| show(rest))
+}
+
+/// Whether a SELECT looks for types of the database, as psycopg2 does for hstore: the console has none.
+fn reads_types(rest: &[Token<'_>]) -> bool {
+    rest.array_windows().any(|pair| match pair {
+        [Token::Word(from), Token::Word(table)] if is(from, "from") => {
+            is(table, "pg_type") || is(table, "pg_catalog.pg_type")
+        }
+        _ => false,
+    })
 }
 
 fn set(rest: &[Token<'_>]) -> Option<Command> {

@@ -247,6 +247,7 @@ impl Console<'_> {
         let answer = match command {
             Command::Show(what) => show(*what, context),
             Command::ShowFake(setting) => Answer::rows(vec![vec![Cell::from(setting.value)]]),
+            Command::Types => Answer { tag: "SELECT 0".to_owned(), ..Answer::default() },
             Command::Select(fact) => {
                 Answer { tag: "SELECT 1".to_owned(), ..Answer::rows(vec![vec![fact.value(self.client)]]) }
             }

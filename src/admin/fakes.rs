@@ -12,6 +12,13 @@ use crate::pool::ClientRecord;
 /// below what some can compare with.
 pub(super) const SERVER_VERSION: &str = "1.25.2/pgpool";
 
+/// What `version()` answers. Drivers look for the number behind PostgreSQL's name, as SQLAlchemy does at connect.
+const FUNCTION_VERSION: &str = concat!("PostgreSQL 15.0 (pgpool ", env!("CARGO_PKG_VERSION"), ", the console)");
+
+/// The columns of what asks for types: their ids, and those of their arrays.
+pub(super) const TYPES: &[Column] =
+    &[Column { name: "oid", kind: Kind::Int4 }, Column { name: "typarray", kind: Kind::Int4 }];
+
 /// What SHOW VERSION says: the program's own version.
 pub const VERSION: &str = concat!("pgpool ", env!("CARGO_PKG_VERSION"));
 
@@ -129,7 +136,7 @@ impl Fact {
     pub(super) fn value(self, client: &ClientRecord) -> Cell {
         match self {
             Fact::Number(number) => number.into(),
-            Fact::Version => VERSION.into(),
+            Fact::Version => FUNCTION_VERSION.into(),
             Fact::Database => DATABASE.into(),
             Fact::User => client.identity.user.as_ref().into(),
             Fact::Schema => Cell::Null,

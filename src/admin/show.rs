@@ -1,12 +1,13 @@
 //! SHOW: which rows each table has, and the small tables.
 
+use std::net::SocketAddr;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::columns::{Row, Show, row};
-use super::holders;
 use super::{
-    Context, budget, databases, descriptors, fakes, listeners, memory, peers, pins, sockets, statements, users,
+    Context, budget, databases, descriptors, fakes, holders, listeners, memory, peers, pins, sockets, statements, users,
 };
+use crate::pool::{Pools, lifetimes};
 use crate::wire::write::Report;
 
 /// What a command answers.
@@ -91,8 +92,9 @@ pub(super) fn show(show: Show, context: &Context) -> Answer {
         Show::PreparedStatements => statements::rows(pools),
         Show::Peers => peers::peers(pools),
         Show::PeerPools => peers::pools(context),
-        // What does not exist here is shown as PgBouncer shows it where there is none.
-        Show::DnsHosts | Show::DnsZones => Vec::new(),
+        Show::DnsHosts => names(pools),
+        // PgBouncer has some where dns_zone_check_period is set, which there is no use for here.
+        Show::DnsZones => Vec::new(),
     };
     Answer::rows(rows)
 }
@@ -125,6 +127,13 @@ fn config(context: &Context) -> Vec<Row> {
     shown.into_iter().map(|row| row![row.key, row.value, row.default, yes_no(row.changeable)]).collect()
 }
 
+/// The host names that were looked up, with their addresses, whose port PgBouncer shows as 0.
+fn names(pools: &Pools) -> Vec<Row> {
+    let shown = pools.shared.names.shown(lifetimes(&pools.config.load().general), pools.shared.clock.now());
+    let text = |addresses: Vec<SocketAddr>| addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+    shown.into_iter().map(|(host, ttl, addresses)| row![host, ttl, text(addresses)]).collect()
+}
+
 fn lists(context: &Context) -> Vec<Row> {
     let pools = &context.pools;
     let all = pools.all();
@@ -143,7 +152,7 @@ fn lists(context: &Context) -> Vec<Row> {
         row!["login_clients", login],
         row!["free_servers", 0u32],
         row!["used_servers", backends],
-        row!["dns_names", 0u32],
+        row!["dns_names", names(pools).len()],
         row!["dns_zones", 0u32],
         row!["dns_queries", 0u32],
         row!["dns_pending", 0u32],

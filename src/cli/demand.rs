@@ -54,12 +54,13 @@ async fn look(config: &Config) -> String {
         }
     }
     for server in servers.values() {
-        tell(&mut out, server, u64::from(config.processes()));
+        tell(&mut out, server, config);
     }
     out
 }
 
-fn tell(out: &mut String, server: &Server, processes: u64) {
+fn tell(out: &mut String, server: &Server, config: &Config) {
+    let processes = u64::from(config.processes());
     let names = server.names.join(" = ");
     let Slots { max_connections, superuser_reserved_connections, ordinary, used, .. } = server.slots;
     let _ = writeln!(out, "{names}");
@@ -82,6 +83,15 @@ fn tell(out: &mut String, server: &Server, processes: u64) {
     match (most, known) {
         (Some(most), _) if most <= u64::from(ordinary) => {
             let _ = writeln!(out, "  {most} of {ordinary}: enough");
+        }
+        _ if config.keeps_to_slots() => {
+            let wanted = most.or(known).map_or(String::from("without a limit"), |most| most.to_string());
+            let _ = writeln!(
+                out,
+                "  {wanted} of {ordinary}: not enough for all at once; slot_budget {} keeps pgpool within the slots, and \
+                 clients wait for what is missing",
+                config.general.slot_budget
+            );
         }
         (Some(most), _) => {
             let _ = writeln!(

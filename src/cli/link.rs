@@ -187,14 +187,14 @@ impl Way {
         })
     }
 
-    /// The ways to the console of a pgpool that runs with this configuration: as its owner by the Unix socket, and by TCP
+    /// The ways to the console of a pgpool, or a PgBouncer, that runs with this configuration: as its owner by the Unix socket, and by TCP
     /// as those who may read it and have a password here.
     pub(crate) fn of_console(config: &Config) -> Vec<Way> {
         let general = &config.general;
         let way = |target: Target, user: &str, secret: BackendSecret| Way {
             target,
             user: user.to_owned(),
-            dbname: String::from("pgpool"),
+            dbname: String::from("pgbouncer"),
             secret,
             tls: Arc::new(Connector::none()),
             channel_binding: ChannelBinding::Prefer,
@@ -206,7 +206,7 @@ impl Way {
             port: general.listen_port,
         });
         let mut ways: Vec<Way> =
-            socket.iter().map(|target| way(target.clone(), "pgpool", BackendSecret::None)).collect();
+            socket.iter().map(|target| way(target.clone(), "pgbouncer", BackendSecret::None)).collect();
         let address = general.listen_addr.first().map(|address| match address.as_str() {
             "*" | "0.0.0.0" | "::" => "127.0.0.1",
             other => other,

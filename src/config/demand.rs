@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use crate::config::choice::{AuthType, Policy, PoolMode};
-use crate::config::{Config, Database, Host};
+use crate::config::{Config, Database, Host, SlotBudget};
 
 /// What one process may ask of one server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +18,10 @@ pub struct Demand {
     pub port: u16,
     /// The entries of `[databases]` that lead there, `*` last.
     pub entries: Vec<EntryDemand>,
+    /// A connection that `slot_budget` is asked on; 0 or 1.
+    pub keeper: u32,
+    /// `max_server_connections`, or a number of `slot_budget`, whichever is smaller; `None` where neither is set.
+    pub limit: Option<u32>,
     /// The same counted by users, whom `max_user_connections` bounds; `None` where nothing bounds them.
     pub by_users: Option<u64>,
     /// The most of all users and databases that the file names, a client of `*` asking for one; `None` where a pool has no
@@ -93,12 +97,30 @@ impl Config {
         u32::try_from(ids.len()).unwrap_or(u32::MAX).max(1)
     }
 
+    /// Whether `slot_budget` keeps the pools within the slots that a server has, so that what is beyond them waits.
+    #[must_use]
+    pub fn keeps_to_slots(&self) -> bool {
+        matches!(self.general.slot_budget, SlotBudget::Auto | SlotBudget::Percent(_))
+    }
+
     fn demand(&self, host: Host, port: u16, entries: Vec<EntryDemand>) -> Demand {
+        let general = &self.general;
+        let keeper = u32::from(general.slot_budget != SlotBudget::Off);
+        let count = match general.slot_budget {
+            SlotBudget::Count(count) => Some(count),
+            SlotBudget::Auto | SlotBudget::Percent(_) | SlotBudget::Off => None,
+        };
+        let most = Some(general.max_server_connections).filter(|most| *most > 0);
+        let limit = most.into_iter().chain(count).min();
         let by_users = self.by_users(&entries);
         let by_databases = |most: fn(&EntryDemand) -> Option<u64>| sum(entries.iter().map(most));
-        let most = least(by_databases(|entry| entry.most), by_users);
-        let known = least(by_databases(|entry| entry.known), self.by_known_users(&entries));
-        Demand { host, port, entries, by_users, known, most }
+        let all = |databases, users| {
+            let pools = least(databases, users).map(|pools| pools + u64::from(keeper));
+            least(pools, limit.map(u64::from))
+        };
+        let most = all(by_databases(|entry| entry.most), by_users);
+        let known = all(by_databases(|entry| entry.known), self.by_known_users(&entries));
+        Demand { host, port, entries, keeper, limit, by_users, known, most }
     }
 
     fn entry_demand(&self, database: &Database) -> EntryDemand {
@@ -189,6 +211,12 @@ impl fmt::Display for Demand {
         let by_databases = sum(self.entries.iter().map(|entry| entry.most));
         if let Some(by_users) = self.by_users.filter(|users| by_databases.is_none_or(|sum| *users < sum)) {
             writeln!(f, "by users, within max_user_connections: {by_users}")?;
+        }
+        if self.keeper > 0 {
+            writeln!(f, "and {} on which slot_budget is asked", self.keeper)?;
+        }
+        if let Some(limit) = self.limit {
+            writeln!(f, "within max_server_connections and slot_budget: {limit}")?;
         }
         match (self.most, self.known) {
             (Some(most), _) => write!(f, "at most {most} connections"),

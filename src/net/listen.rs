@@ -120,6 +120,14 @@ impl Listener {
         matches!(self, Listener::Unix { given_away, path, .. } if !given_away.load(Relaxed) && !is_abstract(path))
     }
 
+    /// Whether it is the unix socket of this file, whichever way leads to its directory.
+    #[must_use]
+    pub fn is_file(&self, file: &Path) -> bool {
+        let Listener::Unix { path, .. } = self else { return false };
+        let place = |path: &Path| Some((fs::canonicalize(path.parent()?).ok()?, path.file_name()?.to_owned()));
+        path == file || (!is_abstract(file) && place(path).is_some_and(|own| Some(own) == place(file)))
+    }
+
     /// The file of a unix socket.
     #[must_use]
     pub fn file(&self) -> Option<PathBuf> {

@@ -134,6 +134,23 @@ impl Names {
         said.failure.is_none() && !said.addresses.is_empty() && !said.addresses.iter().any(|a| a.ip() == address.ip())
     }
 
+    /// Each name that was asked for, how many whole seconds what is known of it still counts, and its addresses; none
+    /// where the last question failed.
+    #[must_use]
+    pub fn shown(&self, lifetimes: Lifetimes, now: Micros) -> Vec<(String, u64, Vec<SocketAddr>)> {
+        let known: Vec<(String, Arc<Name>)> =
+            self.known().iter().map(|(host, name)| (host.clone(), Arc::clone(name))).collect();
+        let row = |(host, name): (String, Arc<Name>)| {
+            let said = said(&name);
+            let left = said.asked.saturating_add(said.lifetime(lifetimes)).saturating_sub(now) / 1_000_000;
+            let addresses = if said.failure.is_some() { Vec::new() } else { said.addresses.clone() };
+            (said.asked > 0).then_some((host, left, addresses))
+        };
+        let mut rows: Vec<_> = known.into_iter().filter_map(row).collect();
+        rows.sort_unstable();
+        rows
+    }
+
     fn note(
         &self,
         host: &str,
@@ -177,9 +194,12 @@ impl Names {
 }
 
 impl Said {
+    fn lifetime(&self, lifetimes: Lifetimes) -> Micros {
+        if self.failure.is_some() { lifetimes.failed } else { lifetimes.found }
+    }
+
     fn fresh(&self, lifetimes: Lifetimes, now: Micros) -> Option<io::Result<Vec<SocketAddr>>> {
-        let lifetime = if self.failure.is_some() { lifetimes.failed } else { lifetimes.found };
-        if self.asked == 0 || now >= self.asked.saturating_add(lifetime) {
+        if self.asked == 0 || now >= self.asked.saturating_add(self.lifetime(lifetimes)) {
             return None;
         }
         Some(match &self.failure {

@@ -308,7 +308,7 @@ impl Pool {
             held.backend.record.close_because(self.why_not_kept());
             held.terminate();
         }
-        self.offer();
+        self.offer(&self.settings.load());
     }
 
     fn failed(&self, error: &ConnectError) {

@@ -7,16 +7,13 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
-use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::sync::Notify;
 
+use super::cap::{Cap, Starving};
 use super::{ClientRecord, Listing, Permit, Phase, Pool, Pools, Reason, Waiting};
 use crate::backend::{Backend, BackendState, ConnectError, Identity, connect};
 use crate::wire::startup::Replication;
-
-/// How often one that waits for room looks.
-const LOOK: Duration = Duration::from_millis(100);
 
 /// What a client wants a backend of its own for.
 #[derive(Clone, Debug)]
@@ -65,11 +62,23 @@ impl Pool {
         let clock = &self.shared.clock;
         client.grace.store(0, Relaxed);
         client.enter(Phase::Waiting, clock.now());
+        let waker = Arc::new(Notify::new());
+        let mut starving: Option<(Arc<Cap>, Starving)> = None;
         let permits = loop {
-            if !self.paused()
-                && let Some(permits) = self.room(pools)
-            {
-                break permits;
+            let full = if self.paused() {
+                Arc::clone(&self.size)
+            } else {
+                match self.room(pools) {
+                    Ok(permits) => break permits,
+                    Err(full) => full,
+                }
+            };
+            if starving.as_ref().is_none_or(|(cap, _)| !Arc::ptr_eq(cap, &full)) {
+                // Whatever comes back from here on wakes; what came before is found by another look. Only where it is
+                // full: places under the other limits are taken and given back by each look itself.
+                let place = full.starve(&waker);
+                starving = Some((full, place));
+                continue;
             }
             let ended = poll_fn(|cx| {
                 client.interrupt.register(cx.waker());
@@ -80,9 +89,10 @@ impl Pool {
             });
             tokio::select! {
                 ended = ended => return Err(ended),
-                () = sleep(LOOK) => {}
+                () = waker.notified() => {}
             }
         };
+        drop(starving);
         let settings = self.settings.load_full();
         let mut spec = settings.spec.clone();
         spec.replication = wanted.replication;
@@ -109,21 +119,25 @@ impl Pool {
         Ok(Dedicated { backend, _listing: listing, _permits: permits })
     }
 
-    /// Places under the limits; idle backends of this pool and of its siblings make room.
-    fn room(&self, pools: &Pools) -> Option<[Permit; 3]> {
+    /// Places under the limits; idle backends of this pool and of its siblings make room. Else the limit that is
+    /// reached.
+    fn room(&self, pools: &Pools) -> Result<[Permit; 3], Arc<Cap>> {
         let settings = self.settings.load();
         let size = self.size.acquire(settings.size).or_else(|| {
             self.evict_oldest(&|_| true);
             self.size.acquire(settings.size)
-        })?;
+        });
+        let size = size.ok_or_else(|| Arc::clone(&self.size))?;
         let database = self.database_cap.acquire(settings.max_db).or_else(|| {
             pools.evict(None, &|pool| pool.key.database == self.key.database);
             self.database_cap.acquire(settings.max_db)
-        })?;
+        });
+        let database = database.ok_or_else(|| Arc::clone(&self.database_cap))?;
         let user = self.user_cap.acquire(settings.max_user).or_else(|| {
             pools.evict(None, &|pool| pool.key.user == self.key.user);
             self.user_cap.acquire(settings.max_user)
-        })?;
-        Some([size, database, user])
+        });
+        let user = user.ok_or_else(|| Arc::clone(&self.user_cap))?;
+        Ok([size, database, user])
     }
 }

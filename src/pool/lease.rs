@@ -163,7 +163,7 @@ impl Lease {
         record.set_state(BackendState::Idle);
         let Lease { held, seat, pool, .. } = self;
         match pool.shelf.put(held, seat) {
-            Ok(()) => pool.offer(),
+            Ok(()) => pool.offer(settings),
             Err(held) => {
                 held.backend.record.close_because(pool.why_not_kept());
                 held.terminate();

@@ -274,7 +274,7 @@ impl Pool {
         if paused {
             self.close_idle(Closing::Paused, |_| true);
         }
-        self.asked.notify_one();
+        self.look_again();
     }
 
     /// RECONNECT: closes idle backends now and the others when they come back; forgets the welcome.
@@ -315,7 +315,15 @@ impl Pool {
         if new_target {
             self.reconnect();
         }
+        self.look_again();
+    }
+
+    /// Limits or the pause may have changed: whoever waits for a place looks.
+    fn look_again(&self) {
         self.asked.notify_one();
+        for cap in [&self.size, &self.database_cap, &self.user_cap] {
+            cap.wake();
+        }
     }
 
     /// Keeps the pool only for the clients that it has.
@@ -408,13 +416,13 @@ impl Pool {
     }
 
     /// Where somebody starves at a limit that this pool shares, an idle backend here is what he needs.
-    fn offer(&self) {
-        for cap in [&self.database_cap, &self.user_cap] {
+    fn offer(&self, settings: &PoolSettings) {
+        for cap in [&self.size, &self.database_cap, &self.user_cap] {
             if cap.starved() {
                 cap.wake();
             }
         }
-        for slots in &self.settings.load().slots {
+        for slots in &settings.slots {
             slots.offer();
         }
     }

@@ -35,7 +35,7 @@ pub(super) async fn listen(config: &Config, inherited: &mut Vec<Listener>) -> Re
     }
     if let Some(dir) = &general.unix_socket_dir {
         let path = socket_path(dir, general.listen_port);
-        let result = match take(inherited, |listener| listener.file().as_deref() == Some(&path)) {
+        let result = match take(inherited, |listener| listener.is_file(&path)) {
             Some(listener) => Ok(listener),
             None => {
                 let rights = Rights { mode: general.unix_socket_mode.0, group: general.unix_socket_group.clone() };
@@ -64,7 +64,7 @@ pub(super) fn adopt(sockets: Vec<OwnedFd>) -> Result<Vec<Listener>, StartError> 
 /// The socket at which another process may ask for the others; without one there is no takeover.
 pub(super) fn control(path: Option<&Path>, inherited: &mut Vec<Listener>) -> Option<Listener> {
     let path = path?;
-    if let Some(listener) = take(inherited, |listener| listener.file().as_deref() == Some(path)) {
+    if let Some(listener) = take(inherited, |listener| listener.is_file(path)) {
         return Some(listener);
     }
     match bind_unix(path, 0, &Rights::own(), 8) {

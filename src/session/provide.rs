@@ -55,13 +55,13 @@ impl Requests<'_> {
 
     /// Runs a text of our own as a Query.
     pub(super) fn run_query(&mut self, text: &[u8], undo: Undo) {
-        self.prepared.unnamed = None;
+        self.lose_unnamed();
         query_message(self.out, &[text]);
         self.turn.own(Own::Query, undo);
     }
 
     fn run_in_batch(&mut self, text: &[u8], undo: Undo) {
-        self.prepared.unnamed = None;
+        self.lose_unnamed();
         self.write_parse(b"", &[text, b"\0\0\0"].concat());
         self.write_message(front::BIND, &[0; 8]);
         self.write_message(front::EXECUTE, &[0; 5]);
@@ -125,6 +125,12 @@ impl Requests<'_> {
             out.push(0);
             out.extend_from_slice(rest);
         });
+    }
+
+    /// Something else takes the place of the backend's unnamed statement, and what is taken back does not bring it again.
+    pub(super) fn lose_unnamed(&mut self) {
+        self.prepared.unnamed = None;
+        self.turn.lose_unnamed();
     }
 
     /// The backend gets the client's unnamed statement again, which it has on another backend or no more.

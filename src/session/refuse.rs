@@ -34,7 +34,7 @@ impl Requests<'_> {
     pub(super) fn refuse_parse(&mut self, report: &Report) -> Verdict {
         let text = self.refusal(report);
         self.write_parse(b"", &[REFUSED, b"\0\0\0"].concat());
-        self.prepared.unnamed = None;
+        self.lose_unnamed();
         self.turn.refuse_parse(text);
         Verdict::Refused
     }

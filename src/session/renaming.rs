@@ -108,17 +108,19 @@ impl Requests<'_> {
     }
 
     /// The statement is about to be described. One that executes what the client has no more is not, on PostgreSQL, so the
-    /// backend must not have that either.
-    pub(super) fn close_forgotten(&mut self, statement: &Statement) {
-        let Some(own) = statement.renamed_from.get() else { return };
-        for (act, own) in statement.script.acts.iter().zip(&own.script.acts) {
+    /// backend must not have that either. Answers the client's name for it.
+    pub(super) fn close_forgotten<'s>(&mut self, statement: &'s Statement) -> Option<&'s [u8]> {
+        let mut forgotten = None;
+        for (act, own) in statement.script.acts.iter().zip(&statement.renamed_from.get()?.script.acts) {
             if let (Act::Execute(name), Act::Execute(own)) = (act, own)
                 && self.names.find(&own.text).is_none()
                 && let Some(named) = statement.find_named(&name.text).cloned()
             {
                 self.close(&named);
+                forgotten = Some(&*own.text);
             }
         }
+        forgotten
     }
 }
 

@@ -198,7 +198,7 @@ impl Requests<'_> {
         // at all if it has failed. A plan that is out of date could not be mended behind the client's back either.
         if self.turn.status() == Status::Failed {
             self.write_parse(b"", rest);
-            self.prepared.unnamed = None;
+            self.lose_unnamed();
             self.turn.parse(Some(Box::new(Step::Named(name.into(), 0))));
         } else {
             self.close(&statement);
@@ -266,7 +266,7 @@ impl Requests<'_> {
         if name.is_empty() && !self.prepared.uses(statement.id) {
             match wrong_number(statement, tail) {
                 Some(parameters) => {
-                    self.prepared.unnamed = None;
+                    self.lose_unnamed();
                     self.write_empty(b"", parameters);
                 }
                 None => self.prepare_unnamed(statement),
@@ -314,20 +314,28 @@ impl Requests<'_> {
             if !there {
                 self.prepare_unnamed(&statement);
             }
-            self.close_forgotten(&statement);
-            self.turn.describe(about);
+            let forgotten = self.close_forgotten(&statement);
+            self.describe_forgotten(about, forgotten);
             return if there { Verdict::Entered } else { self.entered_behind(bytes) };
         }
         self.ensure(&statement);
-        self.close_forgotten(&statement);
+        let forgotten = self.close_forgotten(&statement);
         message(self.out, front::DESCRIBE, |out| {
             out.push(b'S');
             out.extend_from_slice(&statement.name);
             out.push(0);
         });
         about.since = self.prepared.used_since(statement.id);
-        self.turn.describe(about);
+        self.describe_forgotten(about, forgotten);
         Verdict::Replaced(bytes.len())
+    }
+
+    /// A Describe is passed on, of a statement that executes the one of this name, which is gone, if any.
+    fn describe_forgotten(&mut self, about: About, forgotten: Option<&[u8]>) {
+        self.turn.describe(about);
+        if let Some(name) = forgotten {
+            self.turn.take_last(name);
+        }
     }
 
     /// A whole Close. Backends keep the statement for others; only the client's name is gone.
@@ -362,7 +370,7 @@ impl Requests<'_> {
             // There may be one on the backend, but it is not this client's.
             message(self.out, front::CLOSE, |out| out.extend_from_slice(b"S\0"));
             self.turn.own(Own::Close, None);
-            self.prepared.unnamed = None;
+            self.lose_unnamed();
             self.enter(tag);
             return self.entered_behind(bytes);
         }

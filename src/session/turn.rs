@@ -123,6 +123,12 @@ impl Turn {
         }
     }
 
+    /// The backend's unnamed statement is lost by what is sent next, whatever is taken back of what was sent before.
+    pub fn lose_unnamed(&mut self) {
+        let steps = self.owed.iter_mut().filter_map(|entry| entry.undo.as_deref_mut());
+        steps.filter_map(Step::unnamed_mut).for_each(|before| before.1 = None);
+    }
+
     /// A request throws away all prepared statements of the backend.
     pub fn expect_clear(&mut self) {
         self.clears += 1;

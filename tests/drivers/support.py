@@ -129,13 +129,16 @@ class Pooler:
             self.port = free_port()
             file = os.path.join(cluster.dir, "pgpool.toml")
             with open(file, "w", opener=lambda path, flags: os.open(path, flags, 0o600)) as config:
-                config.write(pooler_config(self.port, cluster, mode, pool_size, databases))
+                config.write(self.config(cluster, mode, pool_size, databases))
             self.process = start(["setpriv", *cluster.reader, "--pdeathsig", "TERM", program, file], self.log)
             cluster.processes.append((self.process, signal.SIGQUIT))
             if wait_until(self.process, lambda: "pgpool is ready" in read(self.log)):
                 return
         self.print_log()
         sys.exit("pgpool did not start")
+
+    def config(self, cluster, mode, pool_size, databases):
+        return pooler_config(self.port, cluster, mode, pool_size, databases)
 
     def running(self):
         return self.process.poll() is None

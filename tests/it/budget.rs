@@ -176,7 +176,8 @@ fn what_is_idle_goes_at_once_to_who_needs_it() {
         let mut poor = pooler.login("alice", "alicepw", "d1");
         assert_eq!(poor.value("select 1"), "1");
         assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
-        assert!(count(&cluster) <= 4);
+        // The one that made room takes a moment to leave.
+        eventually(SOON, "no more than four", || count(&cluster) <= 4);
     });
 }
 

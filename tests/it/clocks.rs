@@ -44,11 +44,15 @@ fn query_wait_timeout_tells_who_holds_the_pool() {
         assert!((Duration::from_millis(600)..Duration::from_millis(2500)).contains(&waited), "{waited:?}");
         assert_eq!(told(&error), ("53300", "query_wait_timeout"));
         let detail = error.detail.unwrap();
-        assert!(detail.starts_with("Pool app/alice: size 1, in use 1, idle 0, opening 0, waiting "), "{detail}");
+        assert!(
+            detail.starts_with("Pool app/alice: size 1, in use 1 (1 idle in transaction), idle 0, opening 0"),
+            "{detail}"
+        );
         let holds = "The oldest lease is held by client ";
         assert!(detail.contains(holds) && detail.contains("(application nightly-report, 127.0.0.1:"), "{detail}");
         assert!(detail.contains("idle in transaction."), "{detail}");
-        assert!(error.hint.unwrap().contains("SHOW POOLS"));
+        let hint = error.hint.unwrap();
+        assert!(hint.contains("SHOW HOLDERS"), "{hint}");
         // The holder is not touched, and the queue is empty.
         assert_eq!(holder.value("select 2"), "2");
         let mut console = pooler.console();

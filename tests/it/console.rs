@@ -141,7 +141,7 @@ fn what_only_a_database_has_is_refused_softly() {
         ("show transaction isolation level;", "read committed"),
         ("set session characteristics as transaction isolation level serializable;", "SET ignored"),
         ("set application_name = 'x';", "SET ignored"),
-        ("select version();", "pgpool "),
+        ("select version();", "PostgreSQL 15.0 (pgpool "),
         ("select current_schema();", "current_schema"),
         ("begin; show state; commit;", "suspended"),
     ];

@@ -2,9 +2,32 @@
 
 mod monitoring;
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, process::Command};
 
 use pgpool::config::Config;
+
+use crate::support::programs::find;
+
+/// What has to be so in the files for Kubernetes, and what else the caller has to know: a line each.
+const PODS: &str = r#"
+import sys, yaml
+kinds = {it["kind"]: it for it in yaml.safe_load_all(open(sys.argv[1]))}
+assert sorted(kinds) == ["Deployment", "PodDisruptionBudget", "Secret", "Service"], sorted(kinds)
+pod = kinds["Deployment"]["spec"]["template"]
+spec = pod["spec"]
+(container,), (volume,) = spec["containers"], spec["volumes"]
+(port,), (mount,), (served,) = container["ports"], container["volumeMounts"], kinds["Service"]["spec"]["ports"]
+labels = pod["metadata"]["labels"]
+assert kinds["Deployment"]["spec"]["selector"]["matchLabels"] == labels
+assert kinds["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"] == labels
+assert kinds["Service"]["spec"]["selector"] == labels
+assert container["readinessProbe"]["tcpSocket"]["port"] == served["targetPort"] == port["name"]
+assert volume["name"] == mount["name"] and volume["secret"]["secretName"] == kinds["Secret"]["metadata"]["name"]
+(name, text), = kinds["Secret"]["stringData"].items()
+pause = int(container["lifecycle"]["preStop"]["exec"]["command"][1])
+print(port["containerPort"], pause, spec["terminationGracePeriodSeconds"], mount["mountPath"] + "/" + name)
+print(text)
+"#;
 
 fn read(name: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("contrib").join(name)).unwrap()
@@ -29,11 +52,43 @@ fn the_package_has_a_sound_configuration_where_the_unit_looks_for_it() {
 
 #[test]
 fn the_pods_have_time_to_drain() {
-    let text = read("kubernetes/pgpool.yaml");
-    let (_, rest) = text.split_once("pgpool.toml: |\n").unwrap();
-    let inside: String = rest.split("---").next().unwrap().lines().map(|line| format!("{}\n", line.trim())).collect();
-    let config = sound(&inside);
-    let grace = text.lines().find_map(|line| line.trim().strip_prefix("terminationGracePeriodSeconds: ")).unwrap();
-    assert!(config.general.drain_timeout.as_secs() + 5 < grace.parse().unwrap());
-    assert_eq!((config.general.listen_addr, config.general.listen_port), (vec!["*".to_owned()], 6432));
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("contrib/kubernetes/pgpool.yaml");
+    let output = Command::new("python3").args(["-c", PODS]).arg(&file).output().expect("python3 with python3-yaml");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let told = String::from_utf8(output.stdout).unwrap();
+    let (facts, inside) = told.split_once('\n').unwrap();
+    let facts: Vec<&str> = facts.split(' ').collect();
+    let number = |index: usize| facts[index].parse::<u64>().unwrap();
+    let config = sound(inside);
+    assert_eq!(config.general.listen_addr, ["*"]);
+    assert_eq!(number(0), u64::from(config.general.listen_port));
+    assert!(config.general.drain_timeout.as_secs() + number(1) < number(2));
+    // Where the image's command looks for it.
+    assert!(read("Dockerfile").contains(&format!("\"{}\"", facts[3])), "{}", facts[3]);
+}
+
+/// As systemd reads them, with the program where it is here.
+#[test]
+fn systemd_finds_nothing_wrong_with_the_units() {
+    let Some(program) = find("systemd-analyze") else {
+        eprintln!("systemd-analyze is not installed: nobody to judge the units");
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let unit = read("pgpool.service").replace("/usr/bin/pgpool", env!("CARGO_BIN_EXE_pgpool"));
+    fs::write(dir.path().join("pgpool.service"), unit).unwrap();
+    fs::write(dir.path().join("pgpool.socket"), read("pgpool.socket")).unwrap();
+    let judge = |name: &str| {
+        let output = Command::new(&program).args(["verify", "--man=no"]).arg(dir.path().join(name)).output().unwrap();
+        (output.status.success(), String::from_utf8(output.stderr).unwrap())
+    };
+    for name in ["pgpool.service", "pgpool.socket"] {
+        let (fine, said) = judge(name);
+        // It has a word on other units of the machine as well.
+        let ours: Vec<&str> = said.lines().filter(|line| line.contains("pgpool")).collect();
+        assert!(fine && ours.is_empty(), "{said}");
+    }
+    let unit = fs::read_to_string(dir.path().join("pgpool.service")).unwrap();
+    fs::write(dir.path().join("pgpool.service"), unit.replace("Restart=on-failure", "Restart=sometimes")).unwrap();
+    assert!(judge("pgpool.service").1.contains("pgpool.service"), "it does look");
 }

@@ -187,7 +187,8 @@ fn an_abstract_socket_serves_and_is_taken_over() {
 #[test]
 fn out_of_descriptors_it_pauses_and_does_not_spin() {
     let cluster = Cluster::start();
-    let settings = "[pgpool]\nworker_threads = 1\nauth_type = \"trust\"\nlog_connections = false";
+    let settings = "[pgpool]\nworker_threads = 1\nauth_type = \"trust\"\nlog_connections = false\n\
+                    slot_budget = \"off\"";
     let pooler = Pooler::with_descriptors(&cluster, 32, settings);
     let mut served = pooler.login("alice", "alicepw", "app");
     let mut others: Vec<Raw> = (0..30).map(|_| Raw::connect(pooler.port())).collect();

@@ -181,7 +181,7 @@ fn pooled(cluster: &Cluster, overrides: &str) -> Pooler {
 #[test]
 fn a_running_pgpool_is_looked_at_by_its_configuration() {
     let cluster = Cluster::builder().max_connections(20).start();
-    let pooler = pooled(&cluster, "default_pool_size = 7\npool_mode = \"session\"\n");
+    let pooler = pooled(&cluster, "default_pool_size = 7\npool_mode = \"session\"\nslot_budget = \"off\"\n");
     let mut client = pooler.login("alice", "alicepw", "app");
     assert_eq!(client.value("select 1"), "1");
     let file = pooler.settings_file();
@@ -198,7 +198,25 @@ fn a_running_pgpool_is_looked_at_by_its_configuration() {
     assert!(finding(&document, "demand").contains("may ask for 35 connections, and there are 17 slots"));
     let shown = doctor(&arguments).stdout;
     assert!(shown.contains("[databases.app]: 5 users x pool_size 7 = 35\n"), "{shown}");
-    assert!(shown.contains("SHOW POOLS\n") && shown.contains("of them 1 belong to the running pgpool"), "{shown}");
+    assert!(shown.contains("SHOW POOLS\n") && shown.contains("of them 1 belong to pgpool"), "{shown}");
+}
+
+#[test]
+fn a_pgpool_that_keeps_to_the_slots_is_no_reason_to_worry() {
+    let cluster = Cluster::builder().max_connections(20).start();
+    let pooler = pooled(&cluster, "default_pool_size = 7\npool_mode = \"session\"\n");
+    let mut client = pooler.login("alice", "alicepw", "app");
+    assert_eq!(client.value("select 1"), "1");
+    let (code, document) = document(&[pooler.settings_file().to_str().unwrap(), "--user", "postgres"]);
+    assert_eq!(code, 0, "{document}");
+    assert!(finding(&document, "demand").contains("slot_budget keeps pgpool within them"));
+    let commands: Vec<&str> = document["pooler"]["tables"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|table| table["command"].as_str().unwrap())
+        .collect();
+    assert_eq!(commands, ["SHOW POOLS", "SHOW BUDGET", "SHOW HOLDERS", "SHOW PINS"]);
 }
 
 #[test]

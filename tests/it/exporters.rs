@@ -1,10 +1,27 @@
 //! Monitoring that knows PgBouncer, unmodified, on pgpool's console: check_postgres has the same to say of both.
 //!
-//! Debian 12's prometheus-pgbouncer-exporter is not here: it asks for columns that PgBouncer gave up with version 1.8.
+//! So have the metrics of prometheus-pgbouncer-exporter, in its version of PyPI; Debian 12's asks for columns that
+//! PgBouncer gave up with version 1.8.
 
-use std::{collections::BTreeMap, process::Command, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    io::{Read, Write},
+    net::TcpStream,
+    path::Path,
+    process::Command,
+    time::Duration,
+};
 
-use crate::support::{Cluster, Pooler, Raw, bouncer::Bouncer, eventually, messages, programs::find};
+use crate::support::{
+    Cluster, Pooler, Raw,
+    bouncer::Bouncer,
+    cluster::free_port,
+    eventually, messages,
+    process::LoggingChild,
+    programs::{bound_to_this_thread, find, tool},
+    wait::holds_within,
+};
 
 const SOON: Duration = Duration::from_secs(5);
 
@@ -109,4 +126,49 @@ fn check_postgres_notices_a_changed_setting() {
     assert_eq!(sum(&first).0, Some(2));
     pooler.console().query("RELOAD").unwrap();
     assert_eq!(sum(&first).0, Some(0));
+}
+
+/// The names of the metrics that the exporter has of the console at this port.
+fn metrics(program: &Path, console: u16) -> BTreeSet<String> {
+    let dir = tempfile::tempdir().unwrap();
+    for _ in 0..20 {
+        let port = free_port();
+        let settings = format!(
+            "exporter_host: 127.0.0.1\nexporter_port: {port}\npgbouncers:\n  - dsn: \
+             postgresql://postgres:postgrespw@127.0.0.1:{console}/pgbouncer\n"
+        );
+        let file = dir.path().join("config.yml");
+        fs::write(&file, settings).unwrap();
+        let mut command = bound_to_this_thread(program);
+        command.arg("--config").arg(&file);
+        let _exporter = LoggingChild::spawn("the exporter", command);
+        let mut text = String::new();
+        let answers = || {
+            let Ok(mut socket) = TcpStream::connect(("127.0.0.1", port)) else { return false };
+            text.clear();
+            socket.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+            socket.read_to_string(&mut text).is_ok() && text.contains("pgbouncer_up 1.0")
+        };
+        if holds_within(Duration::from_secs(20), answers) {
+            let lines = text.lines().filter(|line| line.starts_with("pgbouncer_"));
+            let name = |line: &str| line.split(['{', ' ']).next().unwrap().to_owned();
+            return lines.map(name).collect();
+        }
+    }
+    panic!("the exporter does not answer");
+}
+
+#[test]
+fn the_exporter_of_prometheus_has_the_same_metrics_of_pgpool_and_pgbouncer() {
+    let Some(program) = tool("pgbouncer-exporter") else { return };
+    let cluster = Cluster::start();
+    let pooler = Pooler::start(&cluster, "");
+    let ours = metrics(&program, pooler.port());
+    assert!(ours.len() > 15 && ours.contains("pgbouncer_pools_client_waiting_connections"), "{ours:?}");
+    if let Some(bouncer) = Bouncer::start(&cluster, "") {
+        let mut theirs = metrics(&program, bouncer.port());
+        // Of a column that PgBouncer calls reserve_pool_size since 1.24, which this exporter does not know.
+        theirs.remove("pgbouncer_databases_database_reserve_pool_size");
+        assert_eq!(ours, theirs);
+    }
 }

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::support::{Cluster, Pooler, Raw, Stop, eventually, messages};
+use crate::support::{Cluster, Pooler, Raw, Stop, Table, eventually, messages};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -107,4 +107,41 @@ fn a_cancel_request_goes_to_the_host_of_its_query() {
         assert_eq!(client.read_until(b'E').pop().unwrap().error().code, "57014");
         client.read_until_ready();
     }
+}
+
+#[test]
+fn the_names_that_were_looked_up_are_shown() {
+    let cluster = Cluster::start();
+    let entries = format!(
+        "[databases.named]\nhost = \"localhost\"\nport = {port}\ndbname = \"app\"\n\
+         [databases.nowhere]\nhost = \"nosuch.invalid\"\nport = {port}\n",
+        port = cluster.port()
+    );
+    let pooler = Pooler::start(&cluster, &format!("[pgpool]\nauth_type = \"trust\"\n{entries}"));
+    let shown = |what: &str| Table::of(&mut pooler.console(), what);
+    assert!(shown("show dns_hosts").rows.is_empty());
+    assert_eq!(pooler.login("alice", "alicepw", "named").value("select 1"), "1");
+    let mut lost = Raw::connect(pooler.port());
+    lost.startup(&[("user", "alice"), ("database", "nowhere")]);
+    eventually(Duration::from_secs(10), "the failure is known", || shown("show dns_hosts").rows.len() == 2);
+    let hosts = shown("show dns_hosts");
+    assert_eq!(hosts.columns, ["hostname", "ttl", "addrs"]);
+    let found = hosts.matching(&[("hostname", "localhost")]);
+    assert!(found.value("addrs").split(',').any(|address| address == "127.0.0.1:0"), "{found:?}");
+    assert!(found.number("ttl") <= 15, "{found:?}");
+    assert_eq!(hosts.matching(&[("hostname", "nosuch.invalid")]).value("addrs"), "");
+    assert_eq!(shown("show lists").matching(&[("list", "dns_names")]).number("items"), 2);
+    assert!(shown("show dns_zones").rows.is_empty());
+}
+
+#[test]
+fn postgresql_behind_an_abstract_socket() {
+    let name = format!("@pgpool-server-{}", std::process::id());
+    let cluster = Cluster::builder().conf(&format!("unix_socket_directories = '{name}'")).start();
+    let entry = format!("[databases.abstract]\nhost = \"{name}\"\nport = {}\ndbname = \"app\"\n", cluster.port());
+    let pooler = Pooler::start(&cluster, &format!("[pgpool]\nauth_type = \"trust\"\n{entry}"));
+    let mut client = pooler.login("alice", "alicepw", "abstract");
+    assert_eq!(client.value("select inet_server_addr() is null"), "t");
+    let host = Table::of(&mut pooler.console(), "show databases").matching(&[("name", "abstract")]).value("host");
+    assert_eq!(host, name);
 }

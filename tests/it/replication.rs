@@ -119,6 +119,36 @@ fn its_connection_counts_and_makes_others_wait() {
 }
 
 #[test]
+fn one_that_waits_is_woken_by_a_free_place_by_resume_and_by_a_higher_limit() {
+    let cluster = Cluster::start();
+    let other = format!("[databases.other]\nhost = \"127.0.0.1\"\nport = {}\ndbname = \"app\"", cluster.port());
+    let pooler = pooler(&cluster, &format!("max_user_connections = 1\n{other}"));
+    let waits = || {
+        let mut raw = replicating(&pooler, "app", "database");
+        assert!(raw.is_silent_for(Duration::from_millis(100)), "there is no place");
+        raw
+    };
+    let mut client = pooler.login("postgres", "postgrespw", "other");
+    client.query("begin").unwrap();
+    let mut first = waits();
+    // The connection is given back, and makes room.
+    client.query("commit").unwrap();
+    first.read_until_ready();
+    let mut second = waits();
+    drop(first);
+    second.read_until_ready();
+    let mut third = waits();
+    pooler.console().query("SET max_user_connections = 2").unwrap();
+    third.read_until_ready();
+    drop((second, third));
+    eventually(SOON, "their connections are gone", || shown(&pooler, "servers").is_empty());
+    pooler.console().query("PAUSE app").unwrap();
+    let mut fourth = waits();
+    pooler.console().query("RESUME app").unwrap();
+    fourth.read_until_ready();
+}
+
+#[test]
 fn a_query_of_its_own_can_be_cancelled() {
     let cluster = Cluster::start();
     let pooler = pooler(&cluster, "");

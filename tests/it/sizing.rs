@@ -26,27 +26,39 @@ fn the_sum_of_the_pools_is_held_against_the_slots() {
     let cluster = Cluster::builder().max_connections(30).start();
     let port = cluster.port();
     // Five users of one database, and the listener of a pool in transaction mode.
-    let told = check(&cluster, "[pgpool]\ndefault_pool_size = 5\n");
+    let told = check(&cluster, "[pgpool]\nslot_budget = \"off\"\ndefault_pool_size = 5\n");
     assert!(told.contains("[databases.app]: 5 users x pool_size 5 + 1 of the pooler's own = 26\n"), "{told}");
     assert!(told.contains("max_connections 30 - 3 superuser_reserved_connections = 27, 0 taken now\n"), "{told}");
     assert!(told.contains("  26 of 27: enough\n") && !told.contains("warning"), "{told}");
-    let told = check(&cluster, "[pgpool]\ndefault_pool_size = 6\n");
+    let told = check(&cluster, "[pgpool]\nslot_budget = \"off\"\ndefault_pool_size = 6\n");
     let warning =
         format!("warning: 127.0.0.1:{port}: 31 connections may be asked for, and there are 27 slots; set max_db");
     assert!(told.contains(&warning), "{told}");
-    assert!(!check(&cluster, "[pgpool]\ndefault_pool_size = 6\nmax_db_connections = 27\n").contains("warning"));
+    assert!(
+        !check(&cluster, "[pgpool]\nslot_budget = \"off\"\ndefault_pool_size = 6\nmax_db_connections = 27\n")
+            .contains("warning")
+    );
     // The same server by another name: one sum.
     let socket = cluster.socket_dir().display();
     let both = format!(
-        "[pgpool]\ndefault_pool_size = 5\n[databases.two]\ndbname = \"app\"\nhost = \"{socket}\"\nport = {port}\nuser = \"bob\"\n"
+        "[pgpool]\nslot_budget = \"off\"\ndefault_pool_size = 5\n[databases.two]\ndbname = \"app\"\nhost = \"{socket}\"\nport = {port}\nuser = \"bob\"\n"
     );
     let told = check(&cluster, &both);
     let names = format!("{socket}:{port}");
     assert!(told.contains(&names) && told.contains("32 connections may be asked for"), "{told}");
-    let peers =
-        "[pgpool]\ndefault_pool_size = 5\npeer_id = 1\n[peers.1]\nhost = \"/tmp\"\n[peers.2]\nhost = \"/tmp\"\n";
+    let peers = "[pgpool]\nslot_budget = \"off\"\ndefault_pool_size = 5\npeer_id = 1\n[peers.1]\nhost = \"/tmp\"\n[peers.2]\nhost = \"/tmp\"\n";
     assert!(check(&cluster, peers).contains("52 connections may be asked for"));
-    assert!(check(&cluster, "[pgpool]\ndefault_pool_size = 0\n").contains("warning: 127.0.0.1"));
+    assert!(check(&cluster, "[pgpool]\nslot_budget = \"off\"\ndefault_pool_size = 0\n").contains("warning: 127.0.0.1"));
+    // The budget keeps to what is there, so that nobody is refused.
+    let told = check(&cluster, "[pgpool]\ndefault_pool_size = 6\n");
+    assert!(
+        told.contains("32 of 27: not enough for all at once; slot_budget auto keeps") && !told.contains("warning"),
+        "{told}"
+    );
+    assert!(
+        check(&cluster, "[pgpool]\nslot_budget = 28\ndefault_pool_size = 6\n")
+            .contains(": 28 connections may be asked")
+    );
     let away = format!("[databases.app]\nport = {}\n", free_port());
     let told = check(&cluster, &away);
     assert!(told.contains("its slots are not known: cannot connect") && told.contains("= 101\n"), "{told}");

@@ -128,6 +128,29 @@ fn idle_clients_of_the_former_process_are_told_where_that_is_set() {
 }
 
 #[test]
+fn the_socket_goes_over_whichever_way_leads_to_its_directory() {
+    let cluster = Cluster::start();
+    let mut pooler = Pooler::trusting(&cluster, 1, "");
+    let (dir, file) = (pooler.dir().to_owned(), pooler.settings_file());
+    std::os::unix::fs::symlink(&dir, dir.join("here")).unwrap();
+    let text = std::fs::read_to_string(&file).unwrap();
+    let quoted = |dir: &std::path::Path| format!("unix_socket_dir = \"{}\"", dir.display());
+    assert!(text.contains(&quoted(&dir)), "{text}");
+    std::fs::write(&file, text.replace(&quoted(&dir), &quoted(&dir.join("here")))).unwrap();
+    let mut successor = pooler.successor();
+    assert_eq!(pooler.wait_exit(SOON).code(), Some(0));
+    let mut by_socket = Raw::connect_unix(pooler.socket());
+    by_socket.startup(&[("user", "alice"), ("database", "app")]);
+    by_socket.authenticate("alice", "alicepw").unwrap();
+    assert_eq!(by_socket.value("select 1"), "1");
+    drop(by_socket);
+    successor.signal(Signal::TERM);
+    assert_eq!(successor.wait_exit(SOON).code(), Some(0));
+    let left: Vec<_> = std::fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(!left.iter().any(|name| name.to_string_lossy().starts_with(".s.PGSQL")), "{left:?}");
+}
+
+#[test]
 fn a_process_that_cannot_serve_takes_nothing_over() {
     let cluster = Cluster::start();
     let mut pooler = Pooler::trusting(&cluster, 1, "");

@@ -1,12 +1,14 @@
-//! PostgreSQL's own programs through pgpool in transaction mode, with fewer connections than they have sessions.
+//! PostgreSQL's own programs through pgpool in transaction mode, with fewer connections than they have sessions; and
+//! pgcli, and SQLAlchemy on the console, which scripts/test installs.
 
 use std::{
     fs,
+    io::Write,
     path::Path,
     process::{Command, Stdio},
 };
 
-use crate::support::{Cluster, Pooler};
+use crate::support::{Cluster, Pooler, programs::tool};
 
 /// Runs a program as alice through pgpool, and returns what it prints.
 fn run(pooler: &Pooler, program: &str, arguments: &[&str], input: &str) -> String {
@@ -122,4 +124,38 @@ fn what_is_dumped_through_the_pooler_is_restored_through_it() {
         assert!(Path::new(&file).exists());
         restored(name);
     }
+}
+
+/// In transaction mode, with one connection for pgcli's several.
+#[test]
+fn pgcli_connects_lists_tables_and_queries() {
+    let Some(program) = tool("pgcli") else { return };
+    let cluster = Cluster::start();
+    cluster.sql("app", "create table listed (x int)");
+    let pooler = Pooler::start(&cluster, "[pgpool]\ndefault_pool_size = 1");
+    let home = tempfile::tempdir().unwrap();
+    let mut child = Command::new(program)
+        .args(["--less-chatty", &pooler.dsn("alice", "alicepw", "app")])
+        .env("HOME", home.path())
+        .env("XDG_CONFIG_HOME", home.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(b"\\dt\nselect 40 + 2 as answer;\n\\q\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && told.contains("| listed |") && told.contains("| 42"), "{output:?}");
+}
+
+#[test]
+fn sqlalchemy_reads_the_console() {
+    let Some(program) = tool("python") else { return };
+    let cluster = Cluster::start();
+    let pooler = Pooler::start(&cluster, "");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/tools/console.py");
+    let address = format!("postgres:postgrespw@127.0.0.1:{}/pgbouncer", pooler.port());
+    let output = Command::new(program).args([script, &address]).output().unwrap();
+    assert!(output.status.success() && output.stdout == b"fine\n", "{}", String::from_utf8_lossy(&output.stderr));
 }

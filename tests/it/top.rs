@@ -48,7 +48,7 @@ impl Terminal {
         self.keys.flush().unwrap();
     }
 
-    /// Waits until it is drawn, and forgets what was drawn before.
+    /// Waits until it is drawn in one piece, and forgets what was drawn before.
     fn wait_for(&self, text: &str) {
         let mut drawn = String::new();
         let found = crate::support::wait::holds_within(SOON, || {
@@ -83,12 +83,12 @@ fn a_database_is_paused_and_resumed_and_a_client_killed_by_keys() {
     let dsn = format!("postgresql://postgres:postgrespw@127.0.0.1:{}/pgpool", pooler.port());
     let mut terminal = Terminal::start(&format!("--dsn '{dsn}' --interval 200ms"));
     terminal.wait_for("alice");
+    // What has not changed on the screen, as a space, is not drawn again.
     terminal.press("?");
-    terminal.wait_for("KILL_CLIENT the client of the row");
+    terminal.wait_for("KILL_CLIENT");
     terminal.press(" ");
-    terminal.wait_for("alice");
 
-    // The pool of the application is on top, by its name: the console's is called pgpool.
+    // The pool of the application is on top, by its name: the console's is called pgbouncer.
     terminal.press("\x1b[D\x1b[D\x1b[Dr");
     terminal.press("p");
     terminal.wait_for("PAUSE \"app\"? y/N");
@@ -106,7 +106,7 @@ fn a_database_is_paused_and_resumed_and_a_client_killed_by_keys() {
 
     // Clients by their users, alice on top.
     terminal.press("2");
-    terminal.wait_for("request_time");
+    terminal.wait_for("2 Clients");
     terminal.press("\x1b[D\x1b[D\x1b[D\x1b[D\x1b[Dr");
     terminal.press("x");
     terminal.wait_for("KILL_CLIENT ");

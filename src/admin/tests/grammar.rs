@@ -21,6 +21,8 @@ fn commands() {
         ("select VERSION()", Command::Select(Fact::Version)),
         ("select pg_catalog.version()", Command::Select(Fact::Version)),
         ("SELECT 1", Command::Select(Fact::Number(1))),
+        ("SELECT t.oid, NULL FROM pg_type t WHERE typname = 'hstore'", Command::Types),
+        ("select oid from pg_catalog.pg_type", Command::Types),
         ("select current_user;", Command::Select(Fact::User)),
         ("SHOW client_encoding", Command::ShowFake(find("client_encoding").unwrap())),
         ("SHOW TimeZone", Command::ShowFake(find("timezone").unwrap())),

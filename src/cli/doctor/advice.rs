@@ -145,7 +145,7 @@ fn pool_sizes(facts: &Facts) -> Option<Advice> {
     Some(Advice {
         why: format!("all pools together need no more than about {most} connections to be as fast ({by})"),
         how: vec![
-            format!("in pgpool.toml: max_db_connections = {most}, divided among the databases if there are several"),
+            format!("in pgpool.toml: max_server_connections = {most}"),
             String::from("and pool_mode = \"transaction\", so that clients share them"),
         ],
         takes_effect: "after a reload of pgpool",
@@ -224,8 +224,7 @@ mod tests {
         let size = |cores, active_most| {
             let concurrency = Concurrency { looks: 10, active_most, ..Concurrency::default() };
             let advice = pool_sizes(&Facts { cores, concurrency, ..facts(1, &[]) }).unwrap();
-            let number = advice.how[0].split(" = ").nth(1).unwrap().split(',').next().unwrap();
-            number.parse::<u32>().unwrap()
+            advice.how[0].split(" = ").nth(1).unwrap().parse::<u32>().unwrap()
         };
         assert_eq!([size(Some(8), 0), size(Some(8), 20), size(Some(8), 500)], [17, 30, 32]);
         assert_eq!([size(None, 0), size(None, 20), size(Some(64), 300)], [4, 30, 100]);

@@ -210,6 +210,8 @@ pub(crate) struct Facts {
     pub(crate) unknown: BTreeMap<String, String>,
     /// The most that the configuration may ask for here, times its processes; none without a configuration.
     pub(crate) demand: Option<u64>,
+    /// Whether `slot_budget` keeps the pools within the slots all the same.
+    pub(crate) demand_kept: bool,
     #[serde(skip)]
     pub(crate) demand_told: String,
 }

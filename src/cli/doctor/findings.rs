@@ -154,11 +154,16 @@ fn slots(facts: &Facts, bounds: &Bounds, found: &mut Found) {
     if let (Some(demand), Some(slots)) = (facts.demand, &facts.slots)
         && demand > u64::from(slots.ordinary)
     {
+        let (severity, kept) = if facts.demand_kept {
+            (Severity::Info, "; slot_budget keeps pgpool within them, and clients wait for what is missing")
+        } else {
+            (Severity::Warning, "")
+        };
         let message = format!(
-            "the configuration may ask for {demand} connections, and there are {} slots for ordinary roles",
+            "the configuration may ask for {demand} connections, and there are {} slots for ordinary roles{kept}",
             slots.ordinary
         );
-        found.add(Severity::Warning, "demand", message);
+        found.add(severity, "demand", message);
     }
 }
 
@@ -316,6 +321,8 @@ mod tests {
         facts.slots = Slots::of(|name| Some(if name == "max_connections" { 100 } else { 0 }), 1, 0);
         facts.demand = Some(101);
         assert_eq!(codes(&facts), [(Severity::Warning, "demand")]);
+        facts.demand_kept = true;
+        assert_eq!(codes(&facts), [(Severity::Info, "demand")]);
     }
 
     #[test]

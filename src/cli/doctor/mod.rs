@@ -135,6 +135,7 @@ async fn look(arguments: &Arguments) -> (Report, Vec<Examined>) {
             Ok(mut examined) => {
                 let facts = &mut examined.facts;
                 mark(facts, report.pooler.as_ref());
+                facts.demand_kept = config.as_ref().is_some_and(Config::keeps_to_slots);
                 if let Some((most, told)) = demands.get(index) {
                     (facts.demand, facts.demand_told) = (*most, told.clone());
                 }
@@ -175,12 +176,15 @@ fn places(arguments: &Arguments) -> Result<Places, String> {
     Ok((ways, told, Some(config)))
 }
 
-/// Marks the sessions that are the running pgpool's.
+/// The names of connections that a pgpool has for itself: they tell those of any pgpool.
+const OWN_NAMES: &[&str] = &["pgpool budget ", "pgpool listener", "pgpool auth_query"];
+
+/// Marks the sessions that are the running pgpool's, as its console says, or any pgpool's by their names.
 fn mark(facts: &mut Facts, pooler: Option<&Result<Pooler, String>>) {
-    if let Some(Ok(pooler)) = pooler {
-        for session in &mut facts.sessions {
-            session.pooler = pooler.backends.contains(&session.pid);
-        }
+    let shown = pooler.and_then(|pooler| pooler.as_ref().ok());
+    for session in &mut facts.sessions {
+        session.pooler = shown.is_some_and(|pooler| pooler.backends.contains(&session.pid))
+            || OWN_NAMES.iter().any(|name| session.application.starts_with(name));
     }
 }
 

@@ -151,7 +151,7 @@ fn breakdown(out: &mut String, facts: &Facts) {
     }
     let pooled = facts.clients().filter(|session| session.pooler).count();
     if pooled > 0 {
-        let _ = writeln!(out, "  of them {pooled} belong to the running pgpool");
+        let _ = writeln!(out, "  of them {pooled} belong to pgpool");
     }
 }
 
@@ -276,7 +276,7 @@ fn settings(out: &mut String, facts: &Facts) {
 fn pooler(out: &mut String, pooler: &Pooler) {
     let _ = writeln!(
         out,
-        "\n== the running pgpool: {}, {} connections to PostgreSQL",
+        "\n== the running pooler: {}, {} connections to PostgreSQL",
         pooler.version,
         pooler.backends.len()
     );

@@ -148,14 +148,16 @@ impl Screen<'_> {
     /// Asks the console, again from the beginning where the connection was lost.
     fn look(&mut self) -> Result<Snapshot, LinkError> {
         let (ways, kept) = (self.ways, self.link.take());
-        let looked = self.runtime.block_on(tokio::time::timeout(PATIENCE, async {
+        let looking = async {
             let mut link = match kept {
                 Some(link) => link,
                 None => Box::pin(open(ways)).await?,
             };
             let snapshot = take(&mut link).await?;
             Ok((link, snapshot))
-        }));
+        };
+        // The clock of the runtime is there within it only.
+        let looked = self.runtime.block_on(async { tokio::time::timeout(PATIENCE, looking).await });
         let late = || LinkError::Said(format!("nothing for {} s", PATIENCE.as_secs()));
         let (link, snapshot) = looked.map_err(|_| late())??;
         self.link = Some(link);

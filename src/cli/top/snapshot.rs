@@ -45,6 +45,20 @@ const POOLS: &[&str] = &[
 const CLIENTS: &[&str] =
     &["id", "ptr", "database", "user", "state", "application_name", "addr", "port", "wait", "request_time", "link"];
 
+const HOLDERS: &[&str] = &[
+    "client_id",
+    "database",
+    "user",
+    "application_name",
+    "addr",
+    "held",
+    "state",
+    "pinned",
+    "server_pid",
+    "query",
+    "fingerprint",
+];
+
 /// Looks.
 ///
 /// # Errors
@@ -74,7 +88,7 @@ impl Snapshot {
         let states = state.column("key").zip(state.column("value"));
         let paused = states.into_iter().any(|pair| pair == (Some("paused"), Some("yes")));
         let clients = columns(&clients, CLIENTS);
-        let holders = holders.unwrap_or_else(|| holding(&clients));
+        let holders = holders.map_or_else(|| holding(&clients), |shown| columns(&shown, HOLDERS));
         let numbers = |name: &str| {
             let values = stats.column(name).map(|value| value.and_then(|text| text.parse().ok()).unwrap_or(0.0));
             values.collect::<Vec<f64>>()
@@ -85,6 +99,8 @@ impl Snapshot {
         let names = stats.column("database").map(|name| name.unwrap_or_default().to_owned());
         let totals = names
             .enumerate()
+            // The console's own are what is asked here.
+            .filter(|(_, name)| !["pgbouncer", "pgpool"].contains(&name.as_str()))
             .map(|(at, name)| (name, [number(&transactions, at), number(&queries, at), number(&waited, at)]))
             .collect();
         Snapshot { at: Instant::now(), version, paused, pools: columns(&pools, POOLS), clients, holders, totals }
@@ -166,7 +182,8 @@ pub(crate) mod tests {
             ],
         );
         let count = format!("app {transactions} {} {}", transactions * 2, transactions * 500);
-        let stats = table("database total_xact_count total_query_count total_wait_time", &[&count]);
+        let own = format!("pgbouncer {} 0 0", transactions * 7);
+        let stats = table("database total_xact_count total_query_count total_wait_time", &[&count, &own]);
         let state = table("key value", &["active yes", "paused no"]);
         Snapshot::of(String::from("pgpool 0.1.0"), [pools, clients, stats, state], None)
     }
@@ -190,7 +207,7 @@ pub(crate) mod tests {
         assert_eq!(seen.holders.column("id").collect::<Vec<_>>(), [Some("11")]);
         assert_eq!((seen.total("cl_waiting"), seen.paused), (15, false));
         assert!(!seen.pools.columns.contains(&"extra".to_owned()));
-        let known = table("pool age", &["app/alice 5"]);
+        let known = table("client_id held", &["7 5"]);
         let tables = [known.clone(), known.clone(), known.clone(), table("key value", &["paused yes"])];
         let said = Snapshot::of(String::new(), tables, Some(known.clone()));
         assert_eq!((said.holders, said.paused), (known, true));

@@ -29,11 +29,12 @@ impl View {
         }
     }
 
-    /// By what it is sorted at first: the longest wait on top.
-    fn column(self) -> &'static str {
+    /// By what it is sorted at first, the first of them that is there: the longest wait on top.
+    fn columns(self) -> &'static [&'static str] {
         match self {
-            View::Pools => "cl_waiting",
-            View::Clients | View::Holders => "wait",
+            View::Pools => &["cl_waiting"],
+            View::Clients => &["wait"],
+            View::Holders => &["held", "wait"],
         }
     }
 }
@@ -80,12 +81,7 @@ impl State {
 
     /// The table of the view, sorted.
     pub(crate) fn sorted(&self) -> TextTable {
-        let Some(seen) = &self.seen else { return TextTable::default() };
-        let mut table = match self.view {
-            View::Pools => seen.pools.clone(),
-            View::Clients => seen.clients.clone(),
-            View::Holders => seen.holders.clone(),
-        };
+        let Some(mut table) = self.shown().cloned() else { return TextTable::default() };
         if let Some(at) = table.columns.iter().position(|column| *column == self.sort_column()) {
             let value = |row: &Vec<Option<String>>| row.get(at).cloned().flatten().unwrap_or_default();
             table.rows.sort_by(|one, other| {
@@ -98,7 +94,20 @@ impl State {
 
     /// By what it is sorted.
     pub(crate) fn sort_column(&self) -> String {
-        self.sort.clone().unwrap_or_else(|| self.view.column().to_owned())
+        let there =
+            |name: &&&str| self.shown().is_some_and(|table| table.columns.iter().any(|column| column == **name));
+        let usual = self.view.columns().iter().find(there).copied().unwrap_or_default();
+        self.sort.clone().unwrap_or_else(|| usual.to_owned())
+    }
+
+    /// The table of the view, as it came.
+    fn shown(&self) -> Option<&TextTable> {
+        let seen = self.seen.as_ref()?;
+        Some(match self.view {
+            View::Pools => &seen.pools,
+            View::Clients => &seen.clients,
+            View::Holders => &seen.holders,
+        })
     }
 
     /// A key was pressed.

@@ -18,9 +18,10 @@ fn bounds(text: &str) -> (Option<u64>, Option<u64>) {
 
 const USERS: &str = "[users.a]\npassword = \"x\"\n[users.b]\npassword = \"x\"\npool_size = 7\n";
 
-/// Session mode, so that nothing listens for all.
+/// Session mode, so that nothing listens for all; no budget, so that nothing asks for it.
 fn file(general: &str, rest: &str) -> String {
-    format!("[pgpool]\n{general}\n[databases.one]\nhost = \"h\"\n{rest}\n{USERS}")
+    let budget = if general.contains("slot_budget") { "" } else { "slot_budget = \"off\"" };
+    format!("[pgpool]\n{budget}\n{general}\n[databases.one]\nhost = \"h\"\n{rest}\n{USERS}")
 }
 
 #[test]
@@ -70,6 +71,22 @@ fn own_connections_count() {
 }
 
 #[test]
+fn a_limit_of_the_server_bounds_everything() {
+    assert_eq!(bounds(&file("slot_budget = \"auto\"", "")), (Some(28), Some(28)));
+    assert_eq!(bounds(&file("slot_budget = 12", "")), (Some(12), Some(12)));
+    assert_eq!(bounds(&file("max_server_connections = 9", "")), (Some(9), Some(9)));
+    assert_eq!(bounds(&file("slot_budget = 12\nmax_server_connections = 90", "")), (Some(12), Some(12)));
+    assert_eq!(bounds(&file("default_pool_size = 0\nmax_server_connections = 9", "")), (Some(9), Some(9)));
+    for (text, kept) in [("\"auto\"", true), ("\"75%\"", true), ("80", false), ("\"off\"", false)] {
+        assert_eq!(config(&file(&format!("slot_budget = {text}"), "")).keeps_to_slots(), kept, "{text}");
+    }
+    let told = demands(&file("slot_budget = 12", ""))[0].to_string();
+    let expected = "\nand 1 on which slot_budget is asked\nwithin max_server_connections and slot_budget: 12\n\
+                    at most 12 connections";
+    assert!(told.ends_with(expected), "{told}");
+}
+
+#[test]
 fn each_server_has_its_own_sum() {
     let text = file("", "[databases.two]\nhost = [\"h\", \"i\"]\nport = \"5432,5433\"\nuser = \"b\"");
     let found: Vec<_> =
@@ -99,7 +116,7 @@ proptest! {
         user in proptest::collection::vec(0u32..8, 2), order in proptest::collection::vec(0usize..4, 0..40),
     ) {
         let text = format!(
-            "[pgpool]\n[databases.d0]\nhost = \"h\"\npool_size = {}\nmax_db_connections = {}\n[databases.d1]\nhost = \"h\"\n\
+            "[pgpool]\nslot_budget = \"off\"\n[databases.d0]\nhost = \"h\"\npool_size = {}\nmax_db_connections = {}\n[databases.d1]\nhost = \"h\"\n\
              pool_size = {}\nmax_db_connections = {}\n[users.u0]\nmax_user_connections = {}\n[users.u1]\n\
              max_user_connections = {}\n",
             sizes[0], db[0], sizes[1], db[1], user[0], user[1]

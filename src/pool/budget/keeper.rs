@@ -30,6 +30,8 @@ const LEAST: Micros = 200_000;
 const TICK: Duration = Duration::from_millis(250);
 /// How long slots count as short after PostgreSQL was full, microseconds.
 const SORE: Micros = 60_000_000;
+/// Why it is not asked although there is a connection to it.
+const NO_PLACE: &str = "max_db_connections or max_user_connections leaves no connection to ask on";
 /// Longest wait for an answer.
 const ANSWER: Duration = Duration::from_secs(5);
 
@@ -110,7 +112,9 @@ impl Slots {
         if let Err(trouble) = &learnt {
             work.close();
             let known = self.shown().trouble.as_ref() == Some(trouble);
-            if !known {
+            if trouble == NO_PLACE {
+                tracing::debug!(server = %self.target, trouble, "slots are not asked for");
+            } else if !known {
                 tracing::warn!(server = %self.target, trouble, "cannot find out how many connection slots there are; \
                                max_server_connections limits them, and what PostgreSQL refuses");
             }
@@ -139,6 +143,7 @@ impl Slots {
         let own = Peer { holds: self.held().max(1), wants: self.wants(pools, now).max(1) };
         let over = self.reckon(rule, own, now);
         self.settle(pools, None, now);
+        self.publish();
         self.compare(work, pools);
         for _ in 0..over {
             let here = |record: &BackendRecord| record.target == self.target;
@@ -202,8 +207,8 @@ impl Slots {
         }
         let Some(pool) = self.lender(pools) else { return Ok(false) };
         let settings = pool.settings.load_full();
-        let Some(permits) = permits(&pool, pools) else {
-            return Err("max_db_connections or max_user_connections leaves no connection to ask on".to_owned());
+        let Some(permits) = permits(&pool) else {
+            return Err(NO_PLACE.to_owned());
         };
         let slot = self.force(&settings.spec.user, &settings.spec.dbname);
         let mut spec = settings.spec.clone();
@@ -277,16 +282,8 @@ fn rule(pools: &Pools) -> Rule {
     Rule { budget: general.slot_budget, headroom: general.slot_headroom, most: general.max_server_connections }
 }
 
-/// Places under the limits over several pools; where an idle backend can be had for one, that goes.
-fn permits(pool: &Pool, pools: &Pools) -> Option<[Permit; 2]> {
+/// Places under the limits over several pools, where there are some: nobody gives one up for a question.
+fn permits(pool: &Pool) -> Option<[Permit; 2]> {
     let settings = pool.settings.load();
-    let database = pool.database_cap.acquire(settings.max_db).or_else(|| {
-        pools.evict(None, &|other| other.key.database == pool.key.database);
-        pool.database_cap.acquire(settings.max_db)
-    })?;
-    let user = pool.user_cap.acquire(settings.max_user).or_else(|| {
-        pools.evict(None, &|other| other.key.user == pool.key.user);
-        pool.user_cap.acquire(settings.max_user)
-    })?;
-    Some([database, user])
+    Some([pool.database_cap.acquire(settings.max_db)?, pool.user_cap.acquire(settings.max_user)?])
 }

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use arc_swap::ArcSwapOption;
 use tokio::sync::Notify;
 
 use super::facts::{Bound, Facts, Peer, Rule, limit};
@@ -52,6 +53,8 @@ pub struct Slots {
     tight: AtomicBool,
     refusals: AtomicU64,
     book: Mutex<Book>,
+    /// What the keeper has last shown.
+    published: ArcSwapOption<BudgetShown>,
 }
 
 #[derive(Debug, Default)]
@@ -199,6 +202,7 @@ impl Slots {
             tight: AtomicBool::new(false),
             refusals: AtomicU64::new(0),
             book: Mutex::default(),
+            published: ArcSwapOption::empty(),
         }
     }
 
@@ -224,6 +228,24 @@ impl Slots {
             refusal: book.refusal.clone(),
             shares: book.shares.clone(),
         }
+    }
+
+    /// Shows how it stands to whoever must not hold up anybody.
+    pub(super) fn publish(&self) {
+        self.published.store(Some(Arc::new(self.shown())));
+    }
+
+    /// What was shown last, with counts of this moment; takes no lock. Nothing before the keeper has looked.
+    #[must_use]
+    pub fn published(&self) -> Option<BudgetShown> {
+        let shown = self.published.load_full()?;
+        let limit = Some(self.limit.load(Relaxed)).filter(|limit| *limit != u32::MAX);
+        Some(BudgetShown {
+            held: self.held(),
+            limit,
+            refusals: self.refusals.load(Relaxed),
+            ..BudgetShown::clone(&shown)
+        })
     }
 
     /// A place for a connection of this role to this database, whatever is short.
@@ -265,7 +287,9 @@ impl Slots {
         };
         let role = Self::within(&self.roles.of(role), role_room)?;
         let database = Self::within(&self.databases.of(database), database_room)?;
-        let server = self.held.acquire(self.limit.load(Relaxed))?;
+        // Before the server was asked there is no limit but for pools: without any of theirs it could not be asked.
+        let limit = if self.was_asked() { self.limit.load(Relaxed) } else { 0 };
+        let server = self.held.acquire(limit)?;
         Some(SlotPermit { _server: server, _role: role, _database: database, _opening: None, slots: Arc::clone(self) })
     }
 

@@ -38,7 +38,8 @@ pub(super) struct Budget {
 pub(super) fn budget(pools: &Pools) -> Budget {
     let mut budget = Budget::default();
     for slots in pools.shared.budgets.all().iter().take(MOST) {
-        let shown = slots.shown();
+        // Without a lock, and nothing before its keeper has looked.
+        let Some(shown) = slots.published() else { continue };
         for (key, share) in &shown.shares {
             *budget.shares.entry((key.database.to_string(), key.user.to_string())).or_default() += u64::from(*share);
         }

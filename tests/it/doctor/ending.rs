@@ -82,7 +82,7 @@ fn without_the_right_nobody_is_ended_and_it_is_said() {
 #[test]
 fn the_poolers_own_connections_are_spared() {
     let cluster = Cluster::start();
-    let pooler = pooled(&cluster, "");
+    let pooler = pooled(&cluster, "slot_budget = \"off\"\n");
     let mut client = pooler.login("alice", "alicepw", "app");
     let before = client.value("select pg_backend_pid()");
     let mut direct = named(&cluster, "trusty", "direct");

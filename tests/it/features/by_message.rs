@@ -164,6 +164,14 @@ fn what_executes_a_statement_that_is_gone_is_not_described() {
             assert_eq!(tags(&answer), "tEZ", "{name}");
             assert_eq!(error(&answer).unwrap().message, "prepared statement \"two\" does not exist");
         }
+        // Nor when there is another one by the time of the answer.
+        prepare(&mut client, "other", "deallocate two");
+        client.query("prepare two as select 2").unwrap();
+        prepare(&mut client, "", "execute two");
+        assert_eq!(tags(&ask(&mut client, &run("other"))), "2CZ");
+        client.send(&[describe_statement(""), sync(), parse("", "select 1", &[]), sync()].concat());
+        assert_eq!(client.expect_error().message, "prepared statement \"two\" does not exist");
+        assert_eq!([(); 2].map(|()| tags(&client.read_until_ready())), ["Z", "1Z"]);
         client.query("prepare two as select 2").unwrap();
         assert_eq!(tags(&ask(&mut client, &[describe_statement("s"), sync()].concat())), "tTZ");
         assert_eq!(value(&mut client, "s"), "2");
@@ -228,4 +236,19 @@ fn what_is_executed_behind_the_end_of_a_failed_block_by_message_is_there() {
     // Without a Sync nothing but the answer itself tells that the block is over.
     let end = [parse("t", "rollback", &[]), bind("", "t", &[]), execute("", 0)].concat();
     assert_eq!(tags(&ask(&mut client, &[end, query("execute s")].concat())), "12CTDCZ");
+}
+
+#[test]
+fn the_unnamed_statement_is_the_one_before_what_was_skipped() {
+    let cluster = Cluster::start();
+    let pooler = with(&cluster, "default_pool_size = 2");
+    let [mut client, mut holder] = [(); 2].map(|()| pooler.login("alice", "alicepw", "app"));
+    client.query("prepare s as select 3").unwrap();
+    // The other backend gets it by a Parse without a name.
+    holder.query("begin").unwrap();
+    let skipped =
+        [parse("", "select 1", &[]), describe_statement("never"), parse("", "select 2", &[]), sync()].concat();
+    client.send(&[skipped, bind("", "s", &[]), execute("", 0), describe_statement(""), sync()].concat());
+    assert_eq!([(); 2].map(|()| tags(&client.read_until_ready())), ["1EZ", "2DCtTZ"]);
+    assert_eq!(value(&mut client, ""), "1");
 }

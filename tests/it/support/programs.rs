@@ -118,3 +118,12 @@ fn postgres_ids() -> (u32, u32) {
     let mut fields = line.split(':').skip(2).map(|id| id.parse().expect("a number in /etc/passwd"));
     (fields.next().expect("a uid"), fields.next().expect("a gid"))
 }
+
+/// A program that scripts/test has installed into target/tools.
+pub(crate) fn tool(name: &str) -> Option<PathBuf> {
+    let found = Path::new(env!("CARGO_TARGET_TMPDIR")).parent()?.join("tools/bin").join(name);
+    if !found.exists() {
+        eprintln!("{name} is not installed (scripts/test does it): nothing to run");
+    }
+    Some(found).filter(|found| found.exists())
+}
