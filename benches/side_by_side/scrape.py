@@ -2,7 +2,8 @@
 """What being watched costs: pgbench through one pgpool, with `/metrics` scraped many times a second and without, in turns.
 
 Both halves of a round are the same process, so that nothing differs but the scraping. Besides the pool that is measured
-there are others, whose series make an answer longer."""
+there are others, whose series make an answer longer. CPU is the whole process's, scrapes included. It wants a machine
+that does nothing else: where others want the processors too, the rate tells who got them, and only CPU can be believed."""
 
 import argparse
 import http.client
@@ -66,6 +67,18 @@ def scrape(port: int, path: str = "/metrics") -> bytes:
     return body
 
 
+def open_all(port: int) -> None:
+    """A busy machine may need longer than one answer waits."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            scrape(port, "/readyz")
+            return
+        except RuntimeError:
+            if time.monotonic() > deadline:
+                raise
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=int, default=5, help="measured part of each half of a round")
@@ -106,8 +119,7 @@ def run(workload: Workload, arguments, command: list[str], postgres: Postgres, f
     times, size = [], 0
     with kind(folder / workload.name, command, postgres.port, workload) as pooler:
         # Opens a connection of each of the others.
-        if b"not ready" in scrape(http_port, "/readyz"):
-            raise RuntimeError("the other pools are not there")
+        open_all(http_port)
         for number in range(arguments.rounds):
             for watched in (False, True) if number % 2 == 0 else (True, False):
                 place = folder / f"{workload.name}-{number}-{watched}"
@@ -128,16 +140,17 @@ def report(found, arguments, facts: dict[str, str]) -> str:
     lines = ["# Scraped and left alone", "",
              f"The same process, `/metrics` every {arguments.every * 1000:.0f} ms and not at all, in turns; "
              f"{arguments.pools} other pools. The ratio is the median of the rounds' own ratios; wanted are {WANTED}.", "",
-             "| workload | tps alone | tps scraped | ratio | CPU alone, µs | CPU scraped, µs | scrapes | bytes | median, ms |",
-             "|---|--:|--:|--:|--:|--:|--:|--:|--:|"]
+             "| workload | tps alone | tps scraped | ratio | CPU alone, µs | CPU scraped, µs | ratio | scrapes | bytes | median, ms |",
+             "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|"]
     raw = []
     for workload, figures, times, size in found:
         pairs = list(zip(figures[False], figures[True]))
         ratio = statistics.median(scraped[0] / alone[0] for alone, scraped in pairs)
+        cpu = statistics.median(scraped[1] / alone[1] for alone, scraped in pairs)
         median = {(watched, at): statistics.median(row[at] for row in figures[watched]) for watched in figures for at in (0, 1)}
         mark = "" if ratio >= WANTED else " (missed)"
         lines.append(f"| {workload.name} | {median[False, 0]:.0f} | {median[True, 0]:.0f} | **{ratio:.3f}**{mark} | "
-                     f"{median[False, 1]:.2f} | {median[True, 1]:.2f} | {len(times)} | {size} | "
+                     f"{median[False, 1]:.2f} | {median[True, 1]:.2f} | **{cpu:.3f}** | {len(times)} | {size} | "
                      f"{statistics.median(times) * 1000:.2f} |")
         for watched, name in ((False, "alone"), (True, "scraped")):
             numbers = "; ".join(f"{tps:.0f}, {cpu:.2f}" for tps, cpu in figures[watched])
