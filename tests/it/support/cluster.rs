@@ -169,13 +169,13 @@ impl Cluster {
         printed.trim_end_matches('\n').to_owned()
     }
 
-    /// The backends that serve clients as this user.
+    /// The backends that serve clients as this user, without the one that pgpool asks for slots on.
     pub(crate) fn backend_pids(&self, user: &str) -> Vec<u32> {
         self.sql(
             "postgres",
             &format!(
                 "select pid from pg_stat_activity where usename = '{user}' and backend_type = 'client backend' \
-                 and pid <> pg_backend_pid() order by backend_start, pid"
+                 and application_name not like 'pgpool budget %' and pid <> pg_backend_pid() order by backend_start, pid"
             ),
         )
         .lines()
