@@ -287,9 +287,15 @@ impl Slots {
         };
         let role = Self::within(&self.roles.of(role), role_room)?;
         let database = Self::within(&self.databases.of(database), database_room)?;
-        // Before the server was asked there is no limit but for pools: without any of theirs it could not be asked.
-        let limit = if self.was_asked() { self.limit.load(Relaxed) } else { 0 };
-        let server = self.held.acquire(limit)?;
+        // Before the server was asked there is no limit but for pools, and it is beside those: without a connection of a
+        // pool it could not be asked.
+        let server = if self.was_asked() {
+            self.held.acquire(self.limit.load(Relaxed))?
+        } else {
+            let more = |limit: u32| (limit != u32::MAX).then(|| limit.saturating_add(1));
+            let _ = self.limit.fetch_update(Relaxed, Relaxed, more);
+            Permit::beyond(&self.held)
+        };
         Some(SlotPermit { _server: server, _role: role, _database: database, _opening: None, slots: Arc::clone(self) })
     }
 
