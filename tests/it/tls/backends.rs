@@ -179,7 +179,7 @@ fn tls_begins_at_once_and_cancel_requests_are_encrypted_too() {
             &cluster,
             &format!(
                 "[pgpool]\nserver_tls_sslmode = \"verify-full\"\nserver_tls_sslnegotiation = \"{negotiation}\"\n\
-                 server_tls_ca_file = \"{}\"\nserver_channel_binding = \"require\"\n\
+                 server_tls_ca_file = \"{}\"\nserver_channel_binding = \"require\"\nslot_budget = \"off\"\n\
                  [databases.app]\nhost = \"localhost\"\nport = {}\ndbname = \"app\"\n",
                 pki.file("ca.crt").display(),
                 behind.port()
