@@ -8,11 +8,14 @@
 //! Invariant: no more backends exist, or are being opened, than the limit that was in force when the last one was asked
 //! for; a permit is taken first and given back last.
 
+mod ceiling;
+mod dues;
 mod facts;
 mod inquiry;
 mod keeper;
 mod member;
 mod share;
+mod shown;
 mod slots;
 
 use std::collections::HashMap;
@@ -27,8 +30,10 @@ use crate::backend::{BackendRecord, Route};
 use crate::net::Target;
 use slots::Short;
 
+pub use ceiling::Refusal;
 pub use facts::{Bound, Facts, Peer, Rule};
-pub use slots::{BudgetShown, Refusal, SlotPermit, Slots};
+pub use shown::BudgetShown;
+pub use slots::{SlotPermit, Slots};
 
 /// Most connections to a server of which nothing is known yet.
 const FIRST: u32 = 4;
