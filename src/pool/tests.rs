@@ -2,6 +2,7 @@
 //! back, or lost in a panic, PAUSE and RECONNECT in between. Backends are played by a listener that logs everybody in.
 
 mod names;
+mod slots;
 
 use std::collections::HashSet;
 use std::path::PathBuf;

@@ -95,7 +95,7 @@ impl Slots {
     }
 
     /// Sets a limit for the time in which nothing is known.
-    pub(super) fn limit_to(&self, most: u32) {
+    pub(in crate::pool) fn limit_to(&self, most: u32) {
         self.limit.store(most, Relaxed);
     }
 
