@@ -163,6 +163,7 @@ pool_mode = "{mode}"
 default_pool_size = {pool_size}
 max_pinned = {pool_size}
 query_wait_timeout = 15
+admin_users = ["{USER}"]
 
 {entries}
 

@@ -33,13 +33,17 @@ class Clients {
         final Map<String, PreparedStatement> statements = new LinkedHashMap<>();
 
         Client() throws SQLException {
+            this(System.getenv("PGDATABASE"));
+        }
+
+        Client(String database) throws SQLException {
             Map<String, String> environment = System.getenv();
             Properties login = new Properties();
             login.setProperty("user", environment.get("PGUSER"));
             login.setProperty("password", environment.get("PGPASSWORD"));
             String place = environment.get("PGHOST") + ":" + environment.get("PGPORT");
             connection = DriverManager.getConnection(
-                    "jdbc:postgresql://" + place + "/" + environment.get("PGDATABASE"), login);
+                    "jdbc:postgresql://" + place + "/" + database, login);
         }
 
         /** The rows of a query by a statement that stays open, and so is prepared on the server the fifth time. */

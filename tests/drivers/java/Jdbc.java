@@ -6,6 +6,7 @@ import java.io.StringWriter;
 import java.math.BigDecimal;
 import java.sql.Array;
 import java.sql.PreparedStatement;
+import java.sql.ResultSet;
 import java.sql.SQLException;
 import java.sql.Statement;
 import java.sql.Timestamp;
@@ -223,6 +224,26 @@ final class Jdbc extends Clients {
         listener.run("unlisten *");
     }
 
+    /** The pooler's own database, which PostgreSQL has not. */
+    static void console(Crowd crowd) throws Exception {
+        if (BACKENDS == 0) {
+            return;
+        }
+        equal(crowd.clients.get(0).text("select 'on'"), "on");
+        try (Client console = new Client("pgbouncer"); Statement statement = console.connection.createStatement()) {
+            for (String command : List.of("SHOW POOLS", "SHOW CLIENTS")) {
+                boolean found = false;
+                try (ResultSet result = statement.executeQuery(command)) {
+                    while (result.next()) {
+                        found |= "app".equals(result.getString("user"));
+                    }
+                }
+                equal(found, true);
+            }
+            equal(console.prepared("SHOW VERSION").size(), 1);
+        }
+    }
+
     public static void main(String[] arguments) throws Exception {
         Map<String, Body> cases = new LinkedHashMap<>();
         cases.put("connect", with(5, Jdbc::connect));
@@ -237,6 +258,7 @@ final class Jdbc extends Clients {
         cases.put("cancel", with(3, Jdbc::cancel));
         cases.put("query_timeout", with(2, Jdbc::queryTimeout));
         cases.put("listen_notify", with(3, Jdbc::listenNotify));
+        cases.put("console", with(1, Jdbc::console));
         cases.put("clients_share_backends", with(5, SessionCases::clientsShareBackends));
         cases.put("many_connections", with(12, SessionCases::manyConnections));
         cases.put("commit_and_rollback", with(5, SessionCases::commitAndRollback));

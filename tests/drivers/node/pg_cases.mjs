@@ -221,5 +221,18 @@ test("pool", async () => {
   }
 });
 
+crowd("console", 1, async (crowd) => {
+  if (BACKENDS === 0) return; // PostgreSQL has none
+  await crowd.turns(1, (client) => client.run("select 1"));
+  const console = new pg.Client({ database: "pgbouncer" });
+  await console.connect();
+  const users = async (command) => (await console.query(command)).rows.map((row) => row.user);
+  equal((await users("SHOW POOLS")).includes("app"), true);
+  equal((await users("SHOW CLIENTS")).includes("app"), true);
+  const lists = (await console.query("SHOW LISTS")).rows;
+  equal(lists.find((row) => row.list === "pools").items > 0, true);
+  await console.end();
+});
+
 register(() => Client.open());
 await main("pg");

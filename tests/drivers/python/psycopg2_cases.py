@@ -8,7 +8,7 @@ import time
 import psycopg2
 import psycopg2.extras
 import psycopg2.pool
-from cases import EVERYTHING, Crowd, case, equal, fails, main
+from cases import BACKENDS, EVERYTHING, Crowd, case, equal, fails, main
 from session_cases import register
 
 psycopg2.extras.register_uuid()
@@ -181,6 +181,26 @@ def pool():
             connection.reset()  # ABORT; RESET ALL; SET SESSION AUTHORIZATION DEFAULT
             pool.putconn(connection)
         pool.closeall()
+
+
+@case
+def console():
+    """The pooler's own database, which PostgreSQL has not."""
+    if not BACKENDS:
+        return
+    with Crowd(Client, 1) as crowd:
+        crowd.clients[0].run("select 1")
+        connection = psycopg2.connect("dbname=pgbouncer")
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            for command in ("SHOW POOLS", "SHOW CLIENTS"):
+                cursor.execute(command)
+                columns = [described.name for described in cursor.description]
+                rows = [dict(zip(columns, row)) for row in cursor.fetchall()]
+                equal("app" in {row["user"] for row in rows}, True)
+            cursor.execute("SHOW LISTS")
+            equal({name: count > 0 for name, count in cursor.fetchall()}["pools"], True)
+        connection.close()
 
 
 register(Client)

@@ -307,5 +307,24 @@ def close_in_a_transaction():
         follower.close()
 
 
+@case
+def console():
+    """The pooler's own database, which PostgreSQL has not."""
+    if not BACKENDS:
+        return
+    with Crowd(Client, 1) as crowd:
+        crowd.clients[0].run("select 1")
+        connection = psycopg.connect("dbname=pgbouncer", autocommit=True)
+        with connection.cursor() as cursor:
+            for command in ("SHOW POOLS", "SHOW CLIENTS"):
+                cursor.execute(command)
+                columns = [described.name for described in cursor.description]
+                rows = [dict(zip(columns, row)) for row in cursor.fetchall()]
+                equal("app" in {row["user"] for row in rows}, True)
+            cursor.execute("SHOW LISTS")
+            equal({name: count > 0 for name, count in cursor.fetchall()}["pools"], True)
+        connection.close()
+
+
 register(Client)
 main("psycopg", psycopg.__version__)
