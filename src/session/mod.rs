@@ -296,8 +296,10 @@ impl Session {
     /// Ends a turn that may have done something to the session, or of a pinned client.
     async fn conclude(&mut self, mut lease: Lease, leaving: bool, settings: &PoolSettings) -> Result<(), End> {
         let mut watch = self.watch.take();
-        if self.pinned.is_some() && !leaving {
-            // Who gives a pin up makes room for another before anybody hears of it.
+        let unlistens = watch.as_ref().is_some_and(|watch| !watch.unlistens.is_empty());
+        if (self.pinned.is_some() || unlistens) && !leaving {
+            // Who gives a pin up makes room for another before anybody hears of it, and who does not listen any more hears
+            // nothing once he was told so.
             if let Some(watch) = watch.take() {
                 self.inspect(&mut lease, watch, settings).await?;
             }

@@ -32,7 +32,9 @@ fn max_client_conn_refuses_clients_but_no_administrator() {
         let message = "no more connections allowed (max_client_conn)";
         check(&error, message, "3 clients are connected, max_client_conn is 3.", "max_client_conn");
         let mut console = pooler.console();
-        assert_eq!(Table::of(&mut console, "SHOW POOLS").matching(&[("database", "app")]).number("cl_active"), 3);
+        eventually(SOON, "all are admitted", || {
+            Table::of(&mut console, "SHOW POOLS").matching(&[("database", "app")]).number("cl_active") == 3
+        });
         drop(console);
         // A cancel request is no client.
         let key = clients[0].backend_key.clone().unwrap();
