@@ -25,7 +25,8 @@ pub fn facts(pools: &Pools, pool: &Pool, client: &ClientRecord) -> String {
         size => size.to_string(),
     };
     let in_use = counts.total.saturating_sub(counts.idle).saturating_sub(counts.opening);
-    let resting = holders(pools, Some(pool)).iter().filter(|holder| holder.state == Holding::IdleInTransaction).count();
+    let mine = holders(pools, Some(pool));
+    let resting = mine.iter().filter(|holder| holder.state == Holding::IdleInTransaction).count();
     let mut text = format!(
         "Pool {}/{}: size {size}, in use {in_use} ({resting} idle in transaction), idle {}, opening {}, waiting {}.",
         pool.key.database, pool.key.user, counts.idle, counts.opening, counts.waiting
@@ -39,7 +40,7 @@ pub fn facts(pools: &Pools, pool: &Pool, client: &ClientRecord) -> String {
     };
     text.push_str(&slots(pools, pool));
     // Where this pool has nothing, somebody else has what it needs.
-    let (oldest, whose) = match holders(pools, Some(pool)).into_iter().next() {
+    let (oldest, whose) = match mine.into_iter().next() {
         None if counts.total <= counts.opening => (holders(pools, None).into_iter().next(), " of all pools"),
         mine => (mine, ""),
     };

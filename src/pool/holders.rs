@@ -4,10 +4,12 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use super::facts::theirs;
 use super::{ClientRecord, Phase, Pool, Pools};
 use crate::backend::BackendRecord;
 use crate::net::Micros;
 use crate::sql::fingerprint;
+use crate::wire::startup::Replication;
 
 /// How much of a text counts, bytes.
 const MOST_SHOWN: usize = 256;
@@ -94,26 +96,27 @@ pub fn last_query(pools: &Pools, backend: &BackendRecord) -> Option<LastQuery> {
     })
 }
 
+/// What a client holds, if anything.
+pub(super) fn holder(client: &Arc<ClientRecord>) -> Option<Holder> {
+    let id = Some(client.link()).filter(|id| *id != 0)?;
+    let backend = client.pool()?.backend(id)?;
+    let state = match client.phase() {
+        _ if client.identity.replication != Replication::None => Holding::Replicating,
+        Phase::Running => Holding::Running,
+        Phase::InTransaction => Holding::IdleInTransaction,
+        Phase::Idle | Phase::Login | Phase::Waiting if client.pin().is_some() => Holding::Pinned,
+        Phase::Idle | Phase::Login | Phase::Waiting => Holding::Idle,
+    };
+    let since = backend.request.load(Relaxed);
+    Some(Holder { client: Arc::clone(client), backend, since, state })
+}
+
 /// All leases, or those of one pool, the oldest first.
 #[must_use]
 pub fn holders(pools: &Pools, of: Option<&Pool>) -> Vec<Holder> {
-    let holder = |client: Arc<ClientRecord>| {
-        let pool = client.pool()?;
-        if of.is_some_and(|of| !std::ptr::eq(&raw const **pool, of)) {
-            return None;
-        }
-        let backend = Some(client.link()).filter(|id| *id != 0).and_then(|id| pool.backend(id))?;
-        let state = match client.phase() {
-            _ if client.identity.replication != crate::wire::startup::Replication::None => Holding::Replicating,
-            Phase::Running => Holding::Running,
-            Phase::InTransaction => Holding::IdleInTransaction,
-            Phase::Idle | Phase::Login | Phase::Waiting if client.pin().is_some() => Holding::Pinned,
-            Phase::Idle | Phase::Login | Phase::Waiting => Holding::Idle,
-        };
-        let since = backend.request.load(Relaxed);
-        Some(Holder { client, backend, since, state })
-    };
-    let mut all: Vec<Holder> = pools.clients.all().into_iter().filter_map(holder).collect();
-    all.sort_by_key(|holder| holder.since);
-    all
+    let all = pools.clients.all();
+    let asked = all.iter().filter(|client| of.is_none_or(|of| theirs(client, of)));
+    let mut holders: Vec<Holder> = asked.filter_map(holder).collect();
+    holders.sort_by_key(|holder| holder.since);
+    holders
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use super::holders::{Holder, Holding, holders, last_query};
+use super::holders::{Holder, Holding, holder, last_query};
 use super::{ClientRecord, Phase, Pool, PoolSettings, Pools, Reason, facts};
 use crate::backend::Closing;
 use crate::config::PoolMode;
@@ -71,16 +71,19 @@ fn verdict(seen: &Seen, rules: &WaitRules) -> Option<Reason> {
 /// Looks at every client and every shelf once. `last` is when it did so before.
 pub fn sweep(pools: &Pools, last: Micros) {
     let now = pools.shared.clock.now();
+    let leak = pools.config.load().general.leak_threshold;
     for client in pools.clients.all() {
         if let Some(pool) = client.pool() {
             pool.touched.store(now, Relaxed);
         }
         sweep_client(pools, &client, last, now);
+        if !leak.is_zero() && client.link() != 0 && !pools.is_suspended() {
+            tell_leak(pools, &client, leak, now);
+        }
     }
     if pools.is_suspended() {
         return;
     }
-    leaks(pools, now);
     for pool in pools.all() {
         sweep_pool(&pool, now);
         pools.forget_if_unused(&pool, now);
@@ -141,35 +144,30 @@ fn sweep_client(pools: &Pools, client: &ClientRecord, last: Micros, now: Micros)
     }
 }
 
-/// Tells of clients that hold a backend for too long, once per lease. In session mode one that does nothing may, while
+/// Tells of a client that holds a backend for too long, once per lease. In session mode one that does nothing may, while
 /// nobody waits for it.
-fn leaks(pools: &Pools, now: Micros) {
-    let limit = pools.config.load().general.leak_threshold;
-    if limit.is_zero() {
+fn tell_leak(pools: &Pools, client: &Arc<ClientRecord>, limit: Duration, now: Micros) {
+    let Some(Holder { backend, since, state, .. }) = holder(client) else { return };
+    let Some(pool) = client.pool().filter(|_| Clock::between(since, now) > limit) else { return };
+    let rests = state == Holding::Idle && pool.counts().waiting == 0;
+    if rests || state == Holding::Replicating || client.leak.swap(since, Relaxed) == since {
         return;
     }
-    for Holder { client, backend, since, state } in holders(pools, None) {
-        let Some(pool) = client.pool().filter(|_| Clock::between(since, now) > limit) else { break };
-        let rests = state == Holding::Idle && pool.counts().waiting == 0;
-        if rests || state == Holding::Replicating || client.leak.swap(since, Relaxed) == since {
-            continue;
-        }
-        crate::metrics::add(&pool.counters.leaks, 1);
-        let query = last_query(pools, &backend);
-        let (fingerprint, text) = query.map(|query| (query.fingerprint, query.text)).unzip();
-        client.span().in_scope(|| {
-            tracing::warn!(
-                application = client.application_name(),
-                held = Clock::between(since, now).as_secs(),
-                state = state.name(),
-                pid = backend.process_id,
-                query = fingerprint,
-                text = text.flatten(),
-                detail = facts(pools, pool, &client),
-                "client holds a connection to PostgreSQL for longer than leak_threshold"
-            );
-        });
-    }
+    crate::metrics::add(&pool.counters.leaks, 1);
+    let query = last_query(pools, &backend);
+    let (fingerprint, text) = query.map(|query| (query.fingerprint, query.text)).unzip();
+    client.span().in_scope(|| {
+        tracing::warn!(
+            application = client.application_name(),
+            held = Clock::between(since, now).as_secs(),
+            state = state.name(),
+            pid = backend.process_id,
+            query = fingerprint,
+            text = text.flatten(),
+            detail = facts(pools, pool, client),
+            "client holds a connection to PostgreSQL for longer than leak_threshold"
+        );
+    });
 }
 
 /// Closes idle backends that died, are too old, or have been idle for too long.
