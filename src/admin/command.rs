@@ -17,8 +17,11 @@ pub(super) enum Command {
     ShowFake(&'static Setting),
     /// SELECT of something that drivers ask for.
     Select(Fact),
-    /// SELECT of types of the database, of which there are none.
-    Types,
+    /// SELECT of types of the database, of which there are none, with so many parameters.
+    Types {
+        /// How many.
+        parameters: u16,
+    },
     /// SET of a setting that the console has in name only.
     SetFake,
     /// What has no meaning here but must not fail, for drivers; the tag it is answered with.
@@ -56,8 +59,16 @@ impl Command {
             Command::Show(show) => Some(show.columns()).filter(|columns| !columns.is_empty()),
             Command::ShowFake(setting) => Some(&setting.column),
             Command::Select(fact) => Some(fact.columns()),
-            Command::Types => Some(fakes::TYPES),
+            Command::Types { .. } => Some(fakes::TYPES),
             _ => None,
+        }
+    }
+
+    /// How many parameters it has: none, but for what drivers ask about types.
+    pub(super) fn parameters(&self) -> usize {
+        match self {
+            Command::Types { parameters } => usize::from(*parameters),
+            _ => 0,
         }
     }
 
@@ -69,7 +80,7 @@ impl Command {
             Command::Show(_)
             | Command::ShowFake(_)
             | Command::Select(_)
-            | Command::Types
+            | Command::Types { .. }
             | Command::SetFake
             | Command::Nothing(_) => true,
             _ => role == Role::Admin,
@@ -101,7 +112,7 @@ const FIRST_WORDS: &[&str] = &[
 ];
 
 fn command(statement: &Statement<'_>) -> Result<Command, Report> {
-    if statement.tokens.contains(&Token::Mark('$')) {
+    if statement.tokens.contains(&Token::Mark('$')) && !reads_types(&statement.tokens) {
         return Err(Report::error(sqlstate::FEATURE_NOT_SUPPORTED, "console commands take no parameters")
             .hint("Write the value into the command."));
     }
@@ -154,7 +165,7 @@ fn select(rest: &[Token<'_>]) -> Option<Command> {
         _ => None,
     };
     if fact.is_none() && reads_types(rest) {
-        return Some(Command::Types);
+        return Some(Command::Types { parameters: parameters(rest) });
     }
     fact.map(Command::Select).or_else(|| show(rest))
 }
@@ -167,6 +178,15 @@ fn reads_types(rest: &[Token<'_>]) -> bool {
         }
         _ => false,
     })
+}
+
+/// The highest number behind a `$`.
+fn parameters(tokens: &[Token<'_>]) -> u16 {
+    let number = |pair: &[Token<'_>; 2]| match pair {
+        [Token::Mark('$'), Token::Word(number)] => number.parse().unwrap_or(0),
+        _ => 0,
+    };
+    tokens.array_windows().map(number).max().unwrap_or(0)
 }
 
 fn set(rest: &[Token<'_>]) -> Option<Command> {

@@ -230,8 +230,8 @@ impl Console<'_> {
     }
 
     fn describe(&mut self, described: &Described) {
-        if described.statement {
-            put(&mut self.link.out, &ParameterDescription::new(Vec::new()));
+        if let Some(types) = &described.parameters {
+            put(&mut self.link.out, &ParameterDescription::new(types.clone()));
         }
         match described.columns {
             Some(columns) => put(&mut self.link.out, &description(columns, &described.formats)),
@@ -247,7 +247,7 @@ impl Console<'_> {
         let answer = match command {
             Command::Show(what) => show(*what, context),
             Command::ShowFake(setting) => Answer::rows(vec![vec![Cell::from(setting.value)]]),
-            Command::Types => Answer { tag: "SELECT 0".to_owned(), ..Answer::default() },
+            Command::Types { .. } => Answer { tag: "SELECT 0".to_owned(), ..Answer::default() },
             Command::Select(fact) => {
                 Answer { tag: "SELECT 1".to_owned(), ..Answer::rows(vec![vec![fact.value(self.client)]]) }
             }

@@ -14,6 +14,17 @@ use crate::wire::write::Report;
 /// Most statements, and most portals, of one session.
 const MOST: usize = 1000;
 
+/// The type of a parameter that nobody has named one for: `text`.
+const TEXT: u32 = 25;
+
+/// What was prepared.
+#[derive(Clone, Debug)]
+struct Statement {
+    command: Option<Command>,
+    /// The types of its parameters.
+    parameters: Vec<u32>,
+}
+
 /// A statement bound to formats, and whether it was executed.
 #[derive(Clone, Debug)]
 struct Portal {
@@ -36,8 +47,8 @@ pub(super) enum Execution {
 /// What Describe answers.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Described {
-    /// Whether it is a statement, whose parameters are described as well.
-    pub(super) statement: bool,
+    /// The types of its parameters, where it is a statement.
+    pub(super) parameters: Option<Vec<u32>>,
     /// The columns; `None` where there are no rows.
     pub(super) columns: Option<&'static [Column]>,
     /// Their formats.
@@ -47,14 +58,14 @@ pub(super) struct Described {
 /// The statements and portals of one session.
 #[derive(Debug, Default)]
 pub(super) struct Prepared {
-    statements: HashMap<String, Option<Command>>,
+    statements: HashMap<String, Statement>,
     portals: HashMap<String, Portal>,
 }
 
 impl Prepared {
     /// Parse.
     pub(super) fn parse(&mut self, message: Parse) -> Result<(), Report> {
-        let Parse { name, query } = message;
+        let Parse { name, query, mut types } = message;
         if !name.is_empty() && self.statements.contains_key(&name) {
             return Err(Report::error("42P05", format!("prepared statement \"{name}\" already exists")));
         }
@@ -66,16 +77,24 @@ impl Prepared {
         if self.statements.len() >= MOST {
             return Err(too_many("prepared statements"));
         }
-        self.statements.insert(name, commands.pop());
+        let command = commands.pop();
+        // Types that are named count, needed or not, as in PostgreSQL.
+        types.resize(command.as_ref().map_or(0, Command::parameters).max(types.len()), 0);
+        let parameters = types.into_iter().map(|id| if id == 0 { TEXT } else { id }).collect();
+        self.statements.insert(name, Statement { command, parameters });
         Ok(())
     }
 
     /// Bind.
     pub(super) fn bind(&mut self, message: Bind) -> Result<(), Report> {
         let Bind { portal, statement, parameters, formats } = message;
-        let Some(command) = self.statements.get(&statement) else { return Err(no_statement(&statement)) };
-        if parameters > 0 {
-            let message = format!("bind message supplies {parameters} parameters, but prepared statement requires 0");
+        let Some(prepared) = self.statements.get(&statement) else { return Err(no_statement(&statement)) };
+        let Statement { command, parameters: wanted } = prepared;
+        if parameters != wanted.len() {
+            let message = format!(
+                "bind message supplies {parameters} parameters, but prepared statement \"{statement}\" requires {}",
+                wanted.len()
+            );
             return Err(Report::error(sqlstate::PROTOCOL_VIOLATION, message));
         }
         let columns = command.as_ref().and_then(Command::columns).unwrap_or_default().len();
@@ -101,14 +120,17 @@ impl Prepared {
 
     /// Describe.
     pub(super) fn describe(&self, object: &Object) -> Result<Described, Report> {
-        let (statement, command, formats) = match object {
-            Object::Statement(name) => (true, self.statements.get(name).ok_or_else(|| no_statement(name))?, Vec::new()),
+        let (parameters, command, formats) = match object {
+            Object::Statement(name) => {
+                let statement = self.statements.get(name).ok_or_else(|| no_statement(name))?;
+                (Some(statement.parameters.clone()), &statement.command, Vec::new())
+            }
             Object::Portal(name) => {
                 let portal = self.portals.get(name).ok_or_else(|| no_portal(name))?;
-                (false, &portal.command, portal.formats.clone())
+                (None, &portal.command, portal.formats.clone())
             }
         };
-        Ok(Described { statement, columns: command.as_ref().and_then(Command::columns), formats })
+        Ok(Described { parameters, columns: command.as_ref().and_then(Command::columns), formats })
     }
 
     /// Execute.

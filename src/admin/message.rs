@@ -5,13 +5,15 @@
 
 use crate::wire::view::{cstr, int32};
 
-/// Parse, without the types of parameters, which console commands do not have.
+/// Parse.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Parse {
     /// Name of the statement, empty for the unnamed one.
     pub(super) name: String,
     /// Its text.
     pub(super) query: String,
+    /// Ids of the types of its first parameters; 0 for any.
+    pub(super) types: Vec<u32>,
 }
 
 /// Bind; of the parameters only how many there are.
@@ -46,8 +48,14 @@ pub(super) fn query(body: &[u8]) -> Option<String> {
 pub(super) fn parse(body: &[u8]) -> Option<Parse> {
     let (name, rest) = cstr(body)?;
     let (query, rest) = cstr(rest)?;
-    let (count, rest) = int16(rest)?;
-    (rest.len() == usize::from(count) * 4).then(|| Parse { name: lossy(name), query: lossy(query) })
+    let (count, mut rest) = int16(rest)?;
+    let mut types = Vec::new();
+    for _ in 0..count {
+        let (id, tail) = int32(rest)?;
+        types.push(id);
+        rest = tail;
+    }
+    rest.is_empty().then(|| Parse { name: lossy(name), query: lossy(query), types })
 }
 
 /// Bind.
@@ -126,7 +134,8 @@ mod tests {
         assert_eq!(query(b"x\0"), Some("x".to_owned()));
         assert_eq!((query(b"x"), query(b"x\0y")), (None, None));
         assert!(parse(b"\0SHOW POOLS\0\0\0").is_some());
-        assert!(parse(b"\0SHOW POOLS\0\0\x01\0\0\0\x17").is_some());
+        assert_eq!(parse(b"\0SHOW POOLS\0\0\x01\0\0\0\x17").unwrap().types, [23]);
+        assert!(parse(b"\0SHOW POOLS\0\0\x01\0\0\0\x17\0").is_none());
         assert!(parse(b"\0SHOW POOLS\0\0\x01").is_none());
         assert_eq!(object(b"Sx\0"), Some(Object::Statement("x".to_owned())));
         assert_eq!((object(b"Qx\0"), object(b"")), (None, None));

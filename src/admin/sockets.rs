@@ -61,6 +61,8 @@ struct Servers {
     idle: u32,
     used: u32,
     tested: u32,
+    /// Cancel requests on their way to them.
+    cancels: u32,
 }
 
 /// The rows of SHOW POOLS, by name, the console's among them.
@@ -110,6 +112,7 @@ fn pool_row(pool: &Pool, clients: Clients, now: Micros) -> Row {
     let long_idle = long_idle(pool, now);
     let mut servers = Servers::default();
     for record in pool.backends() {
+        servers.cancels += record.cancels();
         match server_state(&record, &long_idle) {
             "active" => servers.active += 1,
             "being_canceled" => servers.being_canceled += 1,
@@ -124,10 +127,11 @@ fn pool_row(pool: &Pool, clients: Clients, now: Micros) -> Row {
         &*pool.key.user,
         clients.active,
         clients.waiting,
-        0u32,
+        servers.cancels,
+        // A request that its pool has to be asked for does not wait.
         0u32,
         servers.active,
-        0u32,
+        servers.cancels,
         servers.being_canceled,
         servers.idle,
         servers.used,
@@ -209,7 +213,7 @@ fn client_row(client: &ClientRecord, state: &str, clock: &Clock, now: Micros) ->
         false,
         pointer(client.id),
         pointer(client.link()),
-        0u32,
+        who.process,
         who.tls,
         client.application_name(),
         client.prepared.load(Relaxed),

@@ -228,7 +228,13 @@ impl BackendRecord {
     /// Whether a cancel request is under way; such a backend must not be lent to another client.
     #[must_use]
     pub fn being_canceled(&self) -> bool {
-        self.cancels.load(SeqCst) > 0
+        self.cancels() > 0
+    }
+
+    /// How many cancel requests are under way.
+    #[must_use]
+    pub fn cancels(&self) -> u32 {
+        self.cancels.load(SeqCst)
     }
 
     pub(super) fn with_descriptor(self, descriptor: u32) -> Self {

@@ -162,6 +162,7 @@ pub async fn admit(
         user: startup.user.as_str().into(),
         database: startup.database.as_str().into(),
         peer: peer.clone(),
+        process: stream.peer_process().unwrap_or(0),
         local: stream.local_addr(),
         tls: stream.session().map_or("", |session| session.description),
         replication: startup.replication,

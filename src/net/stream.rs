@@ -272,6 +272,15 @@ impl Stream {
         }
     }
 
+    /// The process at the other end of a Unix socket, when it connected, as the kernel tells.
+    #[must_use]
+    pub fn peer_process(&self) -> Option<u32> {
+        match &self.socket {
+            Socket::Tcp(_) => None,
+            Socket::Unix(stream) => u32::try_from(stream.peer_cred().ok()?.pid()?).ok(),
+        }
+    }
+
     /// Whether the process at the other end of a Unix socket ran as the system user of this one.
     #[must_use]
     pub fn is_own(&self) -> bool {

@@ -37,6 +37,8 @@ pub struct ClientIdentity {
     pub database: Arc<str>,
     /// Its address.
     pub peer: Endpoint,
+    /// The process at its end of a Unix socket, as it connected; 0 where there is none or the system does not tell.
+    pub process: u32,
     /// Our end of its connection.
     pub local: Option<SocketAddr>,
     /// Version and cipher suite of its TLS connection; empty without.

@@ -88,6 +88,7 @@ impl Stage {
             user: "alice".into(),
             database: "db".into(),
             peer: Endpoint::Unix { path: PathBuf::new(), port: 0 },
+            process: 0,
             local: None,
             tls: "",
             replication: crate::wire::startup::Replication::None,

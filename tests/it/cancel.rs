@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::support::{
-    Cluster, Pooler, Raw, eventually, for_each_worker_count,
+    Cluster, Pooler, Raw, Table, eventually, for_each_worker_count,
     messages::{extended, flush, parse, query, sync, terminate},
     reply::{Message, tags},
 };
@@ -170,6 +170,33 @@ fn keys_that_are_wrong_are_ignored() {
     assert_eq!(neighbour.value("select 1"), "1");
     Raw::cancel(pooler.port(), &(pid, secret));
     assert_eq!(client.read_until_ready()[1].error().code, "57014");
+}
+
+/// As long as PostgreSQL has not answered, and also when the query is over meanwhile.
+#[test]
+fn a_cancel_on_its_way_is_shown_and_keeps_its_backend() {
+    let cluster = Cluster::start();
+    let pooler = start(&cluster, "transaction", 1, 1);
+    let mut console = pooler.console();
+    let mut client = pooler.login("alice", "alicepw", "app");
+    let names = ["cl_active", "cl_active_cancel_req", "sv_active", "sv_active_cancel", "sv_being_canceled", "sv_idle"];
+    let mut counts = || {
+        let table = Table::of(&mut console, "SHOW POOLS").matching(&[("user", "alice")]);
+        names.map(|name| table.number(name))
+    };
+    client.query("begin").unwrap();
+    assert_eq!(counts(), [1, 0, 1, 0, 0, 0]);
+    let held_up = cluster.hold_up();
+    client.send(&query("commit; select pg_sleep(1)"));
+    let (port, key) = (pooler.port(), key(&client));
+    let canceling = thread::spawn(move || Raw::cancel(port, &key));
+    eventually(SOON, "the request is on its way", || counts() == [1, 1, 1, 1, 0, 0]);
+    client.read_until_ready();
+    eventually(SOON, "the backend waits for it", || counts() == [1, 1, 0, 1, 1, 0]);
+    drop(held_up);
+    canceling.join().unwrap();
+    eventually(SOON, "the backend is idle", || counts() == [1, 0, 0, 0, 0, 1]);
+    assert_eq!(client.value("select 1"), "1");
 }
 
 #[test]

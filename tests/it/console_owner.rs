@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::support::{
-    Cluster, Pooler, Raw,
+    Cluster, Pooler, Raw, Table,
     bouncer::Bouncer,
     programs::{find, give_to_postgres, is_root, unprivileged},
 };
@@ -60,6 +60,28 @@ fn the_owner_needs_no_password_and_others_do() {
         other.startup(&[("user", "pgbouncer"), ("database", "pgbouncer")]);
         let error = other.authenticate("pgbouncer", "").unwrap_err();
         assert_eq!((error.severity.as_str(), error.code.as_str()), ("FATAL", "28P01"));
+    }
+}
+
+/// What SHOW CLIENTS calls the processes of this user's clients.
+fn processes(console: &mut Raw, user: &str) -> Vec<String> {
+    Table::of(console, "SHOW CLIENTS").matching(&[("user", user)]).column("remote_pid")
+}
+
+#[test]
+fn a_client_of_the_socket_is_shown_with_its_process() {
+    let cluster = Cluster::start();
+    let pooler = Pooler::start(&cluster, "");
+    let own = std::process::id().to_string();
+    let mut console = pooler.console_unix();
+    assert_eq!(processes(&mut console, "postgres"), [own.clone()]);
+    let _distant = pooler.login("alice", "alicepw", "app");
+    assert_eq!(processes(&mut console, "alice"), ["0"]);
+    if let Some(bouncer) = Bouncer::start(&cluster, "") {
+        let mut console = Raw::connect_unix(&bouncer.dir().join(format!(".s.PGSQL.{}", bouncer.port())));
+        console.startup(&[("user", "postgres"), ("database", "pgbouncer")]);
+        console.authenticate("postgres", "postgrespw").unwrap();
+        assert_eq!(processes(&mut console, "postgres"), [own]);
     }
 }
 

@@ -90,6 +90,7 @@ impl Pooler {
             user: user.into(),
             database: database.into(),
             peer: Endpoint::Tcp("192.0.2.1:5000".parse().unwrap()),
+            process: 0,
             local: Some("[::ffff:192.0.2.2]:6432".parse().unwrap()),
             tls: "",
             replication: crate::wire::startup::Replication::None,

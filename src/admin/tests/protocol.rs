@@ -119,6 +119,31 @@ async fn extended_queries_in_text_and_binary() {
     assert_eq!(tags(&console.until_ready().await), "2C12IZ");
 }
 
+/// What psycopg sends for SQLAlchemy's hstore.
+#[tokio::test]
+async fn who_looks_for_types_may_have_parameters() {
+    let pooler = Pooler::new();
+    let mut console = pooler.console(Role::Admin).await;
+    let text = "SELECT typname AS name, oid FROM pg_type t WHERE t.oid = to_regtype($1) AND oid > $2";
+    let declared = frame(b'P', [format!("s\0{text}\0").as_bytes(), &[0, 1, 0, 0, 4, 0x13]].concat().as_slice());
+    let two = frame(b'B', b"\0s\0\0\0\0\x02\0\0\0\x06hstore\xff\xff\xff\xff\0\0");
+    console.send(&[declared, frame(b'D', b"Ss\0"), two, execute(), sync()].concat()).await;
+    let answers = console.until_ready().await;
+    assert_eq!(tags(&answers), "1tT2CZ");
+    assert_eq!(answers[1].body, [0, 2, 0, 0, 4, 0x13, 0, 0, 0, 25]);
+    for (bind, message) in [
+        (bind("s", &[]), "bind message supplies 0 parameters, but prepared statement \"s\" requires 2"),
+        (
+            frame(b'B', b"\0s\0\0\0\0\x01\0\0\0\x01x\0\0"),
+            "bind message supplies 1 parameters, but prepared statement \"s\" requires 2",
+        ),
+    ] {
+        console.send(&[bind, sync()].concat()).await;
+        let answers = console.until_ready().await;
+        assert_eq!((tags(&answers).as_str(), answers[0].report().message.as_str()), ("EZ", message));
+    }
+}
+
 #[tokio::test]
 async fn an_error_skips_to_sync() {
     let pooler = Pooler::new();

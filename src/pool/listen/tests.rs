@@ -32,6 +32,7 @@ fn client(id: u64) -> Arc<ClientRecord> {
         user: "alice".into(),
         database: "db".into(),
         peer: Endpoint::Unix { path: PathBuf::new(), port: 0 },
+        process: 0,
         local: None,
         tls: "",
         replication: crate::wire::startup::Replication::None,

@@ -85,6 +85,7 @@ impl Stage {
             user: Arc::clone(&self.pool.key.user),
             database: Arc::clone(&self.pool.key.database),
             peer: Endpoint::Unix { path: PathBuf::new(), port: 6432 },
+            process: 0,
             local: None,
             tls: "",
             connected: now,

@@ -51,6 +51,7 @@ impl Stage {
             user: user.into(),
             database: "app".into(),
             peer: Endpoint::Unix { path: "".into(), port: 6432 },
+            process: 0,
             local: None,
             tls: "",
             replication: pgpool::wire::startup::Replication::None,

@@ -189,6 +189,12 @@ impl Cluster {
         send_signal(pid, Signal::KILL).expect("kill a backend");
     }
 
+    /// Nobody gets in, and nothing is cancelled, as long as the value lasts; those who are in go on.
+    pub(crate) fn hold_up(&self) -> HeldUp<'_> {
+        send_signal(self.pid(), Signal::STOP).expect("stop the postmaster");
+        HeldUp(self)
+    }
+
     /// Has PostgreSQL end one backend (SQLSTATE 57P01), and waits until it is gone.
     pub(crate) fn terminate_backend(&self, pid: u32) {
         let ended = self.sql("postgres", &format!("select pg_terminate_backend({pid}, 10000)"));
@@ -296,6 +302,15 @@ impl Drop for Cluster {
                 let _ = postmaster.wait();
             }
         }
+    }
+}
+
+/// A PostgreSQL whose postmaster stands still.
+pub(crate) struct HeldUp<'a>(&'a Cluster);
+
+impl Drop for HeldUp<'_> {
+    fn drop(&mut self) {
+        send_signal(self.0.pid(), Signal::CONT).expect("let the postmaster go on");
     }
 }
 

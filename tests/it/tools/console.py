@@ -5,9 +5,9 @@ import sys
 import sqlalchemy as sa
 
 address = sys.argv[1]
-# psycopg looks for hstore with a parameter, which no command of the console takes.
-for driver, more in [("psycopg2", {}), ("psycopg", {"use_native_hstore": False})]:
-    engine = sa.create_engine(f"postgresql+{driver}://{address}", **more)
+# Both look for hstore at connect, psycopg with a parameter.
+for driver in ["psycopg2", "psycopg"]:
+    engine = sa.create_engine(f"postgresql+{driver}://{address}")
     with engine.connect() as connection:
         pools = connection.execute(sa.text("SHOW POOLS")).mappings().all()
         assert [pool["database"] for pool in pools] == ["pgbouncer"], pools
