@@ -65,11 +65,11 @@ counters! {
     query_time,
     /// Time that clients waited for a backend, microseconds; also waits that ended without one.
     wait_time,
-    /// Parse messages from clients.
+    /// Parses by clients of statements that backends have under the pooler's names.
     client_parse_count,
-    /// Parse messages of the pooler's own to PostgreSQL.
+    /// Parses of these that PostgreSQL was sent.
     server_parse_count,
-    /// Bind messages from clients.
+    /// Binds of these by clients.
     bind_count,
     /// Batches that were sent again, for a plan was out of date.
     repeated_batches,

@@ -49,7 +49,10 @@ impl Requests<'_> {
                 self.write_parse(&statement.name, &statement.body);
                 self.turn.own(Own::Parse, undo);
             }
-            Origin::Sql => self.run_in_batch(&prepare_text(statement), undo),
+            Origin::Sql => {
+                self.counts.server_parses += 1;
+                self.run_in_batch(&prepare_text(statement), undo);
+            }
         }
     }
 
@@ -120,6 +123,7 @@ impl Requests<'_> {
     }
 
     pub(super) fn write_parse(&mut self, name: &[u8], rest: &[u8]) {
+        self.counts.server_parses += u64::from(!name.is_empty());
         message(self.out, front::PARSE, |out| {
             out.extend_from_slice(name);
             out.push(0);

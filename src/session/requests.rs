@@ -14,6 +14,7 @@ use super::names::{Names, Step};
 use super::reader::Reader;
 use super::refuse::{full, too_many};
 use super::scripts::names_statement;
+use super::tally::Statements;
 use super::turn::{About, Made, Own, Turn};
 use super::watch::Watch;
 use crate::backend::{Full, Key, Origin, PREFIX, Prepared, Statement};
@@ -48,6 +49,7 @@ pub(super) struct Requests<'a> {
     pub(super) prepared: &'a mut Prepared,
     pub(super) watch: &'a mut Option<Box<Watch>>,
     pub(super) notices: &'a mut Vec<u8>,
+    pub(super) counts: &'a mut Statements,
     pub(super) reader: &'a Reader,
     pub(super) settings: &'a PoolSettings,
     pub(super) record: &'a ClientRecord,
@@ -163,6 +165,7 @@ impl Requests<'_> {
         }
         // What the backend has without a name was parsed earlier, for all we know before a change of its tables.
         self.prepared.unnamed = None;
+        self.counts.client_parses += 1;
         self.ensure(&statement);
         self.turn.make(Made::ParseComplete, undo);
         Verdict::Replaced(length)
@@ -170,6 +173,7 @@ impl Requests<'_> {
 
     fn parse_named(&mut self, name: &[u8], rest: &[u8], statement: Arc<Statement>, length: usize) -> Verdict {
         let id = statement.id;
+        self.counts.client_parses += 1;
         if let Some(taken) = self.names.find(name).cloned() {
             // PostgreSQL is to say so, in the order in which it finds errors.
             self.ensure_something(&taken, 0);
@@ -276,6 +280,7 @@ impl Requests<'_> {
             return self.entered_behind(bytes);
         }
         about.since = self.ensure_for_bind(statement, tail);
+        self.counts.binds += 1;
         let replaced = bytes.len() - tail.len();
         let length = word(bytes) - name.len() + statement.name.len();
         self.out.push(front::BIND);

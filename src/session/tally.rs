@@ -22,8 +22,8 @@ pub(super) struct Tally {
     transactions: u64,
     query_time: u64,
     transaction_time: u64,
-    parses: u64,
-    binds: u64,
+    /// Statements, of whose Parse the pooler keeps account.
+    pub(super) statements: Statements,
     /// Start of the query under way, 0 for none.
     query_since: Micros,
     /// Start of the transaction under way, 0 for none.
@@ -37,6 +37,17 @@ pub(super) struct Tally {
     times: Arc<Times>,
 }
 
+/// Statements that backends have under the pooler's names: those with a name, and unnamed ones whose plans are kept.
+#[derive(Debug, Default)]
+pub(super) struct Statements {
+    /// Parses of clients.
+    pub(super) client_parses: u64,
+    /// Of these and of the pooler's own, those that PostgreSQL was sent.
+    pub(super) server_parses: u64,
+    /// Binds.
+    pub(super) binds: u64,
+}
+
 impl Tally {
     pub(super) fn new(clock: Clock, times: Arc<Times>) -> Tally {
         Tally {
@@ -47,8 +58,7 @@ impl Tally {
             transactions: 0,
             query_time: 0,
             transaction_time: 0,
-            parses: 0,
-            binds: 0,
+            statements: Statements::default(),
             query_since: 0,
             transaction_since: 0,
             moment: clock.now(),
@@ -84,11 +94,8 @@ impl Tally {
     /// A request begins.
     #[inline]
     pub(super) fn request(&mut self, tag: u8, record: &ClientRecord) {
-        match tag {
-            front::PARSE => self.parses += 1,
-            front::BIND => self.binds += 1,
-            front::COPY_DATA | front::FLUSH => return,
-            _ => {}
+        if matches!(tag, front::COPY_DATA | front::FLUSH) {
+            return;
         }
         if self.query_since == 0 {
             if !std::mem::take(&mut self.fresh) {
@@ -142,7 +149,8 @@ impl Tally {
         take(&mut self.transactions, &counters.xact_count);
         take(&mut self.query_time, &counters.query_time);
         take(&mut self.transaction_time, &counters.xact_time);
-        take(&mut self.parses, &counters.client_parse_count);
-        take(&mut self.binds, &counters.bind_count);
+        take(&mut self.statements.client_parses, &counters.client_parse_count);
+        take(&mut self.statements.server_parses, &counters.server_parse_count);
+        take(&mut self.statements.binds, &counters.bind_count);
     }
 }

@@ -3,7 +3,7 @@
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use crate::support::{Cluster, Pooler, Raw, Table, eventually, for_each_worker_count, messages};
+use crate::support::{Cluster, Pooler, Raw, Table, bouncer::Bouncer, eventually, for_each_worker_count, messages};
 
 const SOON: Duration = Duration::from_secs(5);
 
@@ -187,7 +187,7 @@ fn numbers_after_known_work_are_exact() {
         }
         clients[2].query_extended("select $1::int", &[Some("1")]).unwrap();
         let stats = ["xact_count", "query_count", "server_assignment_count", "client_login_count", "bind_count"];
-        let expected = [7, 10, 7, 3, 1];
+        let expected = [7, 10, 7, 3, 0];
         let mut seen = [0; 5];
         let totals = |console: &mut Raw| {
             let table = Table::of(console, "SHOW STATS_TOTALS").matching(&[("database", "app")]);
@@ -230,6 +230,51 @@ fn numbers_after_known_work_are_exact() {
         let counts = ["databases", "used_clients", "used_servers", "free_servers"].map(items);
         assert_eq!(counts, [2, 5, 3, 0]);
     });
+}
+
+/// Two clients have one text, on one backend and then on two, and another that cannot be parsed. What has no name does
+/// not count. Answers the Parses of clients, those that PostgreSQL got, and the Binds.
+fn prepare(port: u16, console: &mut Raw) -> [u64; 3] {
+    let run = |name: &str| [messages::bind("", name, &[]), messages::execute("", 0), messages::sync()].concat();
+    let mut clients = [(); 2].map(|()| Raw::login(port, "alice", "alicepw", "app"));
+    let mut ask = |client: usize, request: Vec<u8>| {
+        let raw: &mut Raw = &mut clients[client];
+        raw.send(&request);
+        raw.read_until_ready()
+    };
+    for (client, name) in [(0, "a"), (1, "b")] {
+        ask(client, [messages::parse(name, "select 1", &[]), run(name)].concat());
+        ask(client, run(name));
+        ask(client, messages::extended("select 2", &[]));
+    }
+    ask(0, messages::query("begin"));
+    ask(1, run("b"));
+    ask(0, [messages::parse("wrong", "selec", &[]), messages::sync()].concat());
+    ask(0, messages::query("rollback"));
+    let names = ["client_parse_count", "server_parse_count", "bind_count"];
+    let mut counts = || {
+        let table = Table::of(console, "SHOW STATS").matching(&[("database", "app")]);
+        names.map(|name| table.number(&format!("total_{name}")))
+    };
+    eventually(SOON, "all is counted", || counts()[2] >= 5);
+    counts()
+}
+
+#[test]
+fn statements_are_counted_as_by_pgbouncer() {
+    let cluster = Cluster::start();
+    let expected = [3, 3, 5];
+    for_each_worker_count(|workers| {
+        let pooler = Pooler::trusting(&cluster, workers, "default_pool_size = 2");
+        assert_eq!(prepare(pooler.port(), &mut pooler.console()), expected);
+    });
+    let Some(bouncer) = Bouncer::start(&cluster, "default_pool_size = 2") else { return };
+    let mut console = bouncer.console();
+    // Versions before 1.21 have no such columns, and older ones than 1.24 do not follow statements by themselves.
+    let columns = Table::of(&mut console, "SHOW STATS").columns;
+    if columns.iter().any(|column| column == "total_server_parse_count") {
+        assert_eq!(prepare(bouncer.port(), &mut console), expected);
+    }
 }
 
 #[test]

@@ -157,11 +157,11 @@ metrics! {
         |source, out| each_pool(source, out, |pool| pool.counted.totals.received);
     "pgpool_sent_bytes_total" Counter POOL, "Bytes received from PostgreSQL, and sent to clients.",
         |source, out| each_pool(source, out, |pool| pool.counted.totals.sent);
-    "pgpool_client_parses_total" Counter POOL, "Parse messages of clients.",
+    "pgpool_client_parses_total" Counter POOL, "Statements that clients prepared: with a name, or kept without.",
         |source, out| each_pool(source, out, |pool| pool.counted.totals.client_parse_count);
-    "pgpool_server_parses_total" Counter POOL, "Parse messages of the pooler's own to PostgreSQL.",
+    "pgpool_server_parses_total" Counter POOL, "Statements that PostgreSQL was sent for these.",
         |source, out| each_pool(source, out, |pool| pool.counted.totals.server_parse_count);
-    "pgpool_binds_total" Counter POOL, "Bind messages of clients.",
+    "pgpool_binds_total" Counter POOL, "Times that clients bound one of these.",
         |source, out| each_pool(source, out, |pool| pool.counted.totals.bind_count);
     "pgpool_stale_plans_total" Counter POOL, "Errors about plans that were out of date, which clients got.",
         |source, out| each_pool(source, out, |pool| pool.counted.totals.stale_plans);

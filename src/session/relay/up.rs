@@ -298,6 +298,7 @@ fn requests<'r>(
         ran: &at.backend.record.statement,
         watch: at.watch,
         notices,
+        counts: &mut at.tally.statements,
         reader: at.reader,
         settings: at.settings,
         record: at.record,
