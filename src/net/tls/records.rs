@@ -441,15 +441,19 @@ impl Records {
         }
     }
 
-    /// What the engine has to say about an error.
+    /// What the engine has to say about an error. It is not asked for more than that: it would go on reading, from where
+    /// it was in what it has not done with, and does not expect to fail twice.
     fn collect_alert(&mut self) {
-        let Records { engine, plain, outgoing, .. } = self;
+        let Records { engine, incoming, taken, plain, outgoing, .. } = self;
         let mut places = Places { into: &mut [], filled: 0, plain, outgoing, wanted: Wanted::Nothing, encrypted: 0 };
-        for _ in 0..4 {
-            let (_, next) = match engine {
-                Engine::Server(engine) => handle(engine.process_tls_records(&mut []), &mut places),
-                Engine::Client(engine) => handle(engine.process_tls_records(&mut []), &mut places),
+        loop {
+            let rest = incoming.get_mut(*taken..).unwrap_or_default();
+            let (discard, next) = match engine {
+                Engine::Server(engine) if engine.wants_write() => handle(engine.process_tls_records(rest), &mut places),
+                Engine::Client(engine) if engine.wants_write() => handle(engine.process_tls_records(rest), &mut places),
+                Engine::Server(_) | Engine::Client(_) => break,
             };
+            *taken += discard;
             if !matches!(next, Ok(Next::Again)) {
                 break;
             }
