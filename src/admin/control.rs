@@ -309,5 +309,11 @@ pub(super) fn set(context: &Context, name: &str, value: &str) -> Result<Answer, 
     pools.tls.store(Arc::new(tls));
     pools.put_in_force(config);
     context.control.configured();
-    Ok(Answer::tag(tag))
+    match Config::why_idle(name) {
+        Some(why) => {
+            let message = format!("`{name}` of PgBouncer has no effect");
+            Ok(Answer::notice(Report::new("WARNING", sqlstate::WARNING, message).detail(why), &tag))
+        }
+        None => Ok(Answer::tag(tag)),
+    }
 }

@@ -7,10 +7,12 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 use crate::config::choice::{AuthType, ChannelBinding, SslMode, SslNegotiation};
+use crate::config::idle::IDLE;
 use crate::config::problem::{Place, Problem};
 use crate::config::secret::{Secret, SecretKind, SecretSource};
+use crate::config::table::Table;
 use crate::config::user::User;
-use crate::config::{Config, Database, access, file, secret_file, userlist};
+use crate::config::{Config, Database, General, access, file, secret_file, userlist};
 
 /// Problems and warnings found so far, and where each setting stands.
 pub(super) struct Findings<'a> {
@@ -120,6 +122,7 @@ pub(super) fn beside(file: &Path, path: &Path) -> PathBuf {
 
 /// Looks for combinations that cannot work, or not as they were meant.
 pub(super) fn run(config: &Config, findings: &mut Findings<'_>) {
+    idle(config, findings);
     listening(config, findings);
     logins(config, findings);
     lookups(config, findings);
@@ -128,6 +131,15 @@ pub(super) fn run(config: &Config, findings: &mut Findings<'_>) {
     server_tls(config, findings);
     pools(config, findings);
     hosts(config, findings);
+}
+
+fn idle(config: &Config, findings: &mut Findings<'_>) {
+    let defaults = config.defaults();
+    for (name, why) in IDLE {
+        if General::row(name).is_some_and(|row| !(row.same)(&config.general, &defaults)) {
+            findings.warn(&format!("pgpool.{name}"), format!("`{name}` of PgBouncer has no effect: {why}"));
+        }
+    }
 }
 
 fn hosts(config: &Config, findings: &mut Findings<'_>) {

@@ -291,6 +291,19 @@ settings! {
     tcp_user_timeout: Duration as Millis = secs(300), Reload;
     /// Size of the system's buffers per TCP connection and direction, in bytes; 0 = the system's default.
     tcp_socket_buffer: u32 as Within<u32, 0, INT_MAX> = 0, Reload;
+    /// Let the kernel keep TCP connections to itself, for up to 45 seconds, whose client has said nothing yet.
+    tcp_defer_accept: bool as Flag = false, Reload;
+
+    /// The file that the next reload reads instead of this one, relative to this file; empty = this one.
+    conffile: Option<PathBuf> as File = None, Reload;
+    /// PgBouncer's, without effect: every setting follows its client.
+    track_extra_parameters: Vec<String> as Words = vec![String::from("IntervalStyle")], Boot;
+    /// PgBouncer's, without effect: buffers have 64 kB and are lent to those who are served.
+    pkt_buf: u32 as Within<u32, 0, INT_MAX> = 4096, Boot;
+    /// PgBouncer's, without effect: connections take turns by themselves.
+    sbuf_loopcnt: u32 as Count = 5, Reload;
+    /// PgBouncer's, without effect: it names a service of Windows.
+    job_name: String as Text = String::from("pgbouncer"), Boot;
 }
 
 /// Why the console's `SET` was refused.

@@ -21,9 +21,9 @@ mod database;
 mod demand;
 mod features;
 mod file;
-mod foreign;
 mod fuzz;
 mod general;
+mod idle;
 mod ini;
 mod keywords;
 mod kinds;
@@ -185,7 +185,21 @@ impl Config {
 
     /// The rows of `SHOW CONFIG`, by name.
     pub fn shown(&self) -> Vec<Shown> {
-        self.general.shown(&self.defaults())
+        let mut rows = self.general.shown(&self.defaults());
+        for row in rows.iter_mut().filter(|row| row.key == "conffile") {
+            row.value = self.next_file().display().to_string();
+        }
+        rows
+    }
+
+    /// The file that the next reload reads.
+    pub fn next_file(&self) -> PathBuf {
+        self.general.conffile.as_ref().map_or_else(|| self.path.clone(), |file| self.beside(file))
+    }
+
+    /// Why the setting `name` of `[pgpool]` sets nothing, if so.
+    pub fn why_idle(name: &str) -> Option<&'static str> {
+        idle::why_idle(name)
     }
 
     /// The entry for a client that asks for `name`: the one of that name, else the fallback made out for it. The names

@@ -1,7 +1,6 @@
 //! What somebody may have meant by a name that is not known.
 
 use crate::config::database::Database;
-use crate::config::foreign;
 use crate::config::general::General;
 use crate::config::table::Table;
 use crate::config::user::User;
@@ -33,16 +32,8 @@ pub(super) fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str> + Clo
 ///
 /// `section` is what stands in the brackets of the file, `T` what such a section fills.
 pub(super) fn unknown_setting<T: Table>(name: &str, section: &str) -> String {
-    // PgBouncer's `user` of the general section is the account to run as, not the `user` of a database.
-    let in_general = |foreign: &&foreign::Foreign| T::SECTION == General::SECTION && foreign.name == name;
-    if let Some(foreign) = foreign::GENERAL.iter().find(in_general) {
-        return foreign.message();
-    }
     if let Some(message) = elsewhere(name) {
         return message;
-    }
-    if let Some(foreign) = foreign::find(name) {
-        return foreign.message();
     }
     let hint = match nearest(name, names::<T>()) {
         Some(known) => format!(", did you mean `{known}`?"),

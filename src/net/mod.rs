@@ -3,6 +3,7 @@
 //! Knows nothing of the protocol. TLS is a part of the [`Stream`]; everything above sees only its methods.
 
 mod clock;
+mod defer;
 mod listen;
 pub mod lookup;
 mod names;

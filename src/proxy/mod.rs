@@ -17,7 +17,7 @@ mod tasks;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -27,7 +27,7 @@ use crate::admin::{Shutdown, StatsBook};
 use crate::auth::{MockSecret, NoEntropy};
 use crate::config::Config;
 use crate::frontend::{Errand, Errands, Gate};
-use crate::net::Endpoint;
+use crate::net::Listener;
 use crate::net::tls::{TlsError, Turnstile};
 use crate::pool::Pools;
 use crate::session::Workspaces;
@@ -118,11 +118,9 @@ pub(crate) struct Proxy {
     pools: Arc<Pools>,
     gate: Gate,
     workspaces: Arc<Workspaces>,
-    /// Descriptors and addresses that it listens on, from the start.
-    listening: OnceLock<Vec<(u32, Endpoint)>>,
+    /// What it listens on for clients, from the start.
+    listening: OnceLock<Vec<Weak<Listener>>>,
     stats: Arc<StatsBook>,
-    /// The file that a reload reads.
-    path: PathBuf,
     /// Where the processes that this one took over from take cancel requests.
     elders: Mutex<Vec<PathBuf>>,
     /// Where this one takes them when another process has taken over from it.
@@ -155,7 +153,6 @@ impl Proxy {
             workspaces: Arc::new(Workspaces::new(WORKSPACES)),
             listening: OnceLock::new(),
             stats: Arc::default(),
-            path: config.path,
             elders: Mutex::default(),
             cancels: OnceLock::new(),
             traffic: Arc::default(),
@@ -167,6 +164,21 @@ impl Proxy {
             is_over: AtomicBool::new(false),
         };
         Ok((proxy, errands))
+    }
+
+    /// What it still listens on for clients.
+    fn listeners(&self) -> impl Iterator<Item = Arc<Listener>> {
+        self.listening.get().into_iter().flatten().filter_map(Weak::upgrade)
+    }
+
+    /// Has the system do as `tcp_defer_accept` says.
+    fn defer_accepts(&self) {
+        let on = self.pools.config.load().general.tcp_defer_accept;
+        for listener in self.listeners() {
+            if let Err(error) = listener.defer(on) {
+                tracing::warn!(%error, "tcp_defer_accept cannot be set");
+            }
+        }
     }
 
     fn elders(&self) -> Vec<PathBuf> {

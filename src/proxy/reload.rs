@@ -9,8 +9,8 @@ use std::sync::{Arc, PoisonError};
 use super::{News, Proxy};
 use crate::admin::{Control, PeerTraffic, Shutdown};
 use crate::config::{Config, Secret, SecretFileError, SecretSource, changes};
-use crate::net::Endpoint;
 use crate::net::tls::Tls;
+use crate::net::{Endpoint, Listener};
 use crate::pool::Pools;
 
 impl Control for Proxy {
@@ -27,10 +27,12 @@ impl Control for Proxy {
     }
 
     fn listening(&self) -> Vec<(u32, Endpoint)> {
-        self.listening.get().cloned().unwrap_or_default()
+        let shown = |listener: Arc<Listener>| Some((listener.descriptor(), listener.endpoint()?));
+        self.listeners().filter_map(shown).collect()
     }
 
     fn configured(&self) {
+        self.defer_accepts();
         self.tell(News::Configured(self.pools.config.load_full()));
     }
 
@@ -50,7 +52,7 @@ pub(super) async fn reload(proxy: &Proxy) -> Result<(), String> {
 async fn read_again(proxy: &Proxy) -> Result<(), String> {
     let _one_at_a_time = proxy.reloading.lock().await;
     let old = proxy.pools.config.load_full();
-    let loaded = match Config::load(&proxy.path) {
+    let loaded = match Config::load(&old.next_file()) {
         Ok(loaded) => loaded,
         Err(problems) => {
             for problem in &problems.0 {
@@ -70,6 +72,10 @@ async fn read_again(proxy: &Proxy) -> Result<(), String> {
         tracing::warn!("{warning}");
     }
     let mut new = loaded.config;
+    if new.general.conffile.is_none() {
+        // It stays, as in PgBouncer, though the file does not name itself.
+        new.general.conffile = old.general.conffile.as_ref().map(|_| old.next_file());
+    }
     let changed = changes(&old, &new);
     for setting in &changed.settings {
         let (name, old, new) = (setting.name, &setting.old, &setting.new);

@@ -76,11 +76,11 @@ pub async fn run_in(config: Config, surroundings: Surroundings) -> Result<(), St
     tokio::spawn(sweeper(Arc::clone(&proxy)));
     tokio::spawn(statistics(Arc::clone(&proxy)));
     tokio::spawn(secrets(Arc::clone(&pools)));
-    let shown = |listener: &Listener| Some((listener.descriptor(), listener.endpoint()?));
-    // Nobody else sets it.
-    let _ = proxy.listening.set(listeners.iter().filter_map(shown).collect());
     tokio::spawn(names(Arc::clone(&pools)));
     let listeners: Vec<Arc<Listener>> = listeners.into_iter().map(Arc::new).collect();
+    // Nobody else sets it.
+    let _ = proxy.listening.set(listeners.iter().map(Arc::downgrade).collect());
+    proxy.defer_accepts();
     for listener in &listeners {
         tokio::spawn(accept(Arc::clone(&proxy), Arc::clone(listener)));
     }

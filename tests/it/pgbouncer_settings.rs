@@ -177,3 +177,61 @@ fn a_connection_that_is_to_be_replaced_ends_with_its_session() {
     assert_eq!(fresh.value("select 3"), "3");
     assert!(fresh.is_silent_for(Duration::from_millis(700)));
 }
+
+/// As PgBouncer: SET names the file of the next RELOAD, and of those that follow.
+#[test]
+fn a_reload_may_read_another_file() {
+    let cluster = Cluster::start();
+    let pooler = Pooler::trusting(&cluster, 1, "default_pool_size = 3");
+    let mut console = pooler.console();
+    let value = |console: &mut Raw, key: &str| {
+        Table::of(console, "SHOW CONFIG").matching(&[("key", key)]).column("value").remove(0)
+    };
+    let first = value(&mut console, "conffile");
+    let text = fs::read_to_string(&first).unwrap();
+    let other = std::path::Path::new(&first).with_file_name("other.toml");
+    fs::write(&other, text.replace("default_pool_size = 3", "default_pool_size = 4")).unwrap();
+    console.query(&format!("SET conffile = '{}'", other.display())).unwrap();
+    assert_eq!(value(&mut console, "default_pool_size"), "3");
+    console.query("RELOAD").unwrap();
+    assert_eq!(
+        (value(&mut console, "default_pool_size"), value(&mut console, "conffile").as_str()),
+        ("4".to_owned(), other.to_str().unwrap())
+    );
+    fs::write(&other, text.replace("default_pool_size = 3", "default_pool_size = 5")).unwrap();
+    console.query("RELOAD").unwrap();
+    assert_eq!(value(&mut console, "default_pool_size"), "5");
+    // One that is not there changes nothing.
+    console.query("SET conffile = '/nonexistent/pgpool.toml'").unwrap();
+    let error = console.query("RELOAD").unwrap_err();
+    assert!(error.detail.as_ref().unwrap().contains("/nonexistent/pgpool.toml: cannot read the file"), "{error:?}");
+    assert_eq!(value(&mut console, "default_pool_size"), "5");
+}
+
+#[test]
+fn who_sets_what_has_no_effect_is_told_so() {
+    let cluster = Cluster::start();
+    let pooler = Pooler::trusting(&cluster, 1, "");
+    let mut console = pooler.console();
+    console.send(&query("SET sbuf_loopcnt = 7"));
+    let answer = console.read_until_ready();
+    assert_eq!(tags(&answer), "NCZ");
+    assert!(answer[0].body.windows(13).any(|part| part == b"has no effect"), "{answer:?}");
+    assert_eq!(Table::of(&mut console, "SHOW CONFIG").matching(&[("key", "sbuf_loopcnt")]).column("value"), ["7"]);
+}
+
+/// Who says nothing is not accepted, and nobody waits for him; who says something is served at once.
+#[test]
+fn silent_connections_can_be_left_to_the_system() {
+    let cluster = Cluster::start();
+    let pooler = Pooler::trusting(&cluster, 1, "client_login_timeout = 1\nmax_client_conn_per_ip = 3");
+    let mut console = pooler.console_unix();
+    let hears = |mut silent: Raw| !silent.is_silent_for(Duration::from_secs(3));
+    assert!(hears(Raw::connect(pooler.port())), "it is accepted, and its time is over");
+    console.query("SET tcp_defer_accept = 1").unwrap();
+    let silent: Vec<Raw> = (0..4).map(|_| Raw::connect(pooler.port())).collect();
+    assert_eq!(trusting(pooler.port(), &[]).value("select 1"), "1", "none of them counts");
+    assert!(!hears(silent.into_iter().next().unwrap()), "it was accepted");
+    console.query("SET tcp_defer_accept = 0").unwrap();
+    assert!(hears(Raw::connect(pooler.port())), "it is not accepted any more");
+}

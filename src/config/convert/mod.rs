@@ -12,10 +12,11 @@ use std::path::Path;
 use zeroize::Zeroizing;
 
 use self::notes::note;
+use crate::config::idle::why_idle;
 use crate::config::problem::{Place, Problem, Problems};
 use crate::config::table::{Row, Table, When};
 use crate::config::value::Shape;
-use crate::config::{Config, Database, General, Loaded, Peer, SecretSource, User, foreign, is_ini};
+use crate::config::{Config, Database, General, Loaded, Peer, SecretSource, User, is_ini};
 
 /// A pgbouncer.ini in TOML.
 #[derive(Debug)]
@@ -142,11 +143,11 @@ fn fate(key: &str) -> Option<String> {
         "peers" => Peer::row(name).is_some(),
         _ => User::row(name).is_some(),
     };
-    let fate = match (known, note(section, name), foreign::find(name)) {
-        (true, Some(note), _) => format!("different: {note}"),
-        (true, None, _) => String::from("same"),
-        (false, _, Some(foreign)) => format!("ignored: {}", foreign.why),
-        (false, _, None) => return None,
+    let fate = match (note(section, name), why_idle(name).filter(|_| section == "pgpool")) {
+        _ if !known => return None,
+        (_, Some(why)) => format!("ignored: {why}"),
+        (Some(note), None) => format!("different: {note}"),
+        (None, None) => String::from("same"),
     };
     Some(format!("{shown}: {fate}"))
 }

@@ -17,6 +17,7 @@ const PGBOUNCER: &[(&str, &str)] = &[
     ("tcp_keepintvl", "0"),
     ("tcp_keepcnt", "0"),
     ("tcp_user_timeout", "0"),
+    ("tcp_defer_accept", "1"),
 ];
 
 /// Settings without a default in PgBouncer: a second `[pgbouncer]` leaves them as they are.

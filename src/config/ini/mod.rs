@@ -3,7 +3,7 @@
 //!
 //! Sections may come again and go on over `%include`s; the last of several values counts, and another `[pgbouncer]` sets
 //! what was before it back, as in PgBouncer. Unlike PgBouncer, which stops at the first mistake, every mistake is
-//! collected with its file and line. What PgBouncer accepts and pgpool does not do is said (`foreign`).
+//! collected with its file and line.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,7 +18,6 @@ mod spelling;
 pub(super) use defaults::defaults;
 
 use crate::config::file::{Draft, RESERVED};
-use crate::config::foreign::{self, Fate, Foreign};
 use crate::config::general::General;
 use crate::config::peer::{self, Peer};
 use crate::config::problem::{Place, Problem};
@@ -153,10 +152,7 @@ impl Reader {
     fn general(&mut self, name: &str, value: &str) {
         let key = format!("pgpool.{name}");
         let Some(row) = General::row(name) else {
-            return match foreign::GENERAL.iter().find(|foreign| foreign.name == name) {
-                Some(foreign) => self.foreign(&key, foreign, value),
-                None => self.problem(&key, in_ini_words(&unknown_setting::<General>(name, "pgbouncer"))),
-            };
+            return self.problem(&key, in_ini_words(&unknown_setting::<General>(name, "pgbouncer")));
         };
         if let Err(error) = spelling::set_general(row, &mut self.draft.general, value) {
             let comment = if value.contains([';', '#']) { "; a comment stands on a line of its own" } else { "" };
@@ -170,15 +166,6 @@ impl Reader {
         if let Some(first) = self.draft.places.insert(key.clone(), self.here.clone()) {
             let file = if first.file == self.here.file { String::new() } else { format!("{}:", first.file.display()) };
             self.warn(&key, format!("`{name}` occurs again after line {file}{}; the last one counts", first.line));
-        }
-    }
-
-    fn foreign(&mut self, key: &str, foreign: &Foreign, value: &str) {
-        self.draft.places.insert(key.to_owned(), self.here.clone());
-        let message = foreign.message();
-        match foreign.fate {
-            Fate::Missing if foreign.is_default(value) => {}
-            Fate::Needless | Fate::Missing => self.warn(key, message),
         }
     }
 

@@ -190,11 +190,11 @@ fn every_mistake_is_told_at_once_with_its_line() {
 }
 
 #[test]
-fn what_pgbouncer_has_alone_is_said() {
+fn what_has_no_effect_is_said() {
     let text = "[databases]\na = load_balance_hosts=disable\nb = load_balance_hosts=Round-Robin\n[peers]\n1 = host=/x\n\
-                [peers]\n[pgbouncer]\npkt_buf = 4096\nresolv_conf =\nsuspend_timeout = 10.0\nso_reuseport = 1\npeer_id=1\n";
+                [peers]\n[pgbouncer]\npkt_buf = 4096\nsbuf_loopcnt = 0\nsuspend_timeout = 10.0\nso_reuseport = 1\npeer_id=1\n";
     let found = warnings(text);
-    let starts = ["8: `pkt_buf` of PgBouncer has no effect: "];
+    let starts = ["9: `sbuf_loopcnt` of PgBouncer has no effect: "];
     assert_eq!(found.len(), starts.len(), "{found:#?}");
     assert!(found.iter().zip(starts).all(|(found, start)| found.starts_with(start)), "{found:#?}");
 }

@@ -60,8 +60,7 @@ pub(super) const KNOWN: &[Known] = &[
 ];
 
 /// Keys of PgBouncer's SHOW CONFIG that pgpool does not have.
-pub(super) const MISSING: &[&str] =
-    &["conffile", "dns_zone_check_period", "job_name", "pkt_buf", "resolv_conf", "sbuf_loopcnt", "tcp_defer_accept"];
+pub(super) const MISSING: &[&str] = &["dns_zone_check_period", "resolv_conf"];
 
 /// Keys whose values, defaults or changeability differ, how, and why.
 pub(super) const CONFIG: &[(&str, &str, &str)] = &[
