@@ -170,12 +170,16 @@ impl Session {
         loop {
             if let Err(end) = self.turn().await {
                 self.tally.settle(&self.pool.counters);
-                Box::pin(self.say_goodbye(&end)).await;
-                if let Some(wreck) = self.wreck.take() {
-                    let pool = Arc::clone(&self.pool);
+                let (wreck, pool) = (self.wreck.take(), Arc::clone(&self.pool));
+                let goodbye = async {
+                    Box::pin(self.say_goodbye(&end)).await;
                     // The client counts no longer.
                     drop(self);
-                    Box::pin(wreck.salvage(&pool)).await;
+                };
+                match wreck {
+                    // What it held is not kept from others while it makes up its mind to hear why.
+                    Some(wreck) => drop(tokio::join!(goodbye, Box::pin(wreck.salvage(&pool)))),
+                    None => goodbye.await,
                 }
                 return end;
             }

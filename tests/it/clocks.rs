@@ -5,7 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::support::{Cluster, Pooler, Raw, eventually, for_each_worker_count, messages, pool_number, reply::PgError};
+use crate::support::{
+    Cluster, Pooler, Raw, Table, eventually, for_each_worker_count, messages, pool_number, reply::PgError,
+};
 
 const SOON: Duration = Duration::from_secs(5);
 
@@ -193,6 +195,32 @@ fn client_idle_timeout_spares_those_in_a_transaction() {
         assert!(busy.is_silent_for(Duration::from_millis(900)));
         busy.query("commit").unwrap();
         assert_eq!(told(&last_words(&mut busy)), ("57P05", "client_idle_timeout"));
+    });
+}
+
+/// However long a client takes to hear that it is over: what it held is free at once.
+#[test]
+fn who_does_not_listen_holds_nothing() {
+    for_each_worker_count(|workers| {
+        let cluster = Cluster::start();
+        let pooler = Pooler::trusting(&cluster, workers, "default_pool_size = 2\nidle_transaction_timeout = 0.5");
+        let mut console = pooler.console();
+        let mut other = pooler.login("alice", "alicepw", "app");
+        other.query("create table held (id int)").unwrap();
+        for killed in [false, true] {
+            let mut deaf = named(&pooler, "deaf");
+            deaf.query("begin; lock table held").unwrap();
+            let begun = Instant::now();
+            if killed {
+                let clients = Table::of(&mut console, "SHOW CLIENTS").matching(&[("application_name", "deaf")]);
+                console.query(&format!("KILL_CLIENT {}", clients.number("id"))).unwrap();
+            }
+            other.query("begin; lock table held; commit").unwrap();
+            // A client may take two seconds.
+            let waited = begun.elapsed();
+            assert!(waited < Duration::from_millis(1900), "{waited:?}, killed: {killed}");
+            assert_eq!(last_words(&mut deaf).code, if killed { "57P01" } else { "25P03" });
+        }
     });
 }
 
