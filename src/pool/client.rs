@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::interrupt::{Interrupt, Reason};
@@ -257,14 +257,18 @@ impl ClientRecord {
 
 /// All clients.
 #[derive(Debug, Default)]
-pub struct Clients(Mutex<HashMap<u64, Arc<ClientRecord>>>);
+pub struct Clients {
+    listed: Mutex<HashMap<u64, Arc<ClientRecord>>>,
+    /// How many are being told their last words.
+    departing: AtomicUsize,
+}
 
 impl Clients {
     /// Lists a client until the guard is dropped.
     #[must_use]
     pub fn enlist(self: &Arc<Self>, record: Arc<ClientRecord>) -> Listed {
         self.lock().insert(record.id, Arc::clone(&record));
-        Listed { clients: Arc::clone(self), record }
+        Listed { clients: Arc::clone(self), record, departed: AtomicBool::new(false) }
     }
 
     /// All of them, in order of their ids.
@@ -294,6 +298,12 @@ impl Clients {
         self.lock().len()
     }
 
+    /// How many are not listed any more and still have to hear why.
+    #[must_use]
+    pub fn departing(&self) -> usize {
+        self.departing.load(Relaxed)
+    }
+
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -301,7 +311,7 @@ impl Clients {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Arc<ClientRecord>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.listed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -310,9 +320,29 @@ impl Clients {
 pub struct Listed {
     clients: Arc<Clients>,
     record: Arc<ClientRecord>,
+    departed: AtomicBool,
 }
 
 impl Listed {
+    /// Takes the client from the list, and its permits and whatever else it holds, while it hears its last words.
+    pub fn depart(&self) {
+        if !self.departed.swap(true, Relaxed) {
+            self.clients.departing.fetch_add(1, Relaxed);
+            self.strike();
+        }
+    }
+
+    fn strike(&self) {
+        self.clients.lock().remove(&self.record.id);
+        self.record.subscriptions.leave();
+        // The record may live on in a snapshot; what it holds must not.
+        self.record.set_pin(None);
+        if let Some(pool) = self.record.pool() {
+            pool.members.fetch_sub(1, Relaxed);
+        }
+        self.record.permits.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// The record.
     #[must_use]
     pub fn record(&self) -> &Arc<ClientRecord> {
@@ -322,13 +352,10 @@ impl Listed {
 
 impl Drop for Listed {
     fn drop(&mut self) {
-        self.clients.lock().remove(&self.record.id);
-        self.record.subscriptions.leave();
-        // The record may live on in a snapshot; what it holds must not.
-        self.record.set_pin(None);
-        if let Some(pool) = self.record.pool() {
-            pool.members.fetch_sub(1, Relaxed);
+        if *self.departed.get_mut() {
+            self.clients.departing.fetch_sub(1, Relaxed);
+        } else {
+            self.strike();
         }
-        self.record.permits.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }

@@ -62,7 +62,7 @@ impl Proxy {
         self.pools.clients.interrupt(Reason::Shutdown, |_| true);
         // A moment for the last words; whoever does not take them is closed without.
         for _ in 0..20 {
-            if self.pools.clients.is_empty() {
+            if self.pools.clients.is_empty() && self.pools.clients.departing() == 0 {
                 break;
             }
             sleep(Duration::from_millis(10)).await;
@@ -86,7 +86,7 @@ impl Proxy {
         let clients = self.pools.clients.all();
         let mut left = clients.iter().filter(|client| client.pool().is_some()).peekable();
         if left.peek().is_none() && self.arriving.load(Relaxed) == 0 {
-            return true;
+            return self.pools.clients.departing() == 0;
         }
         if !limit.is_zero() && since >= limit {
             tracing::warn!(clients = left.count(), ?limit, "clients are still there, ending");

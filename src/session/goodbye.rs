@@ -19,6 +19,7 @@ impl Session {
         let record = Arc::clone(self.client.record());
         let span = record.span();
         let config = self.pools.config.load();
+        let mut last_words = None;
         if let Some(mut report) = end.report() {
             self.pools.shared.events.error(&report.code);
             if matches!(end, End::Interrupted(_) | End::Unavailable(_) | End::BackendDied(_)) {
@@ -40,16 +41,18 @@ impl Session {
                 out.extend_from_slice(workspace.down.approved());
             }
             report.write(&mut out);
-            if !self.mute {
-                // Whether it arrives is up to the client.
-                let _ = tokio::time::timeout(PATIENCE, async {
-                    self.stream.write_all(&out).await?;
-                    self.stream.finish().await
-                })
-                .await;
-            }
+            last_words = Some(out).filter(|_| !self.mute);
         }
+        // Nothing of it waits until the client has heard this; whether it does is up to the client.
+        self.client.depart();
         log(end, &record, &config.general, self.pool.shared.clock.now());
+        if let Some(words) = last_words {
+            let _ = tokio::time::timeout(PATIENCE, async {
+                self.stream.write_all(&words).await?;
+                self.stream.finish().await
+            })
+            .await;
+        }
     }
 }
 

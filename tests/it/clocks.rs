@@ -219,6 +219,10 @@ fn who_does_not_listen_holds_nothing() {
             // A client may take two seconds.
             let waited = begun.elapsed();
             assert!(waited < Duration::from_millis(1900), "{waited:?}, killed: {killed}");
+            eventually(SOON, "it is not a client any more", || {
+                Table::of(&mut console, "SHOW CLIENTS").matching(&[("application_name", "deaf")]).rows.is_empty()
+            });
+            assert!(begun.elapsed() < Duration::from_millis(1900));
             assert_eq!(last_words(&mut deaf).code, if killed { "57P01" } else { "25P03" });
         }
     });
