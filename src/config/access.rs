@@ -65,6 +65,7 @@ pub(super) fn read(general: &General, findings: &mut Findings<'_>) -> Access {
         None => {}
     }
     check_features(&access, general, findings);
+    check_methods(&access, findings);
     check_maps(&access, general, findings);
     check_tls(&access, general, findings);
     access
@@ -83,6 +84,16 @@ fn check_features(access: &Access, general: &General, findings: &mut Findings<'_
         }
         for rule in access.rules.0.iter().filter(|rule| rule.method == *method) {
             findings.problems.push(problem(&rule.place.file, Some(rule.place.line), message.clone()));
+        }
+    }
+}
+
+/// Lines with methods that PostgreSQL has alone.
+fn check_methods(access: &Access, findings: &mut Findings<'_>) {
+    for rule in &access.rules.0 {
+        if let Some(method) = rule.unsupported {
+            let message = format!("authentication method \"{method}\" is not supported: whom the line fits is refused");
+            findings.warnings.push(problem(&rule.place.file, Some(rule.place.line), message));
         }
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use crate::config::choice::{AuthType, ChannelBinding, SslMode, SslNegotiation};
+use crate::config::choice::{AuthType, ChannelBinding, DheParams, SslMode, SslNegotiation};
 use crate::config::idle::IDLE;
 use crate::config::problem::{Place, Problem};
 use crate::config::secret::{Secret, SecretKind, SecretSource};
@@ -127,6 +127,7 @@ pub(super) fn run(config: &Config, findings: &mut Findings<'_>) {
     logins(config, findings);
     lookups(config, findings);
     access::check_memberships(&config.access.rules, config, findings);
+    left_out(config, findings);
     client_tls(config, findings);
     server_tls(config, findings);
     pools(config, findings);
@@ -154,6 +155,34 @@ fn hosts(config: &Config, findings: &mut Findings<'_>) {
             );
             findings.problem(&key, message);
         }
+    }
+}
+
+/// What was asked for of TLS and cannot be had.
+fn left_out(config: &Config, findings: &mut Findings<'_>) {
+    let general = &config.general;
+    let lists = [
+        ("client_tls_ciphers", &general.client_tls_ciphers),
+        ("client_tls13_ciphers", &general.client_tls13_ciphers),
+        ("client_tls_ecdhcurve", &general.client_tls_ecdhcurve),
+        ("server_tls_ciphers", &general.server_tls_ciphers),
+        ("server_tls13_ciphers", &general.server_tls13_ciphers),
+    ];
+    for (name, list) in lists.iter().filter(|(_, list)| !list.left_out.is_empty()) {
+        let message = format!("{} in {name} cannot be had with rustls and is left out", list.left_out.join(", "));
+        findings.warn(&format!("pgpool.{name}"), message);
+    }
+    let versions = [
+        ("client_tls_protocols", general.client_tls_protocols),
+        ("server_tls_protocols", general.server_tls_protocols),
+    ];
+    for (name, _) in versions.iter().filter(|(_, versions)| versions.old) {
+        let message = format!("versions before tlsv1.2 in {name} cannot be had with rustls and are left out");
+        findings.warn(&format!("pgpool.{name}"), message);
+    }
+    if general.client_tls_dheparams == DheParams::Legacy {
+        let message = String::from("client_tls_dheparams has no effect: there is no such key exchange with rustls");
+        findings.warn("pgpool.client_tls_dheparams", message);
     }
 }
 

@@ -177,8 +177,10 @@ choice! {
         Auto = "auto",
         /// No such key exchange.
         None = "none",
+        /// The same, though it asks for weak ones.
+        Legacy = "legacy",
     }
-    known to PgBouncer only: ["legacy"]
+    known to PgBouncer only: []
 }
 
 choice! {

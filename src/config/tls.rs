@@ -1,8 +1,9 @@
 //! Settings of TLS as values: protocol versions, cipher suites, key exchange groups.
 //!
 //! The words are PgBouncer's and OpenSSL's, the possibilities those of rustls. What was asked for and cannot be had is
-//! an error that says what can: a list that was quietly made shorter would be no protection. What such a list excludes
-//! (`!aNULL`) and rustls does not have anyway is excluded already.
+//! left out, as OpenSSL does, but not quietly: the value keeps what it was, for a warning. A list of which nothing is
+//! left is an error that says what there is. What such a list excludes (`!aNULL`) and rustls does not have anyway is
+//! excluded already.
 
 use crate::config::value::{Kind, Raw, ValueError};
 
@@ -32,11 +33,13 @@ pub struct TlsProtocols {
     pub v12: bool,
     /// TLS 1.3.
     pub v13: bool,
+    /// Older ones were named as well.
+    pub old: bool,
 }
 
 impl TlsProtocols {
     /// TLS 1.2 and 1.3.
-    pub const SECURE: Self = Self { v12: true, v13: true };
+    pub const SECURE: Self = Self { v12: true, v13: true, old: false };
 }
 
 /// A choice out of a few names, in the order of preference.
@@ -46,12 +49,14 @@ pub struct Chosen {
     text: String,
     /// What it stands for, never empty.
     pub names: Vec<&'static str>,
+    /// Words of it that stand for nothing that there is.
+    pub left_out: Vec<String>,
 }
 
 impl Chosen {
     /// All of `names`, under the word `text`.
     pub(super) fn all(text: &str, names: &[&'static str]) -> Self {
-        Self { text: text.to_owned(), names: names.to_vec() }
+        Self { text: text.to_owned(), names: names.to_vec(), left_out: Vec::new() }
     }
 }
 
@@ -69,22 +74,23 @@ impl Kind for Protocols {
 
     fn read(raw: &Raw<'_>) -> Result<TlsProtocols, ValueError> {
         let Raw::Text(text) = raw else { return Err(raw.mismatch("versions of TLS")) };
-        let mut chosen = TlsProtocols { v12: false, v13: false };
+        let mut chosen = TlsProtocols { v12: false, v13: false, old: false };
         for word in words(text) {
             match word.to_ascii_lowercase().as_str() {
                 "tlsv1.2" => chosen.v12 = true,
                 "tlsv1.3" => chosen.v13 = true,
-                "secure" | "default" | "all" | "legacy" => chosen = TlsProtocols::SECURE,
-                "tlsv1.0" | "tlsv1.1" | "tlsv1" | "sslv3" | "sslv2" => {
-                    return Err(impossible(word, "use tlsv1.2, tlsv1.3 or secure"));
-                }
+                "secure" | "default" | "all" | "legacy" => (chosen.v12, chosen.v13) = (true, true),
+                "tlsv1.0" | "tlsv1.1" | "tlsv1" | "sslv3" | "sslv2" => chosen.old = true,
                 _ => return Err(impossible(word, "the versions are tlsv1.2, tlsv1.3 and secure (both)")),
             }
         }
-        if chosen == (TlsProtocols { v12: false, v13: false }) {
-            return Err(raw.mismatch("versions of TLS"));
+        match chosen {
+            TlsProtocols { v12: false, v13: false, old: true } => {
+                Err(impossible(text, "use tlsv1.2, tlsv1.3 or secure"))
+            }
+            TlsProtocols { v12: false, v13: false, old: false } => Err(raw.mismatch("versions of TLS")),
+            chosen => Ok(chosen),
         }
-        Ok(chosen)
     }
 
     fn show(value: &TlsProtocols) -> String {
@@ -101,7 +107,7 @@ impl Kind for Suites12 {
 
     fn read(raw: &Raw<'_>) -> Result<Chosen, ValueError> {
         let Raw::Text(text) = raw else { return Err(raw.mismatch("cipher suites")) };
-        let mut names: Vec<&'static str> = Vec::new();
+        let (mut names, mut left_out): (Vec<&'static str>, Vec<String>) = Default::default();
         for word in words(text) {
             if let Some(excluded) = word.strip_prefix(['!', '-']) {
                 names.retain(|name| !belongs(name, excluded).unwrap_or(false));
@@ -117,11 +123,16 @@ impl Kind for Suites12 {
                     }
                 }
                 if !known {
-                    return Err(impossible(word, &format!("there are {}", SUITES_12.join(", "))));
+                    left_out.push(word.to_owned());
                 }
             }
         }
-        some(raw, text, names, "at least one cipher suite of TLS 1.2")
+        some(
+            raw,
+            Chosen { text: (*text).to_owned(), names, left_out },
+            &SUITES_12,
+            "at least one cipher suite of TLS 1.2",
+        )
     }
 
     fn show(value: &Chosen) -> String {
@@ -164,7 +175,7 @@ fn listed(
     alias: fn(&str) -> Option<&'static str>,
 ) -> Result<Chosen, ValueError> {
     let Raw::Text(text) = raw else { return Err(raw.mismatch("a list of names")) };
-    let mut names: Vec<&'static str> = Vec::new();
+    let (mut names, mut left_out): (Vec<&'static str>, Vec<String>) = Default::default();
     for word in words(text) {
         let lower = word.to_ascii_lowercase();
         if matches!(lower.as_str(), "default" | "auto") {
@@ -172,7 +183,10 @@ fn listed(
             continue;
         }
         let named = alias(&lower).or_else(|| known.iter().copied().find(|name| name.eq_ignore_ascii_case(word)));
-        names.push(named.ok_or_else(|| impossible(word, &format!("there are {}", known.join(", "))))?);
+        match named {
+            Some(name) => names.push(name),
+            None => left_out.push(word.to_owned()),
+        }
     }
     let mut seen = Vec::new();
     names.retain(|name| {
@@ -184,11 +198,15 @@ fn listed(
     if text.trim().is_empty() {
         names.extend(known);
     }
-    some(raw, text, names, "at least one name")
+    some(raw, Chosen { text: (*text).to_owned(), names, left_out }, known, "at least one name")
 }
 
-fn some(raw: &Raw<'_>, text: &str, names: Vec<&'static str>, expected: &'static str) -> Result<Chosen, ValueError> {
-    if names.is_empty() { Err(raw.mismatch(expected)) } else { Ok(Chosen { text: text.to_owned(), names }) }
+fn some(raw: &Raw<'_>, chosen: Chosen, known: &[&str], expected: &'static str) -> Result<Chosen, ValueError> {
+    match (chosen.names.is_empty(), chosen.left_out.first()) {
+        (false, _) => Ok(chosen),
+        (true, Some(word)) => Err(impossible(word, &format!("there are {}", known.join(", ")))),
+        (true, None) => Err(raw.mismatch(expected)),
+    }
 }
 
 fn words(text: &str) -> impl Iterator<Item = &str> {
@@ -241,7 +259,10 @@ mod tests {
             ["ECDHE-ECDSA-CHACHA20-POLY1305", "ECDHE-ECDSA-AES256-GCM-SHA384"]
         );
         assert_eq!(suites("HIGH:!CHACHA20:!AES128").unwrap().len(), 2);
-        let error = suites("ECDHE-RSA-AES128-GCM-SHA256:DHE-RSA-AES256-SHA").unwrap_err();
+        let some = Suites12::read(&Raw::Text("ECDHE-RSA-AES128-GCM-SHA256:DHE-RSA-AES256-SHA:RC4-MD5")).unwrap();
+        assert_eq!(some.names, ["ECDHE-RSA-AES128-GCM-SHA256"]);
+        assert_eq!(some.left_out, ["DHE-RSA-AES256-SHA", "RC4-MD5"]);
+        let error = suites("DHE-RSA-AES256-SHA").unwrap_err();
         assert!(error.contains("`DHE-RSA-AES256-SHA` is not possible with rustls: there are ECDHE-ECDSA"), "{error}");
         for none in ["", "MEDIUM", "HIGH:!ECDHE", "!aNULL"] {
             assert!(suites(none).unwrap_err().contains("at least one cipher suite"), "{none}: {:?}", suites(none));
@@ -254,8 +275,9 @@ mod tests {
         for both in ["secure", "all", "default", "tlsv1.2,tlsv1.3", "tlsv1.3:tlsv1.2"] {
             assert_eq!(read(both), Ok(TlsProtocols::SECURE), "{both}");
         }
-        assert_eq!(read("TLSv1.3"), Ok(TlsProtocols { v12: false, v13: true }));
-        let error = read("tlsv1.0,tlsv1.2").unwrap_err();
+        assert_eq!(read("TLSv1.3"), Ok(TlsProtocols { v12: false, v13: true, old: false }));
+        assert_eq!(read("tlsv1.0,tlsv1.2"), Ok(TlsProtocols { v12: true, v13: false, old: true }));
+        let error = read("tlsv1.0").unwrap_err();
         assert_eq!(error, "`tlsv1.0` is not possible with rustls: use tlsv1.2, tlsv1.3 or secure");
         assert!(read("tlsv1.4").is_err() && read("").is_err());
     }

@@ -147,9 +147,6 @@ pub enum Mistake {
     /// No method of PostgreSQL.
     #[error("invalid authentication method \"{0}\": pgpool knows {METHODS}")]
     Method(String),
-    /// One that pgpool does not have.
-    #[error("authentication method \"{0}\" is not supported: pgpool knows {METHODS}")]
-    Unsupported(&'static str),
     /// `peer` over TCP.
     #[error("peer authentication is only supported on local sockets: write it on a \"local\" line")]
     PeerRemote,

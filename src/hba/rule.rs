@@ -83,6 +83,8 @@ pub struct Rule {
     pub method: Method,
     /// What follows.
     pub options: Options,
+    /// A method of PostgreSQL's that stands there and pgpool does not have: whom the line is about is refused.
+    pub unsupported: Option<&'static str>,
 }
 
 /// Two rules that say the same, wherever they stand.
@@ -90,7 +92,7 @@ impl Rule {
     /// Whether the other one says the same.
     pub fn says(&self, other: &Self) -> bool {
         let place = self.place.clone();
-        *self == Self { place, ..other.clone() }
+        *self == Self { place, unsupported: self.unsupported, ..other.clone() }
     }
 }
 
@@ -130,7 +132,7 @@ impl Method {
         match Self::OTHERS.iter().find(|other| **other == text) {
             // PostgreSQL's own rule: what ident once meant for Unix sockets.
             Some(&"ident") if kind == Kind::Local => Ok(Self::Peer),
-            Some(other) => Err(Mistake::Unsupported(other)),
+            Some(_) => Ok(Self::Reject),
             None => Err(Mistake::Method(text.to_owned())),
         }
     }
@@ -147,7 +149,9 @@ pub(super) fn parse(line: &Line) -> Result<Rule, Mistake> {
     let databases = databases.collect::<Result<_, _>>()?;
     let users = columns.list("role specification")?.iter().map(UserName::parse).collect::<Result<_, _>>()?;
     let address = if *kind == Kind::Local { Address::All } else { Address::parse(&mut columns)? };
-    let method = Method::parse(&columns.one("authentication method")?.text, *kind)?;
+    let named = &columns.one("authentication method")?.text;
+    let method = Method::parse(named, *kind)?;
+    let unsupported = Method::OTHERS.iter().copied().find(|other| other == named && method == Method::Reject);
     match (*kind, method) {
         (Kind::Local, Method::Peer) => {}
         (_, Method::Peer) => return Err(Mistake::PeerRemote),
@@ -155,6 +159,8 @@ pub(super) fn parse(line: &Line) -> Result<Rule, Mistake> {
         (_, Method::Cert) => return Err(Mistake::CertWithoutTls),
         _ => {}
     }
-    let options = Options::parse(columns.rest(), *kind, method)?;
-    Ok(Rule { place: line.place.clone(), kind: *kind, databases, users, address, method, options })
+    // Nobody here knows what they mean.
+    let options =
+        if unsupported.is_some() { Options::default() } else { Options::parse(columns.rest(), *kind, method)? };
+    Ok(Rule { place: line.place.clone(), kind: *kind, databases, users, address, method, options, unsupported })
 }

@@ -163,3 +163,20 @@ fn secrets_are_never_printed() {
         assert!(!problems(&text).contains(secret), "{text}");
     }
 }
+
+#[test]
+fn what_of_tls_cannot_be_had_is_left_out_and_said() {
+    let text = "[pgpool]\nclient_tls_protocols = \"tlsv1.0,tlsv1.1,tlsv1.2\"\nclient_tls_dheparams = \"legacy\"\n\
+                server_tls_ciphers = \"ECDHE-RSA-AES256-GCM-SHA384:DHE-RSA-AES128-GCM-SHA256:RC4-MD5\"\n[databases.a]\n";
+    let loaded = crate::config::Config::parse(text, std::path::Path::new("pgpool.toml")).unwrap();
+    let warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        warnings,
+        [
+            "pgpool.toml:2: versions before tlsv1.2 in client_tls_protocols cannot be had with rustls and are left out",
+            "pgpool.toml:3: client_tls_dheparams has no effect: there is no such key exchange with rustls",
+            "pgpool.toml:4: DHE-RSA-AES128-GCM-SHA256, RC4-MD5 in server_tls_ciphers cannot be had with rustls and is left out",
+        ]
+    );
+    assert_eq!(loaded.config.general.server_tls_ciphers.names, ["ECDHE-RSA-AES256-GCM-SHA384"]);
+}

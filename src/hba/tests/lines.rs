@@ -31,6 +31,9 @@ fn lines_that_are_understood() {
         ("host \"/^a{1,2}$\" /^x.*$ all md5", r#"host "/^a{1,2}$" "/^x.*$" all md5"#),
         ("local all all peer map=x", r#"local all all peer "map=x""#),
         ("local all all ident map=", "local all all peer"),
+        ("host all all all ident map=x", "host all all all reject"),
+        ("hostgssenc all all all gss include_realm=0 krb_realm=X", "hostgssenc all all all reject"),
+        ("host all all all radius radiusservers=a", "host all all all reject"),
         (
             "hostssl all all all cert map=\"a b\" clientname=DN",
             r#"hostssl all all all cert "map=a b" clientcert=verify-full clientname=DN"#,
@@ -116,14 +119,6 @@ const REFUSED: &[(&str, &str)] = &[
     (
         "local all all scram",
         "invalid authentication method \"scram\": pgpool knows trust, reject, password, md5, scram-sha-256, cert, peer, ldap, pam",
-    ),
-    (
-        "local all all gss",
-        "authentication method \"gss\" is not supported: pgpool knows trust, reject, password, md5, scram-sha-256, cert, peer, ldap, pam",
-    ),
-    (
-        "host all all all ident",
-        "authentication method \"ident\" is not supported: pgpool knows trust, reject, password, md5, scram-sha-256, cert, peer, ldap, pam",
     ),
     ("host all all all md5,trust", "multiple values specified for authentication method: write one, without commas"),
     ("host all all all peer", "peer authentication is only supported on local sockets: write it on a \"local\" line"),

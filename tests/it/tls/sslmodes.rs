@@ -114,7 +114,7 @@ fn versions_and_suites_are_those_of_the_settings() {
     for (key, value, why) in [
         ("client_tls_protocols", "tlsv1.1", "use tlsv1.2, tlsv1.3 or secure"),
         ("client_tls_ciphers", "DES-CBC3-SHA", "there are ECDHE-ECDSA-AES256-GCM-SHA384"),
-        ("client_tls_dheparams", "legacy", "is not supported"),
+        ("client_tls_dheparams", "strong", "is none of auto, none, legacy"),
         ("client_tls_ecdhcurve", "secp521r1", "there are X25519"),
         ("client_tls_cert_file", "/nonexistent", "client_tls_cert_file /nonexistent: No such file"),
     ] {
