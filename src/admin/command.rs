@@ -118,6 +118,7 @@ fn command(statement: &Statement<'_>) -> Result<Command, Report> {
     }
     let (first, rest) = match statement.tokens.split_first() {
         Some((Token::Word(first), rest)) => (first.to_ascii_lowercase(), rest),
+        Some((Token::Name(first), rest)) => (first.to_ascii_lowercase(), rest),
         _ => return Err(invalid(statement)),
     };
     let parsed = match first.as_str() {
@@ -159,6 +160,11 @@ fn show(rest: &[Token<'_>]) -> Option<Command> {
 
 /// SELECT is SHOW by another name, as in PgBouncer, and answers what drivers ask at connect.
 fn select(rest: &[Token<'_>]) -> Option<Command> {
+    let rest = match rest {
+        // A name for the column, which keeps its own.
+        [what @ .., Token::Word(word), Token::Word(_) | Token::Name(_)] if is(word, "as") => what,
+        _ => rest,
+    };
     let fact = match rest {
         [Token::Word(word)] => Fact::named(word, false),
         [Token::Word(word), Token::Mark('('), Token::Mark(')')] => Fact::named(word, true),

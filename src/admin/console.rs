@@ -39,7 +39,6 @@ pub async fn serve(stream: Stream, client: &Arc<ClientRecord>, role: Role, conte
     if let Some(last) = farewell(&end) {
         console.link.leave(&last);
     }
-    console.count_bytes();
     end
 }
 
@@ -119,14 +118,7 @@ impl Console<'_> {
         self.prepared.end_transaction();
         self.client.enter(Phase::Idle, now);
         self.link.flush().await?;
-        self.count_bytes();
         Ok(())
-    }
-
-    fn count_bytes(&mut self) {
-        let counters = &self.context.stats.console;
-        add(&counters.received, std::mem::take(&mut self.link.received));
-        add(&counters.sent, std::mem::take(&mut self.link.sent));
     }
 
     async fn handle(&mut self, incoming: Incoming) -> Result<Next, ConsoleEnd> {

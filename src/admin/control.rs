@@ -46,7 +46,7 @@ fn checked<'a>(pools: &Pools, name: &'a str, verb: &str) -> Result<&'a str, Repo
     if is_console(name) {
         return Err(refusal(format!("cannot {verb} admin db: {name}")));
     }
-    if pools.config.load().database(name).is_none() && pools.of_database(name).is_empty() {
+    if (name == "*" || pools.config.load().database(name).is_none()) && pools.of_database(name).is_empty() {
         return Err(refusal(format!("no such database: {name}")));
     }
     Ok(name)
@@ -245,11 +245,19 @@ pub(super) fn kill(context: &Context, database: Option<&str>) -> Result<Answer, 
 
 /// KILL_CLIENT.
 pub(super) fn kill_client(context: &Context, id: Option<&str>) -> Result<Answer, Report> {
-    let id = id.and_then(|id| id.parse().ok()).ok_or_else(|| refusal("invalid client pointer supplied"))?;
+    let id = id.and_then(client_id).ok_or_else(|| refusal("invalid client pointer supplied"))?;
     let client = context.pools.clients.find(id).ok_or_else(|| refusal("client not found"))?;
     tracing::info!(id, "console command KILL_CLIENT issued");
     client.interrupt.raise(Reason::Killed);
     Ok(Answer::tag("KILL_CLIENT"))
+}
+
+/// The id of a client, as SHOW CLIENTS has it in `id` or in `ptr`.
+fn client_id(text: &str) -> Option<u64> {
+    match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        Some(digits) => u64::from_str_radix(digits, 16).ok(),
+        None => text.parse().ok(),
+    }
 }
 
 /// RELOAD.
@@ -304,6 +312,7 @@ pub(super) fn set(context: &Context, name: &str, value: &str) -> Result<Answer, 
     if OF_ACCESS.contains(&name) {
         config.read_access().map_err(|problems| refusal(format!("`{name}`: {problems}")))?;
     }
+    config.check_again().map_err(|problems| refusal(format!("`{name}`: {problems}")))?;
     let tls = Tls::load(&config, Some(&pools.tls.load())).map_err(|error| refusal(error.to_string()))?;
     tracing::info!(setting = name, "console command SET issued");
     pools.tls.store(Arc::new(tls));

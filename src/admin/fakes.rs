@@ -19,12 +19,15 @@ const FUNCTION_VERSION: &str = concat!("PostgreSQL 15.0 (pgpool ", env!("CARGO_P
 pub(super) const TYPES: &[Column] =
     &[Column { name: "oid", kind: Kind::Int4 }, Column { name: "typarray", kind: Kind::Int4 }];
 
-/// What SHOW VERSION says: the program's own version.
-pub const VERSION: &str = concat!("pgpool ", env!("CARGO_PKG_VERSION"));
+/// What SHOW VERSION and `-V` say. Exporters want PgBouncer's name and a version of it there, and go by that version; the
+/// program's own is behind it.
+pub const VERSION: &str = concat!("PgBouncer 1.25.2 (pgpool ", env!("CARGO_PKG_VERSION"), ")");
 
 /// A setting that the console has in name only.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Setting {
+    /// Its name as it is told at the start.
+    name: &'static str,
     /// The column that SHOW answers, named like the setting.
     pub(super) column: [Column; 1],
     /// Its value.
@@ -34,7 +37,12 @@ pub(super) struct Setting {
 }
 
 const fn setting(name: &'static str, value: &'static str, greeted: bool) -> Setting {
-    Setting { column: [Column { name, kind: Kind::Text }], value, greeted }
+    Setting { name, column: [Column { name, kind: Kind::Text }], value, greeted }
+}
+
+/// One whose column has another case than its ParameterStatus, as in PgBouncer.
+const fn cased(name: &'static str, column: &'static str, value: &'static str) -> Setting {
+    Setting { name, column: [Column { name: column, kind: Kind::Text }], value, greeted: true }
 }
 
 /// SHOW answers these, SET of them changes nothing.
@@ -42,8 +50,8 @@ const SETTINGS: &[Setting] = &[
     setting("server_version", SERVER_VERSION, true),
     setting("client_encoding", "UTF8", true),
     setting("server_encoding", "UTF8", true),
-    setting("DateStyle", "ISO", true),
-    setting("TimeZone", "GMT", true),
+    cased("DateStyle", "datestyle", "ISO"),
+    cased("TimeZone", "timezone", "GMT"),
     setting("standard_conforming_strings", "on", true),
     setting("is_superuser", "on", true),
     // Not PgBouncer's; drivers that read binary timestamps refuse a server without it.
@@ -68,13 +76,12 @@ const SETTINGS: &[Setting] = &[
 
 /// The setting of this name, in whatever case.
 pub(super) fn find(name: &str) -> Option<&'static Setting> {
-    SETTINGS.iter().find(|setting| setting.column.iter().any(|column| column.name.eq_ignore_ascii_case(name)))
+    SETTINGS.iter().find(|setting| setting.name.eq_ignore_ascii_case(name))
 }
 
 /// Name and value of what is told at the start of a session.
 pub(super) fn greeting() -> impl Iterator<Item = (&'static str, &'static str)> {
-    let told = SETTINGS.iter().filter(|setting| setting.greeted);
-    told.flat_map(|setting| setting.column.iter().map(|column| (column.name, setting.value)))
+    SETTINGS.iter().filter(|setting| setting.greeted).map(|setting| (setting.name, setting.value))
 }
 
 /// Something that drivers select.

@@ -51,15 +51,11 @@ pub(super) struct Link<'a> {
     incoming: Vec<u8>,
     /// What is to be sent.
     pub(super) out: BytesMut,
-    /// Bytes read since they were last counted.
-    pub(super) received: u64,
-    /// Bytes written since they were last counted.
-    pub(super) sent: u64,
 }
 
 impl<'a> Link<'a> {
     pub(super) fn new(stream: Stream, client: &'a ClientRecord) -> Link<'a> {
-        Link { stream, client, incoming: Vec::new(), out: BytesMut::new(), received: 0, sent: 0 }
+        Link { stream, client, incoming: Vec::new(), out: BytesMut::new() }
     }
 
     /// Appends an ErrorResponse.
@@ -124,7 +120,6 @@ impl<'a> Link<'a> {
             if written == 0 {
                 return Err(ConsoleEnd::Lost(io::ErrorKind::WriteZero.into()));
             }
-            self.sent += u64::try_from(written).unwrap_or(0);
             drop(self.out.split_to(written));
         }
         Ok(())
@@ -192,7 +187,6 @@ impl<'a> Link<'a> {
         let mut chunk = [0; 4096];
         let read = ready!(self.stream.poll_read(cx, &mut chunk))?;
         self.incoming.extend_from_slice(chunk.get(..read).unwrap_or_default());
-        self.received += u64::try_from(read).unwrap_or(0);
         Poll::Ready(Ok(read))
     }
 }

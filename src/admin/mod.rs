@@ -87,6 +87,10 @@ pub trait Control: Send + Sync {
     fn ending(&self) -> Option<Shutdown>;
     /// Descriptors and addresses that it listens on.
     fn listening(&self) -> Vec<(u32, Endpoint)>;
+    /// How many connections were accepted and have not logged in yet.
+    fn arriving(&self) -> usize {
+        0
+    }
     /// The cancel requests that are passed on to other processes now.
     fn peers(&self) -> Vec<PeerTraffic> {
         Vec::new()

@@ -7,6 +7,7 @@ use super::columns::{Row, Show, row};
 use super::{
     Context, budget, databases, descriptors, fakes, holders, listeners, memory, peers, pins, sockets, statements, users,
 };
+use crate::config::Shown;
 use crate::pool::{Pools, lifetimes};
 use crate::wire::write::Report;
 
@@ -122,9 +123,24 @@ fn state(context: &Context) -> Vec<Row> {
     rows
 }
 
+/// Settings that PgBouncer's SHOW CONFIG has as NULL.
+const WITHOUT_DEFAULT: [&str; 8] = [
+    "auth_dbname",
+    "auth_file",
+    "auth_ident_file",
+    "auth_ldap_options",
+    "auth_user",
+    "client_tls13_ciphers",
+    "server_tls13_ciphers",
+    "user",
+];
+
 fn config(context: &Context) -> Vec<Row> {
     let shown = context.pools.config.load().shown();
-    shown.into_iter().map(|row| row![row.key, row.value, row.default, yes_no(row.changeable)]).collect()
+    // PgBouncer has no value where nothing is set and there is no default.
+    let cell = |key: &str, text: String| Some(text).filter(|text| !(text.is_empty() && WITHOUT_DEFAULT.contains(&key)));
+    let row = |row: Shown| row![row.key, cell(row.key, row.value), cell(row.key, row.default), yes_no(row.changeable)];
+    shown.into_iter().map(row).collect()
 }
 
 /// The host names that were looked up, with their addresses, whose port PgBouncer shows as 0.
@@ -138,20 +154,22 @@ fn lists(context: &Context) -> Vec<Row> {
     let pools = &context.pools;
     let all = pools.all();
     let backends: u32 = all.iter().map(|pool| pool.counts().total).sum();
-    let clients = pools.clients.all();
-    let login = clients.iter().filter(|client| !client.admitted()).count();
+    let lookups = pools.lookups.backends().len();
+    // Those that have not said who they are, or not proved it, are not listed yet.
+    let (listed, login) = (pools.clients.all(), context.control.arriving());
+    let unlisted = login.saturating_sub(listed.iter().filter(|client| !client.admitted()).count());
     vec![
         row!["databases", databases::names(pools).len() + 1],
         row!["users", users::names(pools).len()],
         row!["peers", pools.config.load().peers.len()],
         // The console's own is one of them.
-        row!["pools", all.len() + 1],
+        row!["pools", sockets::pool_count(pools)],
         row!["peer_pools", pools.config.load().peers.len()],
         row!["free_clients", 0u32],
-        row!["used_clients", clients.len()],
+        row!["used_clients", listed.len() + unlisted],
         row!["login_clients", login],
         row!["free_servers", 0u32],
-        row!["used_servers", backends],
+        row!["used_servers", backends as usize + lookups],
         row!["dns_names", names(pools).len()],
         row!["dns_zones", 0u32],
         row!["dns_queries", 0u32],

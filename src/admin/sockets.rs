@@ -1,6 +1,6 @@
 //! SHOW POOLS, CLIENTS, SERVERS and SOCKETS: snapshots of what clients and backends say of themselves.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -79,8 +79,20 @@ pub(super) fn pools(pools: &Pools) -> Vec<Row> {
     }
     let of = |key: Option<&PoolKey>| clients.get(&key.cloned()).copied().unwrap_or_default();
     let all = pools.all();
-    let place = all.partition_point(|pool| &*pool.key.database < DATABASE);
-    let mut rows: Vec<Row> = all.iter().map(|pool| pool_row(pool, of(Some(&pool.key)), now)).collect();
+    let mut lookups = lookups(pools);
+    let mut rows: Vec<(String, Row)> = all
+        .iter()
+        .map(|pool| {
+            let more = lookups.remove(&(pool.key.database.to_string(), pool.key.user.to_string()));
+            (pool.key.database.to_string(), pool_row(pool, of(Some(&pool.key)), more.unwrap_or_default(), now))
+        })
+        .collect();
+    // Where nobody but auth_query is.
+    rows.extend(
+        lookups
+            .into_iter()
+            .map(|((database, user), servers)| (database.clone(), lookup_row(pools, &database, &user, servers))),
+    );
     let zero = 0u32;
     let own = of(None).active;
     let console = row![
@@ -102,15 +114,66 @@ pub(super) fn pools(pools: &Pools) -> Vec<Row> {
         "statement",
         Cell::Null,
     ];
-    rows.insert(place, console);
-    rows
+    rows.push((DATABASE.to_owned(), console));
+    rows.sort_by(|(one, _), (other, _)| one.cmp(other));
+    rows.into_iter().map(|(_, row)| row).collect()
 }
 
-fn pool_row(pool: &Pool, clients: Clients, now: Micros) -> Row {
+/// The connections of auth_query, by database and user.
+fn lookups(pools: &Pools) -> BTreeMap<(String, String), Servers> {
+    let mut found: BTreeMap<_, Servers> = BTreeMap::new();
+    for record in pools.lookups.backends() {
+        let servers = found.entry((record.database.to_string(), record.user.to_string())).or_default();
+        match record.state() {
+            BackendState::Active => servers.active += 1,
+            _ => servers.idle += 1,
+        }
+    }
+    found
+}
+
+/// How many pools SHOW POOLS has, the console's among them.
+pub(super) fn pool_count(pools: &Pools) -> usize {
+    let all = pools.all();
+    let mut lookups = lookups(pools);
+    for pool in &all {
+        lookups.remove(&(pool.key.database.to_string(), pool.key.user.to_string()));
+    }
+    all.len() + lookups.len() + 1
+}
+
+fn lookup_row(pools: &Pools, database: &str, user: &str, servers: Servers) -> Row {
+    let config = pools.config.load();
+    let entry = config.database(database);
+    let mode = entry.as_ref().map_or(config.general.pool_mode, |entry| config.pool_mode(entry, None));
+    let balance = entry.and_then(|entry| entry.shown_balance());
+    let zero = 0u32;
+    row![
+        database,
+        user,
+        zero,
+        zero,
+        zero,
+        zero,
+        servers.active,
+        zero,
+        zero,
+        servers.idle,
+        zero,
+        zero,
+        zero,
+        zero,
+        zero,
+        mode.as_str(),
+        balance,
+    ]
+}
+
+/// `servers` has those that are not the pool's own and count here all the same.
+fn pool_row(pool: &Pool, clients: Clients, mut servers: Servers, now: Micros) -> Row {
     let counts = pool.counts();
     let settings = pool.settings.load();
     let long_idle = long_idle(pool, now);
-    let mut servers = Servers::default();
     for record in pool.backends() {
         servers.cancels += record.cancels();
         match server_state(&record, &long_idle) {
@@ -192,7 +255,9 @@ fn client_row(client: &ClientRecord, state: &str, clock: &Clock, now: Micros) ->
     let who = &client.identity;
     let wait = match client.phase() {
         Phase::Waiting => now.saturating_sub(client.since.load(Relaxed)),
-        Phase::Login | Phase::Idle | Phase::Running | Phase::InTransaction => 0,
+        // Since the query came, as in PgBouncer.
+        Phase::Running => now.saturating_sub(client.request.load(Relaxed)),
+        Phase::Login | Phase::Idle | Phase::InTransaction => 0,
     };
     let (local_addr, local_port) = local(who.local, who.peer.port());
     let database = if client.pool().is_none() { DATABASE } else { &*who.database };
@@ -223,9 +288,8 @@ fn client_row(client: &ClientRecord, state: &str, clock: &Clock, now: Micros) ->
 
 /// The rows of SHOW SERVERS.
 pub(super) fn servers(pools: &Pools) -> Vec<Row> {
-    let clock = &pools.shared.clock;
-    let now = clock.now();
-    backends(pools, now).iter().map(|(record, state)| server_row(record, state, clock)).collect()
+    let now = pools.shared.clock.now();
+    backends(pools, now).iter().map(|(record, state)| server_row(record, state, pools)).collect()
 }
 
 /// All backends with their states, those of auth_query last.
@@ -253,14 +317,18 @@ pub(super) fn sockets(pools: &Pools, at_work: bool) -> Vec<Row> {
     let mut rows = Vec::new();
     for client in pools.clients.all() {
         let busy = matches!(client.phase(), Phase::Waiting | Phase::Running | Phase::InTransaction);
-        let state = client_state(&client).map_or("login", ClientState::as_str);
+        let state = match client_state(&client) {
+            // Here PgBouncer does not tell them apart.
+            Some(ClientState::Idle) => "active",
+            state => state.map_or("login", ClientState::as_str),
+        };
         if busy || !at_work {
             rows.push(client_row(&client, &format!("cl_{state}"), clock, now));
         }
     }
     for (record, state) in backends(pools, now) {
         if matches!(state, "active" | "tested") || !at_work {
-            rows.push(server_row(&record, &format!("sv_{state}"), clock));
+            rows.push(server_row(&record, &format!("sv_{state}"), pools));
         }
     }
     for row in &mut rows {
@@ -270,7 +338,9 @@ pub(super) fn sockets(pools: &Pools, at_work: bool) -> Vec<Row> {
     rows
 }
 
-fn server_row(record: &BackendRecord, state: &str, clock: &Clock) -> Row {
+fn server_row(record: &BackendRecord, state: &str, pools: &Pools) -> Row {
+    let clock = &pools.shared.clock;
+    let client = pools.clients.find(record.link());
     let (local_addr, local_port) = local(record.local, record.endpoint.port());
     row![
         "S",
@@ -291,7 +361,7 @@ fn server_row(record: &BackendRecord, state: &str, clock: &Clock) -> Row {
         pointer(record.link()),
         record.process_id,
         record.tls,
-        "",
+        client.map(|client| client.application_name()).unwrap_or_default(),
         record.prepared.load(Relaxed),
         record.id,
     ]

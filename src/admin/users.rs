@@ -1,6 +1,6 @@
 //! SHOW USERS.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::DATABASE;
 use super::columns::{Row, row};
@@ -20,6 +20,11 @@ pub(super) fn names(pools: &Pools) -> BTreeSet<String> {
 /// The rows.
 pub(super) fn rows(pools: &Pools) -> Vec<Row> {
     let config = pools.config.load();
+    // Those of the console do not count for the limit.
+    let mut consoles: BTreeMap<String, u32> = BTreeMap::new();
+    for client in pools.clients.all().iter().filter(|client| client.admitted() && client.pool().is_none()) {
+        *consoles.entry(client.identity.user.to_string()).or_default() += 1;
+    }
     let row = |name: &String| {
         let user = config.user(name).map(AsRef::as_ref);
         row![
@@ -30,7 +35,7 @@ pub(super) fn rows(pools: &Pools) -> Vec<Row> {
             config.max_user_connections(user),
             pools.user_backends.used(name),
             config.max_user_client_connections(user),
-            pools.user_clients.used(name),
+            pools.user_clients.used(name) + consoles.get(name).copied().unwrap_or(0),
             secret_source(pools, name, user),
         ]
     };

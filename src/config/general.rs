@@ -158,10 +158,12 @@ settings! {
     auth_ident_file: Option<PathBuf> as File = None, Reload;
     /// User who looks up, by auth_query, clients that have no secret here; empty = such clients are refused.
     auth_user: Option<String> as Maybe<Text> = None, Reload;
-    /// Query for name and secret of the user $1. Its search_path is pg_catalog: name the schema of anything else.
+    /// Query for name and secret of the user $1.
     auth_query: String as Text = String::from(AUTH_QUERY), Reload;
     /// Entry of [databases] in which auth_query runs, also for logins to the console; empty = the client's database.
     auth_dbname: Option<String> as Maybe<Text> = None, Reload;
+    /// The search_path of auth_query; empty = that of auth_user, who is to be the only one to create things in it.
+    auth_query_search_path: String as Text = String::from("pg_catalog"), Reload;
     /// How long an answer of auth_query counts; 0 = ask at each login. A refused login has it asked again.
     auth_query_lifetime: Duration as Seconds = secs(30), Reload;
     /// How long it counts that auth_query found no such user or no secret; 0 = ask at each login.

@@ -73,6 +73,8 @@ pub use value::{Raw, Shape, ValueError};
 pub struct Config {
     /// The file, as it was named.
     pub path: PathBuf,
+    /// Whether it is a pgbouncer.ini.
+    pub ini: bool,
     /// `[pgpool]`.
     pub general: General,
     /// `[databases.NAME]` without the fallback, by name.
@@ -111,14 +113,16 @@ impl Config {
         Self::parse_with_places(text, path)
     }
 
-    /// Reads `text` as the file at `path`: as a pgbouncer.ini if its name ends in `.ini`, else as TOML. The files that it
+    /// Reads `text` as the file at `path`: as a pgbouncer.ini if its name ends in `.ini`, or neither in that nor in
+    /// `.toml` and it has a section `[pgbouncer]`, else as TOML. The files that it
     /// names are searched from the directory of `path`, those of a pgbouncer.ini from the working directory.
     pub fn parse(text: &str, path: &Path) -> Result<Loaded, Problems> {
         Self::parse_with_places(text, path).map(|(loaded, _)| loaded)
     }
 
     fn parse_with_places(text: &str, path: &Path) -> Result<(Loaded, BTreeMap<String, Place>), Problems> {
-        let read = if is_ini(path) { ini::read } else { file::read };
+        let ini = is_ini(path, text);
+        let read = if ini { ini::read } else { file::read };
         let (mut draft, problems) = read(text, path);
         let warnings = std::mem::take(&mut draft.warnings);
         let mut findings = check::Findings { file: path, places: &draft.places, problems, warnings };
@@ -128,6 +132,7 @@ impl Config {
         let access = access::read(&draft.general, &mut findings);
         let config = Self {
             path: path.to_path_buf(),
+            ini,
             general: draft.general,
             databases: shared(draft.databases),
             fallback: draft.fallback.map(Arc::new),
@@ -163,6 +168,18 @@ impl Config {
         Ok(())
     }
 
+    /// Looks at the settings together again, after one of them was changed by `SET`.
+    ///
+    /// # Errors
+    /// Combinations that cannot work.
+    pub fn check_again(&self) -> Result<(), Problems> {
+        let places = BTreeMap::new();
+        let mut findings =
+            check::Findings { file: &self.path, places: &places, problems: Vec::new(), warnings: Vec::new() };
+        check::run(self, &mut findings);
+        if findings.problems.is_empty() { Ok(()) } else { Err(Problems(findings.problems)) }
+    }
+
     /// A file of a setting as seen from the directory of the configuration file.
     pub fn beside(&self, path: &Path) -> PathBuf {
         check::beside(&self.path, path)
@@ -180,7 +197,7 @@ impl Config {
 
     /// The settings of `[pgpool]` that count where such a file says nothing.
     pub fn defaults(&self) -> General {
-        if is_ini(&self.path) { ini::defaults() } else { General::default() }
+        if self.ini { ini::defaults() } else { General::default() }
     }
 
     /// The rows of `SHOW CONFIG`, by name.
@@ -221,9 +238,10 @@ impl Config {
     }
 }
 
-/// Whether a file is in PgBouncer's format, by its name.
-fn is_ini(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("ini"))
+/// Whether a file is in PgBouncer's format: by its name, or if that says nothing by a section that no pgpool.toml has.
+fn is_ini(path: &Path, text: &str) -> bool {
+    let named = |name| path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case(name));
+    named("ini") || (!named("toml") && text.lines().any(|line| line.trim() == "[pgbouncer]"))
 }
 
 fn shared<K: Ord, T>(entries: BTreeMap<K, T>) -> BTreeMap<K, Arc<T>> {

@@ -101,10 +101,10 @@ impl Config {
         }
     }
 
-    /// Most time that a client waits for a backend: the database's, else the login user's, else the general one.
+    /// Most time that a client waits for a backend: the login user's, else the database's, else the general one.
     pub fn query_wait_timeout(&self, database: &Database, login_user: Option<&User>) -> Duration {
         let user = login_user.and_then(|user| user.query_wait_timeout);
-        database.query_wait_timeout.or(user).unwrap_or(self.general.query_wait_timeout)
+        user.or(database.query_wait_timeout).unwrap_or(self.general.query_wait_timeout)
     }
 
     /// Most time of a query, by the pool user.

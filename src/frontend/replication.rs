@@ -5,6 +5,7 @@ use std::task::{Context, Poll};
 
 use bytes::BytesMut;
 
+use super::settings::wanted;
 use super::{Admitted, Gate, Newcomer, Rejected, encode, key_data};
 use crate::backend::ConnectError;
 use crate::config::Config;
@@ -24,11 +25,7 @@ pub(super) async fn begin(
     let Newcomer { startup, proof, early } = newcomer;
     let record = Arc::clone(client.record());
     let Some(pool) = record.pool() else { return Err(Rejected::Internal("no pool")) };
-    let ignored = |name: &str| {
-        let mut ignored = config.general.ignore_startup_parameters.iter();
-        ignored.any(|other| other.eq_ignore_ascii_case(name))
-    };
-    let settings = startup.settings.into_iter().filter(|(name, _)| !ignored(name)).collect();
+    let settings = wanted(&startup, &config.general).cloned().collect();
     let wanted = Wanted { replication: startup.replication, settings };
     let dedicated = match Box::pin(pool.dedicate(&gate.pools, &record, Login(stream), wanted)).await {
         Ok(dedicated) => dedicated,

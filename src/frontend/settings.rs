@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use super::{Gate, Rejected};
 use crate::backend::{ExchangeError, State, assignments, difference};
-use crate::config::Config;
+use crate::config::{Config, General};
 use crate::net::Stream;
 use crate::pool::{Lease, Listed, Pool, Reason, WaitEnd, Waiting, advice, facts, failure_report, reason_report};
 use crate::wire::sqlstate;
@@ -39,11 +39,8 @@ pub(super) async fn first_settings(
     let mut name = None;
     let host = config.general.application_name_add_host.then(|| client.record().identity.peer.to_string());
     let mut rest = Vec::new();
-    for (key, value) in &startup.settings {
+    for (key, value) in wanted(startup, &config.general) {
         let key = key.to_ascii_lowercase();
-        if config.general.ignore_startup_parameters.iter().any(|ignored| ignored.eq_ignore_ascii_case(&key)) {
-            continue;
-        }
         if key == "application_name" && value.len() <= NAME && value.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
             name = Some(value.clone());
         } else if let ("application_name", Some(_)) = (key.as_str(), &host) {
@@ -64,6 +61,36 @@ pub(super) async fn first_settings(
         state.reported = pool.shared.interner.with(&state.reported, "application_name", name.as_bytes());
     }
     Ok(state)
+}
+
+/// What PgBouncer takes out of `options` where it is told to ignore `options`: what PostgreSQL reports and may be set.
+const TAKEN: [&str; 7] = [
+    "application_name",
+    "client_encoding",
+    "datestyle",
+    "default_transaction_read_only",
+    "intervalstyle",
+    "standard_conforming_strings",
+    "timezone",
+];
+
+/// The settings of a startup packet, without those that `ignore_startup_parameters` names. Where that names `options`,
+/// what PgBouncer does not follow is dropped from `options`; `track_extra_parameters` says what else it does.
+pub(super) fn wanted<'a>(
+    startup: &'a Startup,
+    general: &'a General,
+) -> impl Iterator<Item = &'a (String, String)> + use<'a> {
+    let named = |names: &[String], name: &str| names.iter().any(|other| other.eq_ignore_ascii_case(name));
+    let ignored = &general.ignore_startup_parameters;
+    let reduced = named(ignored, "options");
+    startup.settings.iter().enumerate().filter_map(move |(at, setting)| {
+        let name = &setting.0;
+        let taken = || {
+            TAKEN.iter().any(|taken| taken.eq_ignore_ascii_case(name)) || named(&general.track_extra_parameters, name)
+        };
+        let dropped = named(ignored, name) || (reduced && at < startup.of_options && !taken());
+        (!dropped).then_some(setting)
+    })
 }
 
 /// `name - host`, of no more bytes than PostgreSQL keeps: the name is cut, not the host.

@@ -154,6 +154,11 @@ pub fn reason_report(reason: Reason) -> Option<Report> {
             "Raise pool_size, shorten the transactions, or look at SHOW POOLS and SHOW SERVERS for who holds the \
              connections.",
         ),
+        Reason::QueuedTooLong => (
+            sqlstate::QUERY_CANCELED,
+            "query_timeout",
+            "The query waited for a connection for query_timeout of the pooler.",
+        ),
         Reason::QueryTimeout => (sqlstate::QUERY_CANCELED, "query timeout", "query_timeout of the pooler has passed."),
         Reason::IdleTransactionTimeout => (
             sqlstate::IDLE_IN_TRANSACTION_TIMEOUT,
@@ -166,9 +171,11 @@ pub fn reason_report(reason: Reason) -> Option<Report> {
         Reason::ClientIdleTimeout => {
             (sqlstate::IDLE_SESSION_TIMEOUT, "client_idle_timeout", "The client sent nothing for client_idle_timeout.")
         }
-        Reason::LoginTimeout => {
-            (sqlstate::CANNOT_CONNECT_NOW, "client_login_timeout", "The login took longer than client_login_timeout.")
-        }
+        Reason::LoginTimeout => (
+            sqlstate::CANNOT_CONNECT_NOW,
+            "client_login_timeout (server down)",
+            "The login took longer than client_login_timeout: it waited for the first connection to PostgreSQL.",
+        ),
         Reason::SuspendTimeout => (
             sqlstate::ADMIN_SHUTDOWN,
             "suspend_timeout",

@@ -34,8 +34,10 @@ reasons! {
     ServerFailed = 13,
     /// `query_wait_timeout`
     QueryWaitTimeout = 3,
-    /// `query_timeout`
+    /// `query_timeout` of a query that runs
     QueryTimeout = 4,
+    /// `query_timeout` of one that is queued
+    QueuedTooLong = 17,
     /// `idle_transaction_timeout`
     IdleTransactionTimeout = 5,
     /// `transaction_timeout`

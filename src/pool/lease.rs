@@ -91,6 +91,31 @@ impl Lease {
         settings.check_query.is_some() && now.saturating_sub(self.backend().idle_since) >= settings.check_delay_micros
     }
 
+    /// Runs server_check_query. A server that answers lives, whatever it thinks of the query.
+    ///
+    /// Cancel safety: none; the lease must be dropped then.
+    ///
+    /// # Errors
+    /// [`ExchangeError`]; the backend says that it is closed for it.
+    pub async fn check(&mut self, settings: &PoolSettings) -> Result<(), ExchangeError> {
+        let query = settings.check_query.as_deref().unwrap_or_default();
+        match self.query(query, settings.spec.timeout).await {
+            Err(ExchangeError::Refused(said)) => {
+                if !self.pool.check_refused.swap(true, std::sync::atomic::Ordering::Relaxed) {
+                    let (database, user, error) = (&self.pool.key.database, &self.pool.key.user, &said.message);
+                    tracing::warn!(%database, %user, error, "PostgreSQL refuses server_check_query; it is there, though");
+                }
+                Ok(())
+            }
+            Err(error) => {
+                self.backend().record.close_because(Closing::CheckFailed);
+                tracing::info!(%error, "server_check_query failed");
+                Err(error)
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+
     /// Runs a query of the pooler's own on it.
     ///
     /// Cancel safety: none; the lease must be dropped then.

@@ -163,6 +163,8 @@ pub struct Pool {
     doubted: AtomicBool,
     /// A backend is to be open, so that it is known whether one can be had.
     probed: AtomicBool,
+    /// server_check_query was refused, which has been said.
+    check_refused: AtomicBool,
     /// When the next doubt counts.
     next_doubt: AtomicU64,
 }

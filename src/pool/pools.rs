@@ -184,6 +184,7 @@ impl Pools {
             alarm_until: AtomicU64::new(0),
             connected_at: AtomicU64::new(0),
             failed_at: AtomicU64::new(0),
+            check_refused: std::sync::atomic::AtomicBool::new(false),
             doubted: std::sync::atomic::AtomicBool::new(false),
             probed: std::sync::atomic::AtomicBool::new(false),
             next_doubt: AtomicU64::new(0),

@@ -58,7 +58,7 @@ fn verdict(seen: &Seen, rules: &WaitRules) -> Option<Reason> {
         Phase::Idle if rules.replace => Some(Reason::ServerReplaced),
         Phase::Idle => over(seen.phase_for, rules.idle).then_some(Reason::ClientIdleTimeout),
         Phase::Waiting if over(seen.phase_for, rules.wait) => Some(Reason::QueryWaitTimeout),
-        Phase::Waiting if over(seen.phase_for, rules.query) => Some(Reason::QueryTimeout),
+        Phase::Waiting if over(seen.phase_for, rules.query) => Some(Reason::QueuedTooLong),
         Phase::Waiting => over(seen.phase_for, rules.notify).then_some(Reason::Notify),
         Phase::Running if over(seen.phase_for, rules.query) => Some(Reason::QueryTimeout),
         Phase::InTransaction if over(seen.phase_for, rules.idle_transaction) => Some(Reason::IdleTransactionTimeout),

@@ -7,7 +7,6 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
 
 use super::{ClientRecord, Failure, Lease, Phase, Pool, Reason};
-use crate::backend::Closing;
 use crate::metrics;
 use crate::net::Micros;
 
@@ -92,15 +91,7 @@ impl Pool {
     /// The lease after server_check_query; nothing where it fails, the backend is closed then.
     async fn checked(&self, mut lease: Lease) -> Option<Lease> {
         let settings = self.settings.load_full();
-        let query = settings.check_query.as_deref().unwrap_or_default();
-        match lease.query(query, settings.spec.timeout).await {
-            Ok(()) => Some(lease),
-            Err(error) => {
-                lease.backend().record.close_because(Closing::CheckFailed);
-                tracing::info!(%error, "server_check_query failed");
-                None
-            }
-        }
+        lease.check(&settings).await.ok().map(|()| lease)
     }
 
     /// Takes note of what was raised meanwhile; answers the end of the wait, if it is one. The place in the queue is

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, PoisonError};
 
 use super::{News, Proxy};
@@ -34,6 +35,10 @@ impl Control for Proxy {
     fn configured(&self) {
         self.defer_accepts();
         self.tell(News::Configured(self.pools.config.load_full()));
+    }
+
+    fn arriving(&self) -> usize {
+        self.arriving.load(Relaxed)
     }
 
     fn peers(&self) -> Vec<PeerTraffic> {

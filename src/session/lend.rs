@@ -24,13 +24,8 @@ impl Session {
         settings: &PoolSettings,
     ) -> Result<Option<Lease>, End> {
         if let Some(mut lease) = present {
-            let query = settings.check_query.as_deref().unwrap_or_default();
-            match lease.query(query, settings.spec.timeout).await {
-                Ok(()) => return Ok(Some(lease)),
-                Err(error) => {
-                    lease.backend().record.close_because(Closing::CheckFailed);
-                    tracing::info!(%error, "server_check_query failed");
-                }
+            if lease.check(settings).await.is_ok() {
+                return Ok(Some(lease));
             }
         }
         // It reads on from here, and leaves its waker wherever it likes.

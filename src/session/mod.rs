@@ -169,6 +169,7 @@ impl Session {
         .await;
         loop {
             if let Err(end) = self.turn().await {
+                self.tally.cut_short();
                 self.tally.settle(&self.pool.counters);
                 let (wreck, pool) = (self.wreck.take(), Arc::clone(&self.pool));
                 let goodbye = async {
@@ -209,6 +210,7 @@ impl Session {
                         Some(until) => self.tally.look_at(until),
                         None => self.tally.look(),
                     };
+                    self.tally.waited(now);
                     lease
                 }
                 // The client cancelled what it was queued for, and was told so.

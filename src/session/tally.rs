@@ -28,6 +28,8 @@ pub(super) struct Tally {
     query_since: Micros,
     /// Start of the transaction under way, 0 for none.
     transaction_since: Micros,
+    /// How long the query and the transaction under way have waited for their backend before they began.
+    waited: (Micros, Micros),
     /// The time when it was last looked at.
     moment: Micros,
     /// Whether that was for the request which comes next.
@@ -61,6 +63,7 @@ impl Tally {
             statements: Statements::default(),
             query_since: 0,
             transaction_since: 0,
+            waited: (0, 0),
             moment: clock.now(),
             fresh: false,
             clock,
@@ -83,6 +86,18 @@ impl Tally {
     /// The time when it was last looked at: the start of the turn, or the last ReadyForQuery.
     pub(super) fn moment(&self) -> Micros {
         self.moment
+    }
+
+    /// The request that comes next has waited since `then`; that counts as part of it, as in PgBouncer.
+    pub(super) fn waited(&mut self, then: Micros) {
+        let time = self.moment.saturating_sub(then);
+        self.waited = (time, time);
+    }
+
+    /// The client ends: what is under way was begun, and counts.
+    pub(super) fn cut_short(&mut self) {
+        self.queries += u64::from(std::mem::take(&mut self.query_since) > 0);
+        self.transactions += u64::from(std::mem::take(&mut self.transaction_since) > 0);
     }
 
     /// A backend was lent; answers when.
@@ -119,13 +134,13 @@ impl Tally {
         self.moment = now;
         self.queries += 1;
         let query = now.saturating_sub(self.query_since);
-        self.query_time += query;
+        self.query_time += query + std::mem::take(&mut self.waited.0);
         self.times.query.record(query);
         self.query_since = if more { now } else { 0 };
         if status == Status::Idle {
             self.transactions += 1;
             let transaction = now.saturating_sub(self.transaction_since);
-            self.transaction_time += transaction;
+            self.transaction_time += transaction + std::mem::take(&mut self.waited.1);
             self.times.transaction.record(transaction);
             self.transaction_since = self.query_since;
             record.transaction_since.store(now, Relaxed);

@@ -75,6 +75,8 @@ pub struct Startup {
     pub replication: Replication,
     /// Every other parameter, in order, those of `options` first as PostgreSQL applies them.
     pub settings: Vec<(String, String)>,
+    /// How many of them, at the start, are of `options`.
+    pub of_options: usize,
     /// `_pq_.` protocol options, none of which is known here.
     pub protocol_options: Vec<String>,
 }
@@ -173,6 +175,7 @@ fn start(code: u32, mut rest: &[u8]) -> Result<Startup, StartupError> {
     if startup.database.is_empty() {
         startup.database.clone_from(&startup.user);
     }
+    startup.of_options = startup.settings.len();
     startup.settings.append(&mut plain);
     Ok(startup)
 }

@@ -126,7 +126,7 @@ fn a_query_that_is_none_is_a_configuration_error() {
         ("SELECT 'bob', rolpassword FROM pg_authid WHERE rolname = $1", "another user"),
         ("SELECT NULL::text, rolpassword FROM pg_authid WHERE rolname = $1", "null user name"),
         ("SELEKT $1", "syntax error"),
-        ("SELECT a, b FROM missing WHERE a = $1", "search_path pg_catalog"),
+        ("SELECT a, b FROM missing WHERE a = $1", "auth_query_search_path"),
         ("SELECT usename, passwd FROM pg_shadow WHERE usename = $1", "SECURITY DEFINER"),
         ("SET work_mem = 1", "bind message supplies 1 parameters"),
         ("SELECT rolname, 1/0 FROM pg_authid WHERE rolname = $1", "division by zero"),
@@ -224,4 +224,22 @@ fn trust_admits_whom_postgresql_knows() {
     let error = refused(&pooler, "ghost", "", "app");
     let told = (error.code.as_str(), error.message.as_str());
     assert_eq!(told, ("28000", "\"trust\" authentication failed for user \"ghost\""));
+}
+
+/// A pgbouncer.ini asks as auth_user would: what PgBouncer finds without naming its schema is found.
+#[test]
+fn the_search_path_may_be_that_of_auth_user() {
+    let cluster = start();
+    cluster.sql(
+        "app",
+        "create schema lookup; create function lookup.find(text) returns table (name name, secret text) \
+         language sql security definer as 'select rolname, rolpassword from pg_authid where rolname = $1'; \
+         grant usage on schema lookup to asker; grant execute on function lookup.find to asker; \
+         alter role asker set search_path = lookup",
+    );
+    let query = "auth_query = \"select name, secret from find($1)\"";
+    let ours = pooler(&cluster, &format!("{query}\nauth_query_search_path = \"\""));
+    assert_eq!(ours.login("alice", "alicepw", "app").value("select 1"), "1");
+    let strict = pooler(&cluster, query);
+    assert_eq!(refused(&strict, "alice", "alicepw", "app").message, "bouncer config error");
 }

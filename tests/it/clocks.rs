@@ -76,6 +76,34 @@ fn query_wait_timeout_of_an_entry_goes_before_the_general_one() {
     });
 }
 
+/// As in PgBouncer, whatever the manual's order suggests.
+#[test]
+fn query_wait_timeout_of_a_user_goes_before_that_of_an_entry() {
+    let cluster = Cluster::start();
+    let settings =
+        "default_pool_size = 1\n[databases.app]\nquery_wait_timeout = 60\n[users.alice]\nquery_wait_timeout = 0.4";
+    let pooler = Pooler::trusting(&cluster, 1, settings);
+    let mut holder = pooler.login("alice", "alicepw", "app");
+    holder.query("begin").unwrap();
+    let mut waiter = pooler.login("alice", "alicepw", "app");
+    waiter.send(&messages::query("select 1"));
+    assert_eq!(told(&last_words(&mut waiter)), ("53300", "query_wait_timeout"));
+}
+
+/// Each has its own text in PgBouncer: where the query is queued, and where it runs.
+#[test]
+fn query_timeout_says_where_the_query_was() {
+    let cluster = Cluster::start();
+    let pooler = Pooler::trusting(&cluster, 1, "default_pool_size = 1\nquery_timeout = 0.5");
+    let mut holder = pooler.login("alice", "alicepw", "app");
+    holder.query("begin").unwrap();
+    let mut waiter = pooler.login("alice", "alicepw", "app");
+    waiter.send(&messages::query("select 1"));
+    assert_eq!(told(&last_words(&mut waiter)), ("57014", "query_timeout"));
+    holder.send(&messages::query("select pg_sleep(60)"));
+    assert_eq!(told(&last_words(&mut holder)), ("57014", "query timeout"));
+}
+
 #[test]
 fn query_wait_timeout_stands_still_in_pause() {
     for_each_worker_count(|workers| {

@@ -235,3 +235,52 @@ fn silent_connections_can_be_left_to_the_system() {
     console.query("SET tcp_defer_accept = 0").unwrap();
     assert!(hears(Raw::connect(pooler.port())), "it is not accepted any more");
 }
+
+/// With `options` among what is to be ignored, `options` has only what PgBouncer follows.
+#[test]
+fn options_can_be_reduced_to_what_pgbouncer_follows() {
+    let cluster = Cluster::start();
+    let options = "-c endpoint=x -c work_mem=2MB -c timezone=America/Caracas -c search_path=a";
+    let settings = "ignore_startup_parameters = [\"options\"]\ntrack_extra_parameters = [\"search_path\"]";
+    let pooler = Pooler::trusting(&cluster, 1, settings);
+    let mut client = trusting(pooler.port(), &[("options", options), ("lock_timeout", "7s")]);
+    let shown = "select concat_ws(' ', current_setting('timezone'), current_setting('work_mem'), \
+                 current_setting('search_path'), current_setting('lock_timeout'))";
+    assert_eq!(client.value(shown), "America/Caracas 4MB a 7s");
+    let plain = Pooler::trusting(&cluster, 1, "");
+    let mut client = trusting(plain.port(), &[("options", "-c work_mem=2MB")]);
+    assert_eq!(client.value("show work_mem"), "2MB");
+}
+
+/// What SHOW tells of somebody whose query runs.
+#[test]
+fn who_runs_what_is_shown_as_pgbouncer_does() {
+    let cluster = Cluster::start();
+    let pooler = Pooler::trusting(&cluster, 1, "default_pool_size = 1");
+    let mut console = pooler.console();
+    let mut client = trusting(pooler.port(), &[("application_name", "worker")]);
+    let mut waiter = trusting(pooler.port(), &[]);
+    client.send(&query("select pg_sleep(1.2)"));
+    eventually(SOON, "it runs", || pool_number(&mut console, "app", "alice", "sv_active") == 1);
+    waiter.send(&query("select pg_sleep(0)"));
+    eventually(SOON, "it has run for a second", || {
+        let wait = Table::of(&mut console, "SHOW CLIENTS").matching(&[("application_name", "worker")]).column("wait");
+        wait == ["1"]
+    });
+    assert_eq!(Table::of(&mut console, "SHOW SERVERS").column("application_name"), ["worker"]);
+    let users = Table::of(&mut console, "SHOW USERS").matching(&[("name", "postgres")]);
+    assert_eq!(users.column("current_client_connections"), ["1"]);
+    let id =
+        Table::of(&mut console, "SHOW CLIENTS").matching(&[("application_name", "worker")]).column("ptr").remove(0);
+    client.read_until_ready();
+    waiter.read_until_ready();
+    // The second has waited for the first, and that is part of its query; of the console's own bytes nothing counts.
+    let stats = Table::of(&mut console, "SHOW STATS");
+    let number = |database: &str, name: &str| stats.matching(&[("database", database)]).number(name);
+    assert!(number("app", "total_query_time") > 1_900_000, "{stats:?}");
+    assert_eq!(number("pgbouncer", "total_received") + number("pgbouncer", "total_sent"), 0);
+    console.query(&format!("KILL_CLIENT {id}")).unwrap();
+    assert_eq!(client.expect_error().message, "admin forced disconnect");
+    let error = console.query("PAUSE \"*\"").unwrap_err();
+    assert_eq!(error.message, "no such database: *");
+}

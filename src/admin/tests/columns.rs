@@ -227,7 +227,7 @@ async fn sockets_are_shown_from_the_login_on_and_by_what_they_do() {
     let mut console = pooler.console(Role::Admin).await;
     let states = |rows: &[Vec<String>]| rows.iter().map(|row| row[4].clone()).collect::<Vec<_>>();
     let all = console.rows("SHOW SOCKETS").await;
-    assert_eq!(states(&all), ["cl_login", "cl_idle", "cl_waiting", "cl_active", "cl_active", "sv_active"]);
+    assert_eq!(states(&all), ["cl_login", "cl_active", "cl_waiting", "cl_active", "cl_active", "sv_active"]);
     assert_eq!((all[0][0].as_str(), all[5][0].as_str(), all[5][21..].concat()), ("C", "S", "0000000".to_owned()));
     let at_work = console.rows("SHOW ACTIVE_SOCKETS").await;
     assert_eq!(states(&at_work), ["cl_waiting", "cl_active", "cl_active", "sv_active"], "one is the console's");

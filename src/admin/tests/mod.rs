@@ -31,6 +31,10 @@ pub(super) struct Process {
 }
 
 impl Control for Process {
+    fn arriving(&self) -> usize {
+        1
+    }
+
     fn reload(&self) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send + '_>> {
         Box::pin(async { self.problems.lock().unwrap().clone().map_or(Ok(()), Err) })
     }

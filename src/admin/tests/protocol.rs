@@ -38,7 +38,7 @@ async fn simple_queries() {
     let version = console.ask("SHOW VERSION;").await;
     assert_eq!(tags(&version), "TDCZ");
     assert_eq!(version[0].columns(), [("version".to_owned(), 25, 0)]);
-    assert_eq!(version[1].texts(), [concat!("pgpool ", env!("CARGO_PKG_VERSION"))]);
+    assert_eq!(version[1].texts(), [concat!("PgBouncer 1.25.2 (pgpool ", env!("CARGO_PKG_VERSION"), ")")]);
     assert_eq!(version[2].body, b"SHOW\0");
 
     assert_eq!(tags(&console.ask("").await), "IZ");

@@ -16,7 +16,7 @@ use crate::config::idle::why_idle;
 use crate::config::problem::{Place, Problem, Problems};
 use crate::config::table::{Row, Table, When};
 use crate::config::value::Shape;
-use crate::config::{Config, Database, General, Loaded, Peer, SecretSource, User, is_ini};
+use crate::config::{Config, Database, General, Loaded, Peer, SecretSource, User};
 
 /// A pgbouncer.ini in TOML.
 #[derive(Debug)]
@@ -35,12 +35,16 @@ impl Config {
     /// # Errors
     /// Everything that is wrong with it; also, that it is no pgbouncer.ini by its name.
     pub fn convert(path: &Path) -> Result<Conversion, Problems> {
-        if !is_ini(path) {
-            let message =
-                String::from("only a pgbouncer.ini can be converted, and the name of this file does not end in .ini");
-            return Err(Problems(vec![Problem { file: path.to_path_buf(), line: None, key: None, message }]));
-        }
-        let (Loaded { config, warnings }, places) = Self::load_with_places(path)?;
+        let other = || {
+            let message = String::from(
+                "only a pgbouncer.ini can be converted: its name ends in .ini, or it has a section [pgbouncer]",
+            );
+            Problems(vec![Problem { file: path.to_path_buf(), line: None, key: None, message }])
+        };
+        let (Loaded { config, warnings }, places) = match Self::load_with_places(path) {
+            Ok(loaded) if !loaded.0.config.ini => return Err(other()),
+            loaded => loaded?,
+        };
         let toml = Zeroizing::new(write(&config, &places));
         Ok(Conversion { toml, report: report(&places), warnings })
     }

@@ -5,14 +5,17 @@
 /// Of `[pgbouncer]`.
 const GENERAL: &[(&str, &str)] = &[
     ("auth_hba_file", "a file with a mistake is refused; it may have all of PostgreSQL 16's format"),
-    ("auth_query", "runs with search_path = pg_catalog, and its answers are kept for auth_query_lifetime"),
-    ("auth_user", "looks up on a connection of its own, and its answers are kept for auth_query_lifetime"),
+    ("auth_user", "looks up on a connection of its own"),
     ("cancel_wait_timeout", "limits the whole cancel request"),
     ("client_tls_ciphers", "only what rustls has; anything else is an error"),
     ("client_tls_dheparams", "there is no such key exchange"),
     ("client_idle_timeout", "also ends clients in session mode that hold a connection outside a transaction"),
     ("disable_pqexec", "refused with SQLSTATE 0A000"),
-    ("ignore_startup_parameters", "not needed: every parameter that PostgreSQL takes is accepted; these are dropped"),
+    (
+        "ignore_startup_parameters",
+        "not needed: every parameter that PostgreSQL takes is accepted; these are dropped, and with options what PgBouncer \
+         would drop of options",
+    ),
     ("max_prepared_statements", "statements of PREPARE and unnamed ones are followed, too"),
     ("min_pool_size", "filled from the start for forced users and users of [users] with a secret"),
     ("pool_mode", "what a client leaves behind a transaction keeps its connection for it (session_features)"),
@@ -33,8 +36,7 @@ const GENERAL: &[(&str, &str)] = &[
 
 /// Of entries in `[databases]` and `[users]`.
 const ENTRY: &[(&str, &str)] = &[
-    ("auth_query", "runs with search_path = pg_catalog, and its answers are kept for auth_query_lifetime"),
-    ("auth_user", "looks up on a connection of its own, and its answers are kept for auth_query_lifetime"),
+    ("auth_user", "looks up on a connection of its own"),
     ("client_encoding", "a change replaces the connections"),
     ("connect_query", "is not run on the connections of auth_query and LISTEN"),
     ("min_pool_size", "filled from the start for forced users and users of [users] with a secret"),

@@ -223,3 +223,13 @@ fn every_setting_of_pgpool_may_stand_there() {
         }
     }
 }
+
+#[test]
+fn a_file_of_another_name_is_known_by_its_section() {
+    let text = "; a comment\n[databases]\na = host=x\n [pgbouncer] \nmax_client_conn = 0x10\n";
+    for (name, ini) in [("x.conf", true), ("pgbouncer", true), ("x.INI", true), ("x.toml", false)] {
+        let loaded = Config::parse(text, Path::new(name));
+        assert_eq!(loaded.is_ok_and(|loaded| loaded.config.ini && loaded.config.general.max_client_conn == 16), ini);
+    }
+    assert!(!Config::parse("[pgpool]\n", Path::new("x.conf")).unwrap().config.ini);
+}

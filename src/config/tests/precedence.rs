@@ -109,7 +109,7 @@ fn the_database_goes_before_the_general_settings() {
 }
 
 #[test]
-fn the_user_goes_before_the_database_but_for_the_wait() {
+fn the_user_goes_before_the_database() {
     let config = config(FILE);
     let (database, user) = (&config.databases["own"], Some(&*config.users["own"]));
     assert_eq!(config.pool_mode(database, user), PoolMode::Session);
@@ -118,7 +118,7 @@ fn the_user_goes_before_the_database_but_for_the_wait() {
     assert_eq!(config.max_user_connections(user), 41);
     assert_eq!(config.max_user_client_connections(user), 0);
     assert_eq!(config.query_timeout(user), Duration::ZERO);
-    assert_eq!(config.query_wait_timeout(database, user), Duration::ZERO);
+    assert_eq!(config.query_wait_timeout(database, user), secs(91));
     assert_eq!(config.query_wait_timeout(&config.databases["plain"], user), secs(91));
     assert_eq!(config.idle_transaction_timeout(user), secs(92));
     assert_eq!(config.transaction_timeout(user), secs(93));

@@ -220,7 +220,7 @@ impl Desk {
         };
         let hint = match &error {
             LookupError::Refused(said) if matches!(said.code.as_str(), "42883" | "42P01") => {
-                Some("auth_query runs with search_path pg_catalog: name the schema of anything else")
+                Some("auth_query runs with auth_query_search_path: name the schema of anything that is not in it")
             }
             LookupError::Refused(said) if said.code == "42501" => {
                 Some("auth_user may not read the secrets: grant it a SECURITY DEFINER function that does")
@@ -241,11 +241,12 @@ impl Desk {
         let permits = self.permits(pools, &config).map_err(Trouble::Full)?;
         let secret = pools.credentials.of_login(&config, user);
         let mut spec: Spec = dialled(&config.general, &database, user, secret);
-        spec.parameters = vec![
-            ("search_path", "pg_catalog".to_owned()),
-            ("client_encoding", "UTF8".to_owned()),
-            ("application_name", "pgpool auth_query".to_owned()),
-        ];
+        spec.parameters =
+            vec![("client_encoding", "UTF8".to_owned()), ("application_name", "pgpool auth_query".to_owned())];
+        match config.general.auth_query_search_path.as_str() {
+            "" => {}
+            path => spec.parameters.push(("search_path", path.to_owned())),
+        }
         spec.tls = Arc::clone(&pools.tls.load().connector);
         spec.names = Arc::clone(&self.shared.names);
         let target = spec.route.targets().first().cloned();

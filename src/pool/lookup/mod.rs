@@ -2,7 +2,7 @@
 //! that a user is a member of, where a rule needs them.
 //!
 //! [`Lookups`] has a [`Desk`] per database entry, `auth_user` and text of the query. A desk asks on a connection of its
-//! own, which no client's parameters ever reach and whose `search_path` is `pg_catalog`; the name goes as a parameter.
+//! own, which no client's parameters ever reach and whose `search_path` is `auth_query_search_path`; the name goes as a parameter.
 //! What it is told is kept for a while ([`book`]), and what an answer has to look like is in [`verdict`].
 
 mod book;
