@@ -212,12 +212,12 @@ fn client_tls(config: &Config, findings: &mut Findings<'_>) {
 fn server_tls(config: &Config, findings: &mut Findings<'_>) {
     let general = &config.general;
     let mode = general.server_tls_sslmode;
-    if mode >= SslMode::VerifyCa && general.server_tls_ca_file.is_none() {
-        let message = format!(
-            "server_tls_sslmode = {mode} needs server_tls_ca_file; Debian has the public CAs in \
-             /etc/ssl/certs/ca-certificates.crt"
+    if mode == SslMode::VerifyCa && general.server_tls_ca_file.is_none() {
+        let message = String::from(
+            "server_tls_sslmode = verify-ca without server_tls_ca_file trusts the certificates of all public CAs, of \
+             whatever host: write verify-full, or name the CA",
         );
-        findings.problem("pgpool.server_tls_sslmode", message);
+        findings.warn("pgpool.server_tls_sslmode", message);
     }
     if mode < SslMode::VerifyCa && general.server_tls_crl_file.is_some() {
         let message = format!("server_tls_crl_file has no effect with server_tls_sslmode = {mode}");

@@ -202,7 +202,7 @@ settings! {
     server_tls_sslmode: SslMode as OneOf<SslMode> = SslMode::Prefer, Reload;
     /// How TLS with PostgreSQL begins: postgres (it is asked first) or direct (PostgreSQL 17 and newer).
     server_tls_sslnegotiation: SslNegotiation as OneOf<SslNegotiation> = SslNegotiation::Postgres, Reload;
-    /// Certificates of the CAs that PostgreSQL's certificate must come from, in PEM.
+    /// Certificates of the CAs that PostgreSQL's certificate must come from, in PEM; empty = the system's.
     server_tls_ca_file: Option<PathBuf> as File = None, Reload;
     /// Lists of certificates of PostgreSQL servers that were revoked, in PEM.
     server_tls_crl_file: Option<PathBuf> as File = None, Reload;

@@ -58,7 +58,8 @@ impl Connector {
         let certificate = read("server_tls_cert_file", general.server_tls_cert_file.as_ref())?;
         let (mut ca, mut crl) = (None, None);
         if mode >= SslMode::VerifyCa {
-            ca = Some(Loaded::needed(config, "server_tls_ca_file", general.server_tls_ca_file.as_ref())?);
+            let named = read("server_tls_ca_file", general.server_tls_ca_file.as_ref())?;
+            ca = Some(named.map_or_else(|| Loaded::of_system("server_tls_ca_file"), Ok)?);
             crl = read("server_tls_crl_file", general.server_tls_crl_file.as_ref())?;
         }
         let files = [key.as_ref(), certificate.as_ref(), ca.as_ref(), crl.as_ref()].map(Loaded::fingerprint);

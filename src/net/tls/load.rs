@@ -44,6 +44,9 @@ pub enum TlsError {
     /// A file has to be named.
     #[error("{0} is needed")]
     Missing(&'static str),
+    /// The same, since the system has no file of CAs.
+    #[error("{0} is needed: the system has no file of CAs where OpenSSL would look for one")]
+    NoSystem(&'static str),
     /// The library refuses the settings together.
     #[error("TLS: {0}")]
     Settings(#[from] rustls::Error),
@@ -93,6 +96,15 @@ impl Loaded {
         let path = config.path.parent().unwrap_or(Path::new("")).join(path);
         match std::fs::read(&path) {
             Ok(bytes) => Ok(Some(Loaded { setting, path, bytes })),
+            Err(source) => Err(TlsError::Read { setting, path, source }),
+        }
+    }
+
+    /// The public CAs that the system trusts, where OpenSSL would look for them (`SSL_CERT_FILE` goes before all).
+    pub(super) fn of_system(setting: &'static str) -> Result<Loaded, TlsError> {
+        let path = openssl_probe::probe().cert_file.ok_or(TlsError::NoSystem(setting))?;
+        match std::fs::read(&path) {
+            Ok(bytes) => Ok(Loaded { setting, path, bytes }),
             Err(source) => Err(TlsError::Read { setting, path, source }),
         }
     }

@@ -34,6 +34,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("socket2", &["net"]),
     ("nix", &["net", "proxy"]),
     ("dns_lookup", &["net"]),
+    ("openssl_probe", &["net"]),
     ("ldap3", &["frontend"]),
     ("nonstick", &["frontend"]),
     ("deadpool", &["pool"]),

@@ -51,6 +51,23 @@ fn each_mode_meets_a_server_without_tls() {
     assert_eq!(asked(&cluster, &dir, &mode).as_deref(), Ok("false "));
 }
 
+/// Where no file is named, the CAs of the system are asked, which the variable of OpenSSL's name says.
+#[test]
+fn the_systems_cas_count_where_no_file_is_named() {
+    let pki = Pki::with_server();
+    let cluster = cluster(&pki);
+    let [own, other] = [pki.file("ca.crt"), pki.file("other.crt")].map(|file| file.display().to_string());
+    let entry = format!("[databases.app]\nhost = \"localhost\"\nport = {}", cluster.port());
+    let settings = format!("[pgpool]\nauth_type = \"trust\"\nserver_tls_sslmode = \"verify-full\"\n{entry}");
+    for (file, fits) in [(own, true), (other, false)] {
+        let pooler = Pooler::start_in(&cluster, &settings, &[], &[("SSL_CERT_FILE", &file)]);
+        let mut raw = Raw::connect(pooler.port());
+        raw.startup(&[("user", "alice"), ("database", "app")]);
+        let outcome = raw.authenticate("alice", "").and_then(|()| raw.query(OF_OURS));
+        assert_eq!(outcome.is_ok(), fits, "{file}: {outcome:?}");
+    }
+}
+
 #[test]
 fn each_mode_meets_each_certificate() {
     let pki = Pki::with_server();

@@ -48,10 +48,6 @@ fn a_start_names_the_setting_the_file_and_the_reason() {
         (format!("{good}auth_type = \"cert\""), "auth_type = cert needs client_tls_sslmode = verify-full"),
         (format!("{good}client_tls_protocols = \"tlsv1.0\""), "use tlsv1.2, tlsv1.3 or secure"),
         (format!("{good}client_tls_ciphers = \"RC4-SHA\""), "`RC4-SHA` is not possible with rustls"),
-        (
-            "server_tls_sslmode = \"verify-full\"".to_owned(),
-            "server_tls_sslmode = verify-full needs server_tls_ca_file",
-        ),
         (format!("server_tls_key_file = {}", file("server.key")), "go together"),
         ("server_tls_sslnegotiation = \"direct\"".to_owned(), "needs server_tls_sslmode = require or more, not prefer"),
         (
