@@ -69,3 +69,18 @@ as_postgres() {
     cd /
     exec setpriv "${identity[@]}" --pdeathsig "${pdeathsig:-QUIT}" "$@"
 }
+
+# debian_mirror: the mirror of the machine's own Debian release, by its apt sources, or $DEBIAN_MIRROR; not those of its
+# updates or of other projects.
+debian_mirror() {
+    if [ -n "${DEBIAN_MIRROR:-}" ]; then
+        echo "$DEBIAN_MIRROR"
+        return
+    fi
+    local release found
+    release=$(. /etc/os-release && [ "$ID" = debian ] && echo "${VERSION_CODENAME:-}") ||
+        die "this is no Debian; name a mirror of its packages in DEBIAN_MIRROR"
+    found=$(apt-get indextargets --format '$(REPO_URI)' "Release: $release" "Component: main" | sort -u | head -n 1)
+    [ -n "$found" ] || die "the apt sources name no mirror of $release; name one in DEBIAN_MIRROR"
+    echo "$found"
+}

@@ -1,8 +1,9 @@
-//! The files for systemd, Debian and Kubernetes, as far as they speak of pgpool.
+//! The files for systemd, Debian and Kubernetes, as far as they speak of pgpool. `scripts/package` tries the package and
+//! the image themselves.
 
 mod monitoring;
 
-use std::{fs, path::Path, process::Command};
+use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
 use pgpool::config::Config;
 
@@ -48,6 +49,35 @@ fn the_package_has_a_sound_configuration_where_the_unit_looks_for_it() {
     assert!(unit.contains("\nRuntimeDirectory=pgpool\n"));
     let patience = unit.lines().find_map(|line| line.strip_prefix("TimeoutStopSec=")).unwrap().parse::<u64>().unwrap();
     assert!(config.general.drain_timeout.as_secs() < patience);
+}
+
+#[test]
+fn the_manual_page_has_every_command_and_option() {
+    let page = read("debian/pgpool.1").replace(r"\-", "-");
+    let option = |word: &&str| word.len() > 2 && word.starts_with("--");
+    let mut commands = BTreeSet::new();
+    let mut options = BTreeSet::new();
+    for line in help(&[]).lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty()) {
+        commands.extend(line.split_whitespace().next().map(str::to_owned));
+    }
+    commands.remove("help");
+    let programs = [None].into_iter().chain(commands.iter().map(Some));
+    for line in programs.flat_map(|name| help(&Vec::from_iter(name)).lines().map(str::to_owned).collect::<Vec<_>>()) {
+        // A line of the table of options, up to what it says of the option.
+        let names = line.trim_start().split("  ").next().filter(|names| names.starts_with('-'));
+        options.extend(names.unwrap_or_default().split([' ', '.']).filter(option).map(str::to_owned));
+    }
+    assert!(commands.contains("check") && options.contains("--leak-age"), "{commands:?} {options:?}");
+    let sections = page.lines().filter_map(|line| line.strip_prefix(".SS ").map(str::to_owned));
+    assert_eq!(sections.collect::<BTreeSet<_>>(), commands);
+    let named =
+        page.split(|letter: char| !letter.is_ascii_lowercase() && letter != '-').filter(option).map(str::to_owned);
+    assert_eq!(named.collect::<BTreeSet<_>>(), options);
+}
+
+fn help(command: &[&String]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_pgpool")).args(command).arg("--help").output().unwrap();
+    String::from_utf8(output.stdout).unwrap()
 }
 
 #[test]
