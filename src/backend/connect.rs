@@ -152,7 +152,7 @@ pub(super) async fn log_in(
 ) -> Result<Backend, ConnectError> {
     let mut stream = connect_to(endpoint, &spec.socket).await?;
     let local = stream.local_addr();
-    let place = Place { target: target.clone(), wanted: spec.route.wanted, endpoint: endpoint.clone() };
+    let place = Place { target: target.clone(), route: Arc::clone(&spec.route), endpoint: endpoint.clone() };
     let record = BackendRecord::new(who, place, local, clock.now()).with_descriptor(stream.descriptor());
     let mut record = record.replicating(spec.replication);
     if let Target::Tcp { host, .. } = target {

@@ -14,6 +14,7 @@ use super::route::Against;
 use super::{Backend, ConnectError, Identity, Interner, Spec};
 use crate::config::SessionAttrs;
 use crate::net::{Clock, Endpoint, Micros, Target};
+use crate::wire::startup::Replication;
 
 /// Most time for what did not work a moment ago, where there is something else to try.
 const SHORT: Duration = Duration::from_secs(1);
@@ -25,6 +26,14 @@ const SHORT: Duration = Duration::from_secs(1);
 /// # Errors
 /// [`ConnectError`] of the last host that was tried; one that may pass goes before one that will not.
 pub async fn connect(spec: &Spec, who: Identity, interner: &Interner, clock: &Clock) -> Result<Backend, ConnectError> {
+    let backend = somewhere(spec, who, interner, clock).await?;
+    if spec.replication == Replication::None {
+        spec.route.said.hear(&backend.state.reported);
+    }
+    Ok(backend)
+}
+
+async fn somewhere(spec: &Spec, who: Identity, interner: &Interner, clock: &Clock) -> Result<Backend, ConnectError> {
     let mut dial = Dial { spec, who, interner, clock, error: None, spare: None };
     let order = spec.route.order(clock.now());
     let (count, end) = (order.len(), Instant::now() + spec.timeout);

@@ -14,6 +14,7 @@ mod inquiry;
 mod prepared;
 mod record;
 mod route;
+mod said;
 mod settings;
 mod shape;
 mod statements;
@@ -149,10 +150,22 @@ impl Backend {
     pub fn note_parameter(&mut self, body: &[u8], interner: &Interner) {
         if let Some((name, value)) = parameter_status(body) {
             self.state.reported = interner.with(&self.state.reported, name, value);
-            if name == "in_hot_standby" && fit::displaced(self.record.wanted, value) {
-                self.record.close_because(Closing::Misfit);
-                self.record.need_close();
+            if name == said::STANDBY {
+                self.note_standby(value);
             }
+        }
+    }
+
+    /// Its server has become, or is no longer, a standby. One that does not fit any more is left, and what it is does not
+    /// concern those who come.
+    #[cold]
+    fn note_standby(&self, value: &[u8]) {
+        let route = &self.record.route;
+        if fit::displaced(route.wanted, value) {
+            self.record.close_because(Closing::Misfit);
+            self.record.need_close();
+        } else {
+            route.said.hear_standby(value);
         }
     }
 

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::Route;
 use super::closing::{Closing, FirstClosing};
-use crate::config::SessionAttrs;
 use crate::net::tls::Connector;
 use crate::net::{Endpoint, Micros, Target};
 use crate::wire::startup::Replication;
@@ -39,8 +39,8 @@ pub struct BackendRecord {
     pub user: Arc<str>,
     /// The host that it is connected to, as the configuration has it.
     pub target: Target,
-    /// What that host had to be.
-    pub wanted: SessionAttrs,
+    /// The way that it was found on, with what that host has to be.
+    pub route: Arc<Route>,
     /// The address that it is connected to.
     pub endpoint: Endpoint,
     /// Our end of the connection.
@@ -100,7 +100,7 @@ pub(super) struct Secured {
 #[derive(Debug)]
 pub(super) struct Place {
     pub(super) target: Target,
-    pub(super) wanted: SessionAttrs,
+    pub(super) route: Arc<Route>,
     pub(super) endpoint: Endpoint,
 }
 
@@ -122,7 +122,7 @@ impl BackendRecord {
             database: identity.database,
             user: identity.user,
             target: place.target,
-            wanted: place.wanted,
+            route: place.route,
             endpoint: place.endpoint,
             local,
             descriptor: 0,

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::said::Said;
 use crate::config::{LoadBalance, SessionAttrs};
 use crate::net::{Endpoint, Micros, Target};
 
@@ -27,6 +28,8 @@ pub struct Route {
     balance: LoadBalance,
     /// What a host has to be.
     pub wanted: SessionAttrs,
+    /// What the server of its connections last said of itself.
+    pub said: Said,
     seen: Mutex<Seen>,
 }
 
@@ -56,7 +59,7 @@ impl Route {
     /// The way to these hosts, at least one.
     #[must_use]
     pub fn new(targets: Vec<Target>, balance: LoadBalance, wanted: SessionAttrs) -> Route {
-        Route { targets: targets.into(), balance, wanted, seen: Mutex::default() }
+        Route { targets: targets.into(), balance, wanted, said: Said::default(), seen: Mutex::default() }
     }
 
     /// All hosts, in the order of the configuration.

@@ -52,6 +52,7 @@ pub(super) async fn first_settings(
     if let Some(host) = host {
         name = Some(with_host(name.as_deref().unwrap_or("app"), &host));
     }
+    Box::pin(pool.look_for_newcomer()).await;
     let known = if rest.is_empty() { pool.welcome() } else { pool.accepted(&rest) };
     let mut state = match known {
         Some(state) => state,

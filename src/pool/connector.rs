@@ -290,6 +290,9 @@ impl Pool {
                 }
             }
         }
+        if any {
+            self.told.notify_waiters();
+        }
         any
     }
 

@@ -17,6 +17,7 @@ mod holders;
 mod interrupt;
 mod lease;
 mod listen;
+mod look;
 mod lookup;
 mod pins;
 mod plan;
@@ -167,6 +168,11 @@ pub struct Pool {
     check_refused: AtomicBool,
     /// When the next doubt counts.
     next_doubt: AtomicU64,
+    /// Held by whoever looks what the server is for clients that log in, and when the next look may begin.
+    looking: tokio::sync::Mutex<()>,
+    next_look: AtomicU64,
+    /// Wakes who waits for the end of an attempt to open a backend.
+    told: Notify,
 }
 
 /// How long the look at each backend that changes hands goes on after a death, microseconds.
@@ -231,16 +237,20 @@ impl Pool {
         self.shelf.lock().backends.iter().map(|held| (held.backend.record.id, held.backend.idle_since)).collect()
     }
 
-    /// The settings that a new client of this pool starts with, once a backend has told them.
+    /// The settings that a new client of this pool starts with, once a backend has told them; what the server is, as it
+    /// has last said.
     #[must_use]
     pub fn welcome(&self) -> Option<State> {
-        self.welcome.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let welcome = self.welcome.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
+        Some(self.settings.load().spec.route.said.told(welcome, &self.shared.interner, |_| false))
     }
 
     /// What PostgreSQL made of these startup settings, if it has accepted them before.
     #[must_use]
     pub fn accepted(&self, settings: &[(String, String)]) -> Option<State> {
-        self.accepted.lock().unwrap_or_else(PoisonError::into_inner).get(settings).cloned()
+        let accepted = self.accepted.lock().unwrap_or_else(PoisonError::into_inner).get(settings).cloned()?;
+        let own = |name: &str| settings.iter().any(|(asked, _)| asked == name);
+        Some(self.settings.load().spec.route.said.told(accepted, &self.shared.interner, own))
     }
 
     /// Remembers that PostgreSQL accepted these startup settings, and what it made of them.

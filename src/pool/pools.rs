@@ -188,6 +188,9 @@ impl Pools {
             doubted: std::sync::atomic::AtomicBool::new(false),
             probed: std::sync::atomic::AtomicBool::new(false),
             next_doubt: AtomicU64::new(0),
+            looking: tokio::sync::Mutex::default(),
+            next_look: AtomicU64::new(0),
+            told: tokio::sync::Notify::new(),
             touched: AtomicU64::new(self.shared.clock.now()),
             key: key.clone(),
         });

@@ -144,7 +144,7 @@ impl Judge<'_> {
     /// Where a host has to take writes: whether its transactions are read-only by default from now on, and that is not the
     /// client's doing. The client does not take it along to another host; this one is left.
     fn turned_read_only(&mut self, body: &[u8]) -> bool {
-        let wanted = self.backend.record.wanted;
+        let wanted = self.backend.record.route.wanted;
         if !self.watching || wanted != SessionAttrs::ReadWrite || !self.turn.answers_client() {
             return false;
         }

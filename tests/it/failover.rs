@@ -6,7 +6,10 @@ use std::{
 };
 
 use crate::death::Load;
-use crate::support::{Cluster, Pooler, Raw, Stop, eventually, for_each_worker_count};
+use crate::support::{
+    Cluster, Pooler, Raw, Stop, Table, eventually, for_each_worker_count,
+    programs::{postgres_bin_dir, unprivileged},
+};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -145,4 +148,88 @@ fn a_standby_that_is_promoted_is_left_by_those_who_want_one() {
     eventually(SOON, "the other standby is used", || {
         client.value("select inet_server_port()") == other.port().to_string()
     });
+}
+
+/// What a new client is told of its server.
+fn told(pooler: &Pooler, database: &str) -> [String; 2] {
+    let client = login(pooler, database);
+    ["in_hot_standby", "default_transaction_read_only"].map(|name| client.parameters[name].clone())
+}
+
+/// Whether libpq takes a connection with this wish.
+fn libpq_takes(pooler: &Pooler, database: &str, wish: &str) -> bool {
+    let port = pooler.port();
+    let target = format!("host=127.0.0.1 port={port} user=alice dbname={database} target_session_attrs={wish}");
+    let psql = unprivileged(&postgres_bin_dir().join("psql"), "TERM").args(["-XAtc", "select 1", &target]).output();
+    psql.unwrap().status.success()
+}
+
+/// The entries `node`, of this server alone.
+fn node(cluster: &Cluster) -> String {
+    format!("[databases.node]\nhost = \"127.0.0.1\"\nport = {}\ndbname = \"app\"\n", cluster.port())
+}
+
+#[test]
+fn clients_are_told_what_the_server_is_now() {
+    let primary = Cluster::start();
+    let standby = primary.standby();
+    let pooler = Pooler::trusting(&primary, 1, &node(&standby));
+    assert_eq!(login(&pooler, "node").value("select 1"), "1");
+    assert_eq!(told(&pooler, "node"), ["on", "off"]);
+    assert!(libpq_takes(&pooler, "node", "standby") && !libpq_takes(&pooler, "node", "read-write"));
+    // What came of a startup packet is remembered, too.
+    let with_options = || {
+        let mut client = Raw::connect(pooler.port());
+        client.startup(&[("user", "alice"), ("database", "node"), ("statement_timeout", "9s")]);
+        client.authenticate("alice", "alicepw").unwrap();
+        client
+    };
+    assert_eq!(with_options().parameters["in_hot_standby"], "on");
+    let mut connected = login(&pooler, "node");
+    standby.promote();
+    // Of the connection that is open nobody has asked anything since.
+    eventually(SOON, "libpq takes it", || libpq_takes(&pooler, "node", "read-write"));
+    assert_eq!(told(&pooler, "node"), ["off", "off"]);
+    assert!(!libpq_takes(&pooler, "node", "standby"));
+    assert_eq!(with_options().parameters["in_hot_standby"], "off");
+    assert_eq!(connected.value("select pg_is_in_recovery()"), "f");
+    connected.query("create temp table t (x int); drop table t").unwrap();
+}
+
+#[test]
+fn a_server_that_changes_while_no_connection_is_open_is_asked_anew() {
+    let mut primary = Cluster::start();
+    let standby = primary.standby();
+    let pooler = Pooler::trusting(&primary, 1, &node(&standby));
+    assert_eq!(login(&pooler, "node").value("select 1"), "1");
+    let servers = || Table::of(&mut pooler.console(), "show servers").rows.len();
+    pooler.console().query("pause node").unwrap();
+    assert_eq!(servers(), 0);
+    standby.promote();
+    // Nothing is asked while it is paused, and the login does not wait.
+    let start = Instant::now();
+    assert_eq!(told(&pooler, "node"), ["on", "off"]);
+    assert!(start.elapsed() < Duration::from_millis(900), "{:?}", start.elapsed());
+    pooler.console().query("resume node").unwrap();
+    eventually(SOON, "libpq takes it", || libpq_takes(&pooler, "node", "read-write"));
+
+    // Who asks for a default of his own has it, others the server's.
+    standby.sql("postgres", "alter system set default_transaction_read_only = on");
+    standby.reload();
+    pooler.console().query("pause node").unwrap();
+    pooler.console().query("resume node").unwrap();
+    eventually(SOON, "the new default is told", || told(&pooler, "node") == ["off", "on"]);
+    let mut client = Raw::connect(pooler.port());
+    let own = [("user", "alice"), ("database", "node"), ("default_transaction_read_only", "off")];
+    client.startup(&own);
+    client.authenticate("alice", "alicepw").unwrap();
+    assert_eq!(client.parameters["default_transaction_read_only"], "off");
+    assert_eq!(client.value("show transaction_read_only"), "off");
+
+    // A login needs no server once it is known.
+    primary.stop(Stop::Fast);
+    drop(standby);
+    let start = Instant::now();
+    assert_eq!(told(&pooler, "node"), ["off", "on"]);
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
 }
