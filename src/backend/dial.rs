@@ -43,12 +43,20 @@ async fn somewhere(spec: &Spec, who: Identity, interner: &Interner, clock: &Cloc
         }
         let share = share(end, count - place, against, count > 1);
         match dial.host(host, share).await {
-            Ok(backend) => return Ok(backend),
+            Ok(backend) => {
+                if let Some(spare) = dial.spare.take() {
+                    spare.terminate();
+                }
+                return Ok(backend);
+            }
             Err(error) => dial.failed(host, error, count > 1),
         }
     }
     match (dial.spare, dial.error) {
-        (Some(backend), _) => Ok(backend),
+        (Some(backend), _) => {
+            backend.record.set_spare(true);
+            Ok(backend)
+        }
         (None, error) => Err(error.unwrap_or(ConnectError::Timeout)),
     }
 }

@@ -52,14 +52,32 @@ pub(super) fn displaced(wanted: SessionAttrs, in_hot_standby: &[u8]) -> bool {
     let standby = in_hot_standby == b"on";
     match wanted {
         SessionAttrs::Primary | SessionAttrs::ReadWrite => standby,
-        SessionAttrs::Standby => !standby,
-        SessionAttrs::Any | SessionAttrs::ReadOnly | SessionAttrs::PreferStandby => false,
+        // What is not a standby any more may still be read-only: a new connection asks.
+        SessionAttrs::Standby | SessionAttrs::ReadOnly => !standby,
+        SessionAttrs::Any | SessionAttrs::PreferStandby => false,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_change_displaces_whom_it_concerns() {
+        let [promoted, demoted] = [b"off".as_slice(), b"on"].map(|value| {
+            let wishes = [
+                SessionAttrs::Any,
+                SessionAttrs::ReadWrite,
+                SessionAttrs::ReadOnly,
+                SessionAttrs::Primary,
+                SessionAttrs::Standby,
+                SessionAttrs::PreferStandby,
+            ];
+            wishes.map(|wanted| displaced(wanted, value))
+        });
+        assert_eq!(promoted, [false, false, true, false, true, false]);
+        assert_eq!(demoted, [false, true, false, true, false, false]);
+    }
 
     #[test]
     fn each_wish_has_its_servers() {

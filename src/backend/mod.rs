@@ -23,6 +23,7 @@ mod table;
 use std::io;
 use std::sync::Arc;
 
+use crate::config::SessionAttrs;
 use crate::net::{Micros, Peek, Stream};
 use crate::wire::scan::{Grammar, Scanner};
 use crate::wire::tag::{back, back_limit};
@@ -166,6 +167,7 @@ impl Backend {
             self.record.need_close();
         } else {
             route.said.hear_standby(value);
+            self.record.set_spare(route.wanted == SessionAttrs::PreferStandby && value != b"on");
         }
     }
 

@@ -70,6 +70,7 @@ pub struct BackendRecord {
     text: Mutex<Beginning>,
     state: AtomicU8,
     close_needed: AtomicBool,
+    spare: AtomicBool,
     closing: FirstClosing,
     link: AtomicU64,
     cancels: AtomicU32,
@@ -139,6 +140,7 @@ impl BackendRecord {
             text: Mutex::default(),
             state: AtomicU8::new(BackendState::Tested as u8),
             close_needed: AtomicBool::new(false),
+            spare: AtomicBool::new(false),
             closing: FirstClosing::default(),
             link: AtomicU64::new(0),
             cancels: AtomicU32::new(0),
@@ -192,6 +194,16 @@ impl BackendRecord {
     /// Marks it for closing at its next release.
     pub fn need_close(&self) {
         self.close_needed.store(true, Relaxed);
+    }
+
+    /// Whether its server will do only as long as there is no better one: with `prefer-standby` one that is no standby.
+    #[must_use]
+    pub fn is_spare(&self) -> bool {
+        self.spare.load(Relaxed)
+    }
+
+    pub(super) fn set_spare(&self, spare: bool) {
+        self.spare.store(spare, Relaxed);
     }
 
     /// Says why it is being closed, or will be; the first to say so is right.

@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::said::Said;
 use crate::config::{LoadBalance, SessionAttrs};
@@ -160,6 +161,12 @@ impl Route {
     pub fn doubt(&self, target: &Target, address: &Endpoint) {
         let host = self.targets.iter().position(|known| known == target);
         self.seen().doubted = host.map(|host| (host, address.clone()));
+    }
+
+    /// The server at this address was found not to be what it has to be, and comes after the others for `rest`.
+    pub fn misfit(&self, address: &Endpoint, now: Micros, rest: Duration) {
+        let until = now.saturating_add(Micros::try_from(rest.as_micros()).unwrap_or(Micros::MAX));
+        self.went_wrong_at(address, Against::Misfit, now, until);
     }
 
     /// A look at the doubted host has begun.

@@ -21,7 +21,8 @@ use super::pools::Pools;
 use super::shelf::Held;
 use super::{Listing, Permit, Phase, Pool, Reason};
 use crate::auth::AnswerError;
-use crate::backend::{Backend, BackendState, ConnectError, ExchangeError, Identity, connect};
+use crate::backend::{Backend, BackendState, Closing, ConnectError, ExchangeError, Identity, connect};
+use crate::config::SessionAttrs;
 use crate::metrics::add;
 use crate::net::{Clock, Micros};
 
@@ -273,13 +274,20 @@ impl Pool {
             Poll::Pending => true,
         });
         let any = !ended.is_empty();
+        let mut looked = false;
         if any {
-            self.doubted.store(false, Relaxed);
+            looked = self.doubted.swap(false, Relaxed);
             self.probed.store(false, Relaxed);
             self.drain_misfits();
+            self.seek_again(self.shared.clock.now());
         }
         for result in ended {
             match result {
+                // It was opened to look for a better server than this, and nobody else wants it.
+                Ok(held) if looked && held.backend.record.is_spare() && self.counts().waiting == 0 => {
+                    held.backend.record.close_because(Closing::Unneeded);
+                    held.terminate();
+                }
                 Ok(held) => self.opened(held),
                 Err(error) => {
                     self.failed(&error);
@@ -306,6 +314,10 @@ impl Pool {
                            tls = Some(record.tls).filter(|tls| !tls.is_empty()), "new connection to server");
         }
         record.set_state(BackendState::Idle);
+        let prefers = record.route.wanted == SessionAttrs::PreferStandby;
+        if prefers && !record.is_spare() {
+            self.drain_spares();
+        }
         self.welcome.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| state.clone());
         if let Err(held) = self.shelf.add(held) {
             held.backend.record.close_because(self.why_not_kept());

@@ -3,15 +3,25 @@
 
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use super::settings::lifetimes;
 use super::{Pool, Pools};
 use crate::backend::{BackendRecord, Closing};
 use crate::config::SessionAttrs;
 use crate::net::{Micros, Target};
+use crate::wire::startup::Replication;
 
 /// How long after a doubt about a host another one counts nothing, microseconds.
 const DOUBT: Micros = 1_000_000;
+
+/// Shortest time between two looks for a standby.
+const SHORTEST_SEEK: Duration = Duration::from_secs(1);
+
+/// Whether a backend may go for a better one. What a client replicates by does not.
+fn is_replaceable(record: &BackendRecord) -> bool {
+    record.is_spare() && record.replication == Replication::None
+}
 
 impl Pool {
     /// A backend has refused to write. That may be its client's wish, or its host is not what it was: where a host has to
@@ -31,6 +41,46 @@ impl Pool {
         route.doubt(&record.target, &record.endpoint);
         self.doubted.store(true, Relaxed);
         self.nudge();
+    }
+
+    /// The server of this backend was found to be no longer what it has to be: others that are connected there go, too,
+    /// and the next connections try it last.
+    pub(super) fn moved_away(&self, record: &BackendRecord) {
+        if record.closing() == Closing::Misfit {
+            let settings = self.settings.load();
+            settings.spec.route.misfit(&record.endpoint, self.shared.clock.now(), settings.login_retry);
+            self.drain_misfits();
+        }
+    }
+
+    /// Where a standby is preferred and there are connections to a server that is none: has a new one opened that looks for
+    /// a standby, once in `server_login_retry`. Where the pool is full, one of them makes room.
+    pub(super) fn seek_standby(&self, now: Micros) {
+        let settings = self.settings.load();
+        if settings.spec.route.wanted != SessionAttrs::PreferStandby || now < self.next_seek.load(Relaxed) {
+            return;
+        }
+        let spares: Vec<_> = self.backends().into_iter().filter(|record| is_replaceable(record)).collect();
+        let Some(spare) = spares.first() else { return };
+        self.seek_again(now);
+        let full = settings.size > 0 && self.size.used() >= settings.size;
+        if full && spares.iter().all(|record| !record.close_needed()) && self.evict_oldest(&is_replaceable) == 0 {
+            spare.close_because(Closing::Misfit);
+            spare.need_close();
+        }
+        self.doubted.store(true, Relaxed);
+        self.nudge();
+    }
+
+    /// A look for a standby is over: what failed at it may be tried again when the next one begins.
+    pub(super) fn seek_again(&self, now: Micros) {
+        let pause = self.settings.load().login_retry.max(SHORTEST_SEEK);
+        self.next_seek.store(now.saturating_add(u64::try_from(pause.as_micros()).unwrap_or(u64::MAX)), Relaxed);
+    }
+
+    /// There is a standby again: closes what has gone elsewhere for want of one, in the same way as misfits.
+    pub(super) fn drain_spares(&self) {
+        self.drain(Closing::Misfit, is_replaceable);
     }
 
     /// Closes what is connected to servers that are not what they have to be: idle backends now, others as they come

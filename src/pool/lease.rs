@@ -85,35 +85,42 @@ impl Lease {
         record.set_link(client.id);
     }
 
-    /// Whether it was idle for so long that server_check_query has to run first.
+    /// Whether it was idle for so long that it has to be checked first.
     #[must_use]
     pub fn check_due(&self, settings: &PoolSettings, now: Micros) -> bool {
-        settings.check_query.is_some() && now.saturating_sub(self.backend().idle_since) >= settings.check_delay_micros
+        now.saturating_sub(self.backend().idle_since) >= settings.trusted_micros
     }
 
-    /// Runs server_check_query. A server that answers lives, whatever it thinks of the query.
+    /// The lease after a check, by `server_check_query` where that is due. A server that answers lives, whatever it thinks
+    /// of the query, and any query has PostgreSQL tell whether it is still a standby. Nothing where it does not answer, or
+    /// is not what it has to be any more; the backend is closed then.
     ///
-    /// Cancel safety: none; the lease must be dropped then.
-    ///
-    /// # Errors
-    /// [`ExchangeError`]; the backend says that it is closed for it.
-    pub async fn check(&mut self, settings: &PoolSettings) -> Result<(), ExchangeError> {
-        let query = settings.check_query.as_deref().unwrap_or_default();
-        match self.query(query, settings.spec.timeout).await {
+    /// Cancel safety: safe; the backend is closed.
+    pub async fn checked(mut self, settings: &PoolSettings, now: Micros) -> Option<Lease> {
+        let idle = now.saturating_sub(self.backend().idle_since);
+        let query = settings.check_query.as_deref().filter(|_| idle >= settings.check_delay_micros);
+        match self.query(query.unwrap_or_default(), settings.spec.timeout).await {
+            Ok(()) => {}
             Err(ExchangeError::Refused(said)) => {
                 if !self.pool.check_refused.swap(true, std::sync::atomic::Ordering::Relaxed) {
                     let (database, user, error) = (&self.pool.key.database, &self.pool.key.user, &said.message);
                     tracing::warn!(%database, %user, error, "PostgreSQL refuses server_check_query; it is there, though");
                 }
-                Ok(())
             }
             Err(error) => {
                 self.backend().record.close_because(Closing::CheckFailed);
-                tracing::info!(%error, "server_check_query failed");
-                Err(error)
+                let what =
+                    if query.is_some() { "server_check_query failed" } else { "an idle connection does not answer" };
+                tracing::info!(%error, "{what}");
+                return None;
             }
-            Ok(()) => Ok(()),
         }
+        if self.backend().record.close_needed() {
+            self.pool.moved_away(&self.backend().record);
+            self.close(Closing::Obsolete);
+            return None;
+        }
+        Some(self)
     }
 
     /// Runs a query of the pooler's own on it.

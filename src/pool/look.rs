@@ -19,7 +19,7 @@ use crate::backend::{BackendState, Closing};
 use crate::net::Micros;
 
 /// How long it counts what a server has said, and how often it is looked, microseconds.
-const FRESH: Micros = 1_000_000;
+pub(super) const FRESH: Micros = 1_000_000;
 /// Longest that a login waits.
 const PATIENCE: Duration = Duration::from_secs(1);
 

@@ -168,6 +168,8 @@ pub struct Pool {
     check_refused: AtomicBool,
     /// When the next doubt counts.
     next_doubt: AtomicU64,
+    /// When a better host than those in use is looked for next.
+    next_seek: AtomicU64,
     /// Held by whoever looks what the server is for clients that log in, and when the next look may begin.
     looking: tokio::sync::Mutex<()>,
     next_look: AtomicU64,

@@ -188,6 +188,7 @@ impl Pools {
             doubted: std::sync::atomic::AtomicBool::new(false),
             probed: std::sync::atomic::AtomicBool::new(false),
             next_doubt: AtomicU64::new(0),
+            next_seek: AtomicU64::new(0),
             looking: tokio::sync::Mutex::default(),
             next_look: AtomicU64::new(0),
             told: tokio::sync::Notify::new(),

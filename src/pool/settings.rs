@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::budget::Slots;
+use super::look::FRESH;
 use crate::auth::{BackendSecret, Credential, StoredSecret};
 use crate::backend::{Route, Spec};
-use crate::config::{Config, Database, General, Host, PoolMode, PrepareUnnamed, SessionFeatures};
+use crate::config::{Config, Database, General, Host, PoolMode, PrepareUnnamed, SessionAttrs, SessionFeatures};
 use crate::net::tls::Connector;
 use crate::net::{Lifetimes, Micros, SocketOptions, Target, socket_path};
 use crate::wire::startup::Replication;
@@ -41,6 +42,8 @@ pub struct PoolSettings {
     pub check_query: Option<String>,
     /// `server_check_delay`, in the clock's microseconds; 0 means always.
     pub check_delay_micros: Micros,
+    /// How long a backend may be idle and is lent unchecked.
+    pub trusted_micros: Micros,
     /// `server_login_retry`.
     pub login_retry: Duration,
     /// `query_timeout`.
@@ -103,6 +106,7 @@ impl PoolSettings {
             reset_query: if resets { general.server_reset_query.clone() } else { String::new() },
             check_query: general.check_query().map(str::to_owned),
             check_delay_micros: micros(general.server_check_delay),
+            trusted_micros: trusted(general, database),
             login_retry: general.server_login_retry,
             query_timeout: config.query_timeout(known),
             idle_transaction_timeout: config.idle_transaction_timeout(known),
@@ -124,6 +128,16 @@ impl PoolSettings {
             database: Arc::clone(database),
         }
     }
+}
+
+/// How long a backend of this entry is trusted without a check. A standby may be promoted and says so with its next
+/// answer, which is to be none to a client; a primary does not become a standby with a connection open.
+fn trusted(general: &General, database: &Database) -> Micros {
+    let asked = match database.target_session_attrs {
+        SessionAttrs::Standby | SessionAttrs::ReadOnly | SessionAttrs::PreferStandby => FRESH,
+        SessionAttrs::Any | SessionAttrs::ReadWrite | SessionAttrs::Primary => Micros::MAX,
+    };
+    general.check_query().map_or(asked, |_| micros(general.server_check_delay).min(asked))
 }
 
 fn micros(time: Duration) -> Micros {

@@ -207,6 +207,7 @@ fn sweep_pool(pool: &Pool, now: Micros) {
         out
     });
     pool.unpark();
+    pool.seek_standby(now);
 }
 
 /// Whether a backend of this age is to be closed; `server_lifetime` is spread over a fifth, so that backends opened

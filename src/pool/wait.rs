@@ -82,16 +82,10 @@ impl Pool {
                 return Ok(lease);
             }
             drop(settings);
-            if let Some(lease) = self.checked(lease).await {
+            if let Some(lease) = lease.checked(&self.settings.load_full(), now).await {
                 return Ok(lease);
             }
         }
-    }
-
-    /// The lease after server_check_query; nothing where it fails, the backend is closed then.
-    async fn checked(&self, mut lease: Lease) -> Option<Lease> {
-        let settings = self.settings.load_full();
-        lease.check(&settings).await.ok().map(|()| lease)
     }
 
     /// Takes note of what was raised meanwhile; answers the end of the wait, if it is one. The place in the queue is

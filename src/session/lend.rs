@@ -23,8 +23,9 @@ impl Session {
         present: Option<Lease>,
         settings: &PoolSettings,
     ) -> Result<Option<Lease>, End> {
-        if let Some(mut lease) = present {
-            if lease.check(settings).await.is_ok() {
+        if let Some(lease) = present {
+            let now = self.pool.shared.clock.now();
+            if let Some(lease) = lease.checked(settings, now).await {
                 return Ok(Some(lease));
             }
         }

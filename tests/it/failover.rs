@@ -150,6 +150,79 @@ fn a_standby_that_is_promoted_is_left_by_those_who_want_one() {
     });
 }
 
+#[test]
+fn a_silent_connection_to_a_standby_that_was_promoted_answers_nobody() {
+    let primary = Cluster::start();
+    for wish in ["standby", "read-only"] {
+        let (one, other) = (primary.standby(), primary.standby());
+        let balance = format!("load_balance_hosts = \"disable\"\n{}", wants(wish));
+        let text = entry("app", [&one, &other], &balance);
+        let pooler = Pooler::trusting(&primary, 1, &format!("default_pool_size = 4\n{text}"));
+        assert_eq!(ports(&pooler, "app"), BTreeSet::from([one.port()]), "{wish}");
+        let mut clients: Vec<_> = (0..3).map(|_| login(&pooler, "app")).collect();
+        let silent = Instant::now();
+        one.promote();
+        eventually(SOON, "they have been silent for a second", || silent.elapsed() > Duration::from_millis(1200));
+        for client in &mut clients {
+            assert_eq!(client.value("select inet_server_port()"), other.port().to_string(), "{wish}");
+        }
+        // One was asked; the others went with it.
+        assert_eq!(pooler.log().matches("closing because: host is not what").count(), 4, "{}", pooler.log());
+    }
+}
+
+#[test]
+fn connections_go_back_to_a_standby_that_is_preferred() {
+    for size in [1, 4] {
+        let primary = Cluster::start();
+        let mut standby = primary.standby();
+        let text = entry("app", [&primary, &standby], &wants("prefer-standby"));
+        let settings = format!("default_pool_size = {size}\nserver_login_retry = 1\n{text}");
+        let pooler = Pooler::trusting(&primary, 1, &settings);
+        let mut clients: Vec<_> = (0..size).map(|_| login(&pooler, "app")).collect();
+        let mut are_at = |cluster: &Cluster| {
+            clients.iter_mut().for_each(|client| drop(client.query("begin")));
+            let port = cluster.port().to_string();
+            let all = clients.iter_mut().all(|client| {
+                client.query("select inet_server_port()").is_ok_and(|rows| rows[0][0].as_deref() == Some(&*port))
+            });
+            clients.iter_mut().for_each(|client| drop(client.query("rollback")));
+            all
+        };
+        assert!(are_at(&standby), "{size}");
+        standby.stop(Stop::Fast);
+        eventually(SOON, "the primary will do", || are_at(&primary));
+        // What is opened to look for a standby in vain is not kept.
+        let looks = || pooler.log().matches("nobody needs it any more").count();
+        eventually(SOON, "it was looked for", || size == 1 || looks() >= 2);
+        assert!(backends(&pooler, "app") <= size);
+        standby.start_again();
+        eventually(SOON, "they are back", || are_at(&standby));
+    }
+}
+
+#[test]
+fn who_prefers_a_standby_leaves_one_that_is_promoted_for_another() {
+    let primary = Cluster::start();
+    let (one, other) = (primary.standby(), primary.standby());
+    let balance = format!("load_balance_hosts = \"disable\"\n{}", wants("prefer-standby"));
+    let text = entry("app", [&one, &other], &balance);
+    let settings = format!("default_pool_size = 4\nserver_login_retry = 1\n{text}");
+    let pooler = Pooler::trusting(&primary, 1, &settings);
+    let mut client = login(&pooler, "app");
+    assert_eq!(client.value("select inet_server_port()"), one.port().to_string());
+    one.promote();
+    eventually(SOON, "the other standby is used", || {
+        client.value("select inet_server_port()") == other.port().to_string()
+    });
+    assert_eq!(ports(&pooler, "app"), BTreeSet::from([other.port()]));
+}
+
+/// How many connections this entry has.
+fn backends(pooler: &Pooler, database: &str) -> usize {
+    Table::of(&mut pooler.console(), "show servers").matching(&[("database", database)]).rows.len()
+}
+
 /// What a new client is told of its server.
 fn told(pooler: &Pooler, database: &str) -> [String; 2] {
     let client = login(pooler, database);
