@@ -34,7 +34,7 @@ pub(super) async fn begin(
             let report = reason_report(reason);
             let mut report = report.unwrap_or_else(|| Report::fatal(sqlstate::CONNECTION_FAILURE, "login interrupted"));
             if report.detail.is_empty() {
-                report.detail = facts(&gate.pools, pool, &record);
+                report.detail = facts(&gate.pools, &pool, &record);
             }
             return Err(Rejected::Told(report));
         }

@@ -56,7 +56,7 @@ pub(super) async fn first_settings(
     let known = if rest.is_empty() { pool.welcome() } else { pool.accepted(&rest) };
     let mut state = match known {
         Some(state) => state,
-        None => Box::pin(ask(Arrival { gate, pool, client, stream }, rest)).await?,
+        None => Box::pin(ask(Arrival { gate, pool: &pool, client, stream }, rest)).await?,
     };
     if let Some(name) = name.filter(|_| state.reported.value("application_name").is_some()) {
         state.reported = pool.shared.interner.with(&state.reported, "application_name", name.as_bytes());

@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwapOption;
 
 use super::interrupt::{Interrupt, Reason};
 use super::listen::{Mailbox, Subscriptions};
@@ -79,7 +81,7 @@ pub struct ClientRecord {
     /// When the lease began that was called a leak.
     pub(super) leak: AtomicU64,
     pub(super) subscriptions: Subscriptions,
-    pool: OnceLock<Arc<Pool>>,
+    pool: ArcSwapOption<Pool>,
     phase: AtomicU8,
     admitted: AtomicBool,
     link: AtomicU64,
@@ -108,7 +110,7 @@ impl ClientRecord {
             prepared: AtomicU32::new(0),
             leak: AtomicU64::new(0),
             subscriptions: Subscriptions::new(id),
-            pool: OnceLock::new(),
+            pool: ArcSwapOption::empty(),
             phase: AtomicU8::new(Phase::Login as u8),
             admitted: AtomicBool::new(false),
             link: AtomicU64::new(0),
@@ -195,14 +197,15 @@ impl ClientRecord {
 
     /// The pool that it belongs to; `None` for clients of the console and before the login is over.
     #[must_use]
-    pub fn pool(&self) -> Option<&Arc<Pool>> {
-        self.pool.get()
+    pub fn pool(&self) -> Option<Arc<Pool>> {
+        self.pool.load_full()
     }
 
-    /// Says which pool it belongs to, once.
+    /// Says which pool it belongs to from now on. For its own task, while it is neither linked nor pinned.
     pub fn join(&self, pool: &Arc<Pool>) {
-        if self.pool.set(Arc::clone(pool)).is_ok() {
-            pool.members.fetch_add(1, Relaxed);
+        pool.members.fetch_add(1, Relaxed);
+        if let Some(before) = self.pool.swap(Some(Arc::clone(pool))) {
+            before.members.fetch_sub(1, Relaxed);
         }
     }
 

@@ -292,7 +292,7 @@ impl Pool {
                 Err(error) => {
                     self.failed(&error);
                     pools.clients.interrupt(Reason::ServerFailed, |client| {
-                        let ours = client.pool().is_some_and(|pool| std::ptr::eq(&raw const **pool, self));
+                        let ours = client.pool().is_some_and(|pool| std::ptr::eq(&raw const *pool, self));
                         ours && client.phase() == Phase::Waiting
                     });
                 }

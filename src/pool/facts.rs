@@ -111,7 +111,7 @@ pub fn advice(pools: &Pools, pool: &Pool) -> String {
 
 /// Whether the client belongs to this pool.
 pub(super) fn theirs(client: &ClientRecord, pool: &Pool) -> bool {
-    client.pool().is_some_and(|theirs| std::ptr::eq(&raw const **theirs, pool))
+    client.pool().is_some_and(|theirs| std::ptr::eq(&raw const *theirs, pool))
 }
 
 /// "client 7 (application x, 10.0.0.1:5000)"

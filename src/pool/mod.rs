@@ -340,7 +340,14 @@ impl Pool {
         }
     }
 
-    /// Keeps the pool only for the clients that it has.
+    /// Whether another user is forced for its database now; its clients leave it between two transactions.
+    #[must_use]
+    #[inline]
+    pub fn is_retiring(&self) -> bool {
+        self.retiring.load(Relaxed)
+    }
+
+    /// Keeps the pool only for what its clients have under way.
     pub fn retire(&self) {
         self.retiring.store(true, Relaxed);
         let settings = PoolSettings { min: 0, ..PoolSettings::clone(&self.settings.load()) };

@@ -203,6 +203,20 @@ impl Pools {
         pool
     }
 
+    /// The pool that a client belongs to whose own pool retires; `None` where the entry of its database is gone.
+    #[must_use]
+    pub fn successor(&self, client: &ClientRecord) -> Option<Arc<Pool>> {
+        let name = Arc::clone(&client.pool()?.key.database);
+        let database = self.config.load().database(&name)?;
+        let pool = self.pool(&database, &client.identity.user);
+        if self.config.load().database(&name).is_none() {
+            // It went meanwhile, and whoever took it out may not have seen this pool.
+            self.forget(&pool, Closing::Removed);
+            return None;
+        }
+        Some(pool)
+    }
+
     /// All pools, ordered by database and user.
     #[must_use]
     pub fn all(&self) -> Vec<Arc<Pool>> {
@@ -309,7 +323,7 @@ impl Pools {
     }
 
     fn remove(&self, pool: &Arc<Pool>) {
-        let theirs = |client: &ClientRecord| client.pool().is_some_and(|its| Arc::ptr_eq(its, pool));
+        let theirs = |client: &ClientRecord| client.pool().is_some_and(|its| Arc::ptr_eq(&its, pool));
         let count = self.clients.interrupt(Reason::DatabaseRemoved, theirs);
         tracing::warn!(database = %pool.key.database, clients = count, "database removed");
         self.forget(pool, Closing::Removed);

@@ -164,7 +164,7 @@ fn tell_leak(pools: &Pools, client: &Arc<ClientRecord>, limit: Duration, now: Mi
             pid = backend.process_id,
             query = fingerprint,
             text = text.flatten(),
-            detail = facts(pools, pool, client),
+            detail = facts(pools, &pool, client),
             "client holds a connection to PostgreSQL for longer than leak_threshold"
         );
     });

@@ -17,7 +17,8 @@ use crate::wire::write::{Report, ready_idle};
 use super::relay::front_grammar;
 
 impl Session {
-    /// A lease that has to be waited for or checked first; nothing when the client cancelled its wait.
+    /// A lease that has to be waited for or checked first; nothing when the client cancelled its wait, or has to wait in
+    /// another pool.
     pub(super) async fn wait_for_lease(
         &mut self,
         present: Option<Lease>,
@@ -62,6 +63,11 @@ impl Session {
             }
             Ok(lease) => Ok(Some(lease)),
             Err(WaitEnd::Gone) => Err(End::ClientClosed),
+            Err(WaitEnd::Failed(_)) if self.pool.is_retiring() => {
+                // The user whom it waited for is not the one any more; its request is still there.
+                self.client.record().enter(Phase::Idle, self.pool.shared.clock.now());
+                Ok(None)
+            }
             Err(WaitEnd::Failed(failure)) => Err(End::Unavailable(failure)),
             Err(WaitEnd::Interrupted(Reason::Canceled)) => self.refuse_canceled().await,
             Err(WaitEnd::Interrupted(reason)) => Err(End::Interrupted(reason)),

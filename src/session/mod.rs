@@ -12,6 +12,7 @@ mod goodbye;
 mod inspect;
 mod judge;
 mod lend;
+mod moving;
 mod names;
 mod pin;
 mod provide;
@@ -41,6 +42,7 @@ use crate::pool::{Lease, Listed, Phase, Pool, PoolSettings, Pools, Reason};
 use crate::sql::Feature;
 use crate::wire::scan::Scanner;
 use crate::wire::tag::front;
+use moving::Plain;
 use names::Names;
 use pin::Pinned;
 use reader::Reader;
@@ -82,6 +84,8 @@ pub struct Session {
     state: State,
     /// Those that it has begun with.
     first: State,
+    /// Those that connections to PostgreSQL begin with.
+    plain: Plain,
     /// Its prepared statements.
     names: Names,
     /// How its texts are read at present.
@@ -128,12 +132,13 @@ impl Session {
     /// (`early`, at most 64 KiB). `None` for a client that has joined no pool.
     #[must_use]
     pub fn new(stream: Stream, client: Listed, state: State, house: House, early: &[u8]) -> Option<Session> {
-        let pool = Arc::clone(client.record().pool()?);
+        let pool = client.record().pool()?;
         let House { pools, workspaces } = house;
         let mut session = Session {
             stream,
             client,
             tally: Tally::new(pool.shared.clock, Arc::clone(&pool.times)),
+            plain: Plain::Own(pool.welcome().map_or_else(|| state.reported.clone(), |welcome| welcome.reported)),
             pool,
             pools,
             workspaces,
@@ -197,6 +202,9 @@ impl Session {
         while !poll_fn(|cx| self.poll_request(cx)).await? {
             Box::pin(self.deliver()).await?;
         }
+        if self.pool.is_retiring() {
+            self.move_on()?;
+        }
         let mut settings = self.pool.settings.load_full();
         let now = self.tally.look();
         let lease = match self.pool.try_checkout(&settings) {
@@ -213,10 +221,13 @@ impl Session {
                     self.tally.waited(now);
                     lease
                 }
-                // The client cancelled what it was queued for, and was told so.
+                // The client cancelled what it was queued for, and was told so; or its pool retires.
                 None => return Ok(()),
             },
         };
+        if matches!(self.plain, Plain::Former(_)) {
+            Box::pin(self.move_in()).await?;
+        }
         let (record, now) = (self.client.record(), self.tally.assigned());
         record.enter(Phase::Running, now);
         lease.link(record, now);

@@ -5,7 +5,6 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -74,7 +73,7 @@ impl Way {
 
 /// Relays until one side ends.
 pub async fn replicate(mut stream: Stream, client: Listed, dedicated: Box<Dedicated>, early: &[u8], pools: &Pools) {
-    let Some(pool) = client.record().pool().map(Arc::clone) else { return };
+    let Some(pool) = client.record().pool() else { return };
     let mut dedicated = dedicated;
     client.record().enter(Phase::Running, pool.shared.clock.now());
     let (mut up, mut down) = (Way::new(early), Way::new(&[]));

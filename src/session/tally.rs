@@ -71,6 +71,12 @@ impl Tally {
         }
     }
 
+    /// What comes is another pool's; what was before goes to the counters of the one that is left.
+    pub(super) fn go_on_in(&mut self, times: Arc<Times>, before: &Counters) {
+        self.settle(before);
+        self.times = times;
+    }
+
     /// Looks at the clock for the request that is about to begin.
     pub(super) fn look(&mut self) -> Micros {
         self.look_at(self.clock.now())

@@ -133,6 +133,113 @@ fn a_moved_database_is_followed_as_backends_are_released() {
     });
 }
 
+/// An entry `app` that forces this user, whom PostgreSQL trusts.
+fn forcing(cluster: &Cluster, user: &str) -> String {
+    let entry = entry("app", cluster);
+    format!("default_pool_size = 2\n{entry}user = \"{user}\"\npool_mode = \"transaction\"\n")
+}
+
+#[test]
+fn a_changed_forced_user_reaches_those_who_are_connected() {
+    for_each_worker_count(|workers| {
+        let cluster = Cluster::start();
+        cluster.sql("app", "alter role trusty set lock_timeout = '7s'; alter role postgres set lock_timeout = '8s'");
+        let pooler = Pooler::trusting(&cluster, workers, &forcing(&cluster, "trusty"));
+        let mut client = pooler.login("alice", "alicepw", "app");
+        let mut busy = pooler.login("bob", "bobpw", "app");
+        let mut pinned = pooler.login("carol", "carolpw", "app");
+        let who = "select current_user || ' ' || session_user";
+        assert_eq!(client.value(who), "trusty trusty");
+        assert_eq!(client.parameters["session_authorization"], "trusty");
+        client
+            .query("set TimeZone = 'Asia/Tokyo'; set work_mem = '7MB'; listen news; prepare mine as select 42")
+            .unwrap();
+        client.send(&[messages::parse("named", "select current_user, $1::int", &[]), messages::sync()].concat());
+        client.read_until_ready();
+        busy.query("begin").unwrap();
+        pinned.query("create temp table t as select 1").unwrap();
+
+        reload(&pooler, &cluster, workers, &forcing(&cluster, "postgres"));
+        // Who is within a transaction, or keeps a connection, is left alone.
+        assert_eq!(busy.value(who), "trusty trusty");
+        busy.query("commit").unwrap();
+        assert_eq!(pinned.value(who), "trusty trusty");
+        client.send(&messages::query(who));
+        let answer = client.read_until_ready();
+        let told: Vec<_> = answer.iter().filter(|message| message.tag == b'S').collect();
+        assert!(told.iter().any(|message| message.body == b"session_authorization\0postgres\0"), "{answer:?}");
+        assert!(told.iter().any(|message| message.body == b"is_superuser\0on\0"), "{answer:?}");
+        for client in [&mut client, &mut busy] {
+            assert_eq!(client.value(who), "postgres postgres");
+            assert_eq!(client.value("show lock_timeout"), "8s");
+        }
+        // What is its own came along.
+        assert_eq!(
+            client.value("select current_setting('TimeZone') || ' ' || current_setting('work_mem')"),
+            "Asia/Tokyo 7MB"
+        );
+        assert_eq!(client.value("execute mine"), "42");
+        client.send(&[messages::bind("", "named", &[Some("5")]), messages::execute("", 0), messages::sync()].concat());
+        let answer = client.read_until_ready();
+        assert!(answer.iter().any(|message| message.tag == b'D'), "{answer:?}");
+        // The connection that listens is replaced as well, of which a client is told.
+        eventually(SOON, "it still hears", || {
+            busy.query("notify news").unwrap();
+            while !client.is_silent_for(Duration::from_millis(200)) {
+                if client.read().tag == b'A' {
+                    return true;
+                }
+            }
+            false
+        });
+        client.query("reset TimeZone; set role alice").unwrap();
+        assert_eq!(client.value(who), "alice postgres");
+
+        pinned.query("drop table t").unwrap();
+        assert_eq!(pinned.value(who), "postgres postgres");
+        eventually(SOON, "nobody is left there", || cluster.backend_pids("trusty").is_empty());
+        // The former user may go, and somebody new comes to the same pool.
+        assert_eq!(pooler.login("alice", "alicepw", "app").value(who), "postgres postgres");
+        eventually(Duration::from_secs(15), "the former pool is forgotten", || {
+            let pools = Table::of(&mut pooler.console(), "SHOW POOLS");
+            pools.matching(&[("database", "app"), ("user", "trusty")]).rows.is_empty()
+        });
+        let pools = Table::of(&mut pooler.console(), "SHOW POOLS").matching(&[("database", "app")]);
+        assert_eq!(pools.column("user"), ["postgres"]);
+    });
+}
+
+#[test]
+fn who_waits_for_a_user_who_may_not_come_in_any_more_gets_the_new_one() {
+    for_each_worker_count(|workers| {
+        let cluster = Cluster::start();
+        let pooler = Pooler::trusting(&cluster, workers, &forcing(&cluster, "trusty"));
+        let mut client = pooler.login("alice", "alicepw", "app");
+        assert_eq!(client.value("select current_user"), "trusty");
+        pooler.console().query("pause app").unwrap();
+        client.send(&messages::query("select current_user"));
+        assert!(client.is_silent_for(Duration::from_millis(300)));
+        cluster.sql("app", "alter role trusty nologin");
+        reload(&pooler, &cluster, workers, &forcing(&cluster, "postgres"));
+        pooler.console().query("resume app").unwrap();
+        assert_eq!(client.read_until(b'D').pop().unwrap().row(), [Some("postgres".to_owned())]);
+        client.read_until_ready();
+    });
+}
+
+#[test]
+fn a_session_keeps_its_connection_when_another_user_is_forced() {
+    let cluster = Cluster::start();
+    let forcing = |user: &str| forcing(&cluster, user).replace("transaction", "session");
+    let pooler = Pooler::trusting(&cluster, 1, &forcing("trusty"));
+    let mut holds = pooler.login("alice", "alicepw", "app");
+    let mut fresh = pooler.login("bob", "bobpw", "app");
+    assert_eq!(holds.value("select current_user"), "trusty");
+    reload(&pooler, &cluster, 1, &forcing("postgres"));
+    assert_eq!(holds.value("select current_user"), "trusty");
+    assert_eq!(fresh.value("select current_user"), "postgres", "it had none yet");
+}
+
 #[test]
 fn a_removed_database_sends_its_clients_away() {
     for_each_worker_count(|workers| {

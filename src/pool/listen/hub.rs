@@ -157,7 +157,7 @@ impl Hub {
     /// A connection as the user of one who listens; after a failure the next one's pool is tried.
     async fn open(&self, pools: &Pools, failures: u32) -> Result<Line, Trouble> {
         self.roll().trying();
-        let pool = self.pool(failures).ok_or(Trouble::Held)?;
+        let pool = self.pool(pools, failures).ok_or(Trouble::Held)?;
         self.paused.store(pool.paused(), Relaxed);
         if pool.paused() {
             return Err(Trouble::Held);
@@ -187,17 +187,18 @@ impl Hub {
     }
 
     /// The pool whose user logs in.
-    fn pool(&self, failures: u32) -> Option<Arc<Pool>> {
+    fn pool(&self, all: &Pools, failures: u32) -> Option<Arc<Pool>> {
         let records = self.roll().records();
-        let mut pools: Vec<&Arc<Pool>> = Vec::new();
-        for pool in records.iter().filter_map(|record| record.pool()) {
-            if !pools.iter().any(|known| Arc::ptr_eq(known, pool)) {
-                pools.push(pool);
-            }
+        let mut pools: Vec<Arc<Pool>> = Vec::new();
+        for record in &records {
+            // A client that is silent is still in the pool of a user who may not be there any more.
+            let retiring = record.pool().is_some_and(|pool| pool.is_retiring());
+            let pool = if retiring { all.successor(record) } else { record.pool() };
+            pools.extend(pool.filter(|pool| !pools.iter().any(|known| Arc::ptr_eq(known, pool))));
         }
         pools.retain(|pool| !pool.is_closed() && Key::of(pool) == self.key);
         let index = usize::try_from(failures).unwrap_or(0).checked_rem(pools.len())?;
-        pools.get(index).map(|pool| Arc::clone(pool))
+        pools.get(index).cloned()
     }
 
     /// Closes the connection; answers the loss, where it was one.

@@ -101,14 +101,14 @@ impl Listeners {
     }
 
     /// Takes the listening clients of a pool along to the database that it leads to now.
-    pub(super) fn follow(&self, pool: &Arc<Pool>, policy: ListenerLost) {
+    pub fn follow(&self, pool: &Arc<Pool>, policy: ListenerLost) {
         let key = Key::of(pool);
         let mut hubs = self.lock();
         let others: Vec<Arc<Hub>> = hubs.values().filter(|hub| hub.key != key).cloned().collect();
         let mut dropped_unlocked = Vec::new();
         let now = self.shared.clock.now();
         for other in others {
-            let theirs = |record: &ClientRecord| record.pool().is_some_and(|its| Arc::ptr_eq(its, pool));
+            let theirs = |record: &ClientRecord| record.pool().is_some_and(|its| Arc::ptr_eq(&its, pool));
             let taken = other.roll().take_out(theirs);
             for (record, channels) in taken.iter().filter(|(_, channels)| !channels.is_empty()) {
                 let hub = self.hub(&mut hubs, key.clone());
