@@ -9,7 +9,7 @@ use zeroize::Zeroize;
 use super::{Backend, Interner};
 use crate::net::Stream;
 use crate::wire::scan::{Grammar, Scanner, Violation};
-use crate::wire::tag::{back, back_limit};
+use crate::wire::tag::{back, back_limit, front};
 use crate::wire::view::{Diagnostic, Status, data_row};
 use crate::wire::write;
 
@@ -143,7 +143,14 @@ impl Backend {
                     let values = data_row(body).ok_or(ExchangeError::Unexpected(tag))?;
                     row = Some(values.into_iter().map(|value| value.map(Into::into)).collect());
                 }
-                back::COPY_IN | back::COPY_OUT | back::COPY_BOTH => return Err(ExchangeError::Unexpected(tag)),
+                // Nobody has data for it.
+                // The query is one of the configuration's, and nobody has data for it.
+                back::COPY_IN => {
+                    let mut out = Vec::new();
+                    write::message(&mut out, front::COPY_FAIL, |out| write::put_cstr(out, b"the pooler has no data"));
+                    self.stream.write_all(&out).await?;
+                }
+                back::COPY_BOTH => return Err(ExchangeError::Unexpected(tag)),
                 _ => {}
             }
         }

@@ -86,6 +86,30 @@ fn a_connection_is_opened_with_a_query() {
 }
 
 #[test]
+fn a_query_for_new_connections_may_be_anything() {
+    let cluster = Cluster::start();
+    let notice = "do $$ begin raise notice 'hello'; end $$; listen news; notify news, 'own'";
+    let queries = [
+        ("out", "copy (select generate_series(1, 9000)) to stdout", ""),
+        ("in", "create temp table t (x int); copy t from stdin", "the pooler has no data"),
+        ("both", "copy (select 1) to stdout; copy pg_class from stdin; select 1", "connect_query failed"),
+        ("words", notice, ""),
+    ];
+    for (name, query, said) in queries {
+        let entry = format!(
+            "[databases.{name}]\nhost = \"127.0.0.1\"\nport = {}\ndbname = \"app\"\nconnect_query = \"{query}\"",
+            cluster.port()
+        );
+        let pooler = Pooler::trusting(&cluster, 1, &entry);
+        let mut client = Raw::login(pooler.port(), "alice", "alicepw", name);
+        assert_eq!([client.value("select 1"), client.value("select 2")], ["1", "2"], "{name}");
+        let log = pooler.log();
+        assert_eq!(log.contains("connect_query failed"), !said.is_empty(), "{name}: {log}");
+        assert!(log.contains(said), "{name}: {log}");
+    }
+}
+
+#[test]
 fn pools_that_nobody_uses_are_forgotten() {
     let cluster = Cluster::start();
     let star = format!("[databases.\"*\"]\nhost = \"127.0.0.1\"\nport = {}", cluster.port());
