@@ -68,11 +68,17 @@ impl Spec {
     }
 }
 
-/// Why a backend could not be opened.
+/// Why a backend could not be opened, in PgBouncer's words where it has some, and the system's behind.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// No connection, or one that broke.
-    #[error("{0}")]
+    /// The name of the host has no address, or could not be looked up.
+    #[error("server DNS lookup failed: {0}")]
+    Lookup(io::Error),
+    /// No connection.
+    #[error("connect failed: {0}")]
+    Connect(io::Error),
+    /// A connection that broke during the login.
+    #[error("server conn crashed? {0}")]
     Io(#[from] io::Error),
     /// It took too long.
     #[error("connect timeout")]
@@ -81,7 +87,7 @@ pub enum ConnectError {
     #[error("{} {}: {}", .0.severity, .0.code, .0.message)]
     Refused(Box<Diagnostic>),
     /// It has no TLS, and there has to be.
-    #[error("server does not support SSL, but SSL was required")]
+    #[error("server refused SSL: server does not support SSL, but SSL was required")]
     NoTls,
     /// It answered the question for TLS with something else than yes or no.
     #[error("server did not understand the request for SSL")]
@@ -125,7 +131,9 @@ impl ConnectError {
     #[must_use]
     pub fn may_pass(&self) -> bool {
         match self {
-            ConnectError::Io(_)
+            ConnectError::Lookup(_)
+            | ConnectError::Connect(_)
+            | ConnectError::Io(_)
             | ConnectError::Timeout
             | ConnectError::TlsAnswer
             | ConnectError::NoSlot
@@ -150,7 +158,7 @@ pub(super) async fn log_in(
     who: Identity,
     (interner, clock): (&Interner, &Clock),
 ) -> Result<Backend, ConnectError> {
-    let mut stream = connect_to(endpoint, &spec.socket).await?;
+    let mut stream = connect_to(endpoint, &spec.socket).await.map_err(ConnectError::Connect)?;
     let local = stream.local_addr();
     let place = Place { target: target.clone(), route: Arc::clone(&spec.route), endpoint: endpoint.clone() };
     let record = BackendRecord::new(who, place, local, clock.now()).with_descriptor(stream.descriptor());

@@ -88,14 +88,14 @@ impl Dial<'_> {
             Target::Tcp { host, port } => {
                 let addresses =
                     timeout(limit, self.spec.names.addresses(host, *port, self.spec.lifetimes, self.clock.now()));
-                let addresses = addresses.await.map_err(|_| ConnectError::Timeout)??;
+                let addresses = addresses.await.map_err(|_| ConnectError::Timeout)?.map_err(ConnectError::Lookup)?;
                 addresses.into_iter().map(Endpoint::Tcp).collect()
             }
         };
         let endpoints = route.arrange(endpoints, self.clock.now());
         route.looked();
         let count = endpoints.len();
-        let mut last = ConnectError::Io(io::Error::new(io::ErrorKind::NotFound, "name has no address"));
+        let mut last = ConnectError::Lookup(io::Error::new(io::ErrorKind::NotFound, "name has no address"));
         for (place, (endpoint, against)) in endpoints.into_iter().enumerate() {
             let share = share(end, count - place, against, count > 1);
             let attempt = self.address(target, &endpoint);

@@ -94,12 +94,13 @@ impl LinkError {
             (Some("57P03"), _) => "PostgreSQL is starting or stopping; try again",
             (Some("42501"), _) => "a superuser can run: GRANT pg_monitor TO the role",
             (_, LinkError::Connect { error, .. }) => match error {
-                ConnectError::Io(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
+                ConnectError::Connect(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
                     "nothing listens there: is PostgreSQL running, and is this its port (listen_addresses, port)?"
                 }
-                ConnectError::Io(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                    "there is no such socket or host: check host and port"
+                ConnectError::Connect(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                    "there is no such socket: check host and port"
                 }
+                ConnectError::Lookup(_) => "there is no such host, or no name server that knows it: check host",
                 ConnectError::Timeout => "nothing answers: check the address and the firewall",
                 ConnectError::NoTls => "the server has no TLS: sslmode=prefer or sslmode=disable",
                 ConnectError::Tls(_) => "check sslmode, sslrootcert and the host's name in its certificate",

@@ -362,7 +362,9 @@ impl Pool {
                 failure.hint.clone_from(&said.hint);
             }
             ConnectError::Authentication(error) => error.hint().clone_into(&mut failure.hint),
-            ConnectError::Io(_)
+            ConnectError::Lookup(_)
+            | ConnectError::Connect(_)
+            | ConnectError::Io(_)
             | ConnectError::Timeout
             | ConnectError::NoTls
             | ConnectError::TlsAnswer

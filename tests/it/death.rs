@@ -216,8 +216,8 @@ fn a_postgresql_that_is_down_for_long_fails_clients_fast_until_it_is_back() {
         let mut clients: Vec<_> = (0..3).map(|_| pooler.login("alice", "alicepw", "app")).collect();
         assert_eq!(clients[0].value("select 1"), "1");
         cluster.stop(Stop::Fast);
-        let text =
-            "server login has been failing, cached error: Connection refused (os error 111) (server_login_retry)";
+        let text = "server login has been failing, cached error: connect failed: Connection refused (os error 111) \
+                    (server_login_retry)";
         for (number, client) in clients.iter_mut().enumerate() {
             let start = Instant::now();
             client.send(&messages::query("select 1"));

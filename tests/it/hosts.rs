@@ -135,6 +135,18 @@ fn the_names_that_were_looked_up_are_shown() {
 }
 
 #[test]
+fn a_name_without_an_address_is_told_in_pgbouncers_words() {
+    let cluster = Cluster::start();
+    let entry = "server_login_retry = 0.5\n[databases.nowhere]\nhost = \"nosuch.invalid\"\n";
+    let pooler = Pooler::trusting(&cluster, 1, entry);
+    let error = Raw::try_login(pooler.port(), "alice", "alicepw", "nowhere").err().unwrap();
+    let (begin, end) =
+        ("server login has been failing, cached error: server DNS lookup failed: ", " (server_login_retry)");
+    assert!(error.message.starts_with(begin) && error.message.ends_with(end), "{error:?}");
+    assert!(pooler.log().contains("error=server DNS lookup failed"), "{}", pooler.log());
+}
+
+#[test]
 fn postgresql_behind_an_abstract_socket() {
     let name = format!("@pgpool-server-{}", std::process::id());
     let cluster = Cluster::builder().conf(&format!("unix_socket_directories = '{name}'")).start();

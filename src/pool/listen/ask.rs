@@ -52,7 +52,9 @@ impl NoListener {
             ),
             NoListener::Login(failure) => match &**failure {
                 ConnectError::Refused(said) => error(&said.code, &said.hint).detail(said.detail.clone()),
-                ConnectError::Io(_)
+                ConnectError::Lookup(_)
+                | ConnectError::Connect(_)
+                | ConnectError::Io(_)
                 | ConnectError::Timeout
                 | ConnectError::NoTls
                 | ConnectError::TlsAnswer
