@@ -5,6 +5,7 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -97,7 +98,11 @@ pub async fn replicate(mut stream: Stream, client: Listed, dedicated: Box<Dedica
             Poll::Ready(Stopped::Unwritten(error)) => return Poll::Ready(End::BackendDied(error.to_string())),
             Poll::Pending => {}
         }
-        look(cx, &mut looks, &pool, (&mut up, &mut down));
+        if look(cx, &mut looks, &pool, (&mut up, &mut down)) {
+            let now = pool.shared.clock.now();
+            client.record().request.store(now, Relaxed);
+            backend.record.request.store(now, Relaxed);
+        }
         if backend.record.close_needed() || pool.is_closed() {
             return Poll::Ready(End::Interrupted(Reason::ServerReplaced));
         }
@@ -115,10 +120,14 @@ pub async fn replicate(mut stream: Stream, client: Listed, dedicated: Box<Dedica
     goodbye::log(&end, client.record(), &pools.config.load().general, pool.shared.clock.now());
 }
 
-fn look(cx: &mut Context<'_>, looks: &mut Interval, pool: &Pool, (up, down): (&mut Way, &mut Way)) {
+/// Counts now and then, and answers whether anything has passed since it last did.
+fn look(cx: &mut Context<'_>, looks: &mut Interval, pool: &Pool, (up, down): (&mut Way, &mut Way)) -> bool {
+    let mut passed = false;
     while looks.poll_tick(cx).is_ready() {
+        passed |= up.passed > 0 || down.passed > 0;
         count(pool, up, down);
     }
+    passed
 }
 
 fn count(pool: &Pool, up: &mut Way, down: &mut Way) {

@@ -98,6 +98,33 @@ fn replicating(pooler: &Pooler, database: &str, replication: &str) -> Raw {
 }
 
 #[test]
+fn the_time_of_its_last_request_moves_with_the_stream() {
+    let cluster = Cluster::start();
+    let pooler = pooler(&cluster, "");
+    let mut walsender = replicating(&pooler, "app", "database");
+    walsender.read_until_ready();
+    let times = || {
+        ["show servers", "show clients"].map(|what| {
+            let table = Table::of(&mut pooler.console(), what).matching(&[("replication", "logical")]);
+            [table.value("connect_time"), table.value("request_time")]
+        })
+    };
+    eventually(SOON, "it has moved", || {
+        walsender.query("IDENTIFY_SYSTEM").unwrap();
+        times().iter().all(|[connected, request]| request > connected)
+    });
+    // It is looked once a second, and nothing passes.
+    assert!(walsender.is_silent_for(Duration::from_millis(1300)));
+    let before = times();
+    assert!(walsender.is_silent_for(Duration::from_millis(2100)));
+    assert_eq!(times(), before);
+    eventually(SOON, "it moves on", || {
+        walsender.query("IDENTIFY_SYSTEM").unwrap();
+        times().iter().zip(&before).all(|([_, now], [_, before])| now > before)
+    });
+}
+
+#[test]
 fn its_connection_counts_and_makes_others_wait() {
     let cluster = Cluster::start();
     let pooler = pooler(&cluster, "default_pool_size = 1");
