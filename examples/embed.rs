@@ -18,6 +18,12 @@ use std::path::Path;
 
 use clap::Parser;
 use pgpool::config::{Config, Loaded};
+use pgpool::net::BOUNCER;
+use tracing::Level;
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// pgpool in front of a PostgreSQL that is there already.
 #[derive(Debug, Parser)]
@@ -46,8 +52,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     // file here, so a RELOAD says so and changes nothing.
     let Loaded { config, warnings } = Config::parse(&text, Path::new("embedded.toml"))?;
 
-    // Without a subscriber there is simply no log.
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false).init();
+    // Without a subscriber there is simply no log. What happens to connections is said in PgBouncer's words, too; one sort
+    // is enough.
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
+    let ours = filter_fn(|event| event.target() != BOUNCER && *event.level() <= Level::INFO);
+    tracing_subscriber::registry().with(lines.with_filter(ours)).init();
     for warning in warnings {
         tracing::warn!("{warning}");
     }

@@ -16,6 +16,7 @@ use super::control::{self, Stop, refusal};
 use super::encode::{Format, data_row, description, put};
 use super::extended::{Described, Execution, Prepared};
 use super::link::{Incoming, Link};
+use super::said::{say_end, say_error};
 use super::show::{Answer, show};
 use super::{ConsoleEnd, Context, Role, fakes, message};
 use crate::metrics::add;
@@ -30,12 +31,21 @@ use crate::wire::write::Report;
 /// Cancel safety: none; the connection is lost with the future, what it commanded stays done.
 pub async fn serve(stream: Stream, client: &Arc<ClientRecord>, role: Role, context: Context) -> ConsoleEnd {
     let link = Link::new(stream, client);
-    let mut console =
-        Console { link, client, role, context, prepared: Prepared::default(), suspended: None, skipping: false };
+    let mut console = Console {
+        link,
+        client,
+        role,
+        context,
+        prepared: Prepared::default(),
+        suspended: None,
+        skipping: false,
+        sets: false,
+    };
     let end = match console.run().await {
         Ok(never) => match never {},
         Err(end) => end,
     };
+    say_end(&end, client, &console.context.pools);
     if let Some(last) = farewell(&end) {
         console.link.leave(&last);
     }
@@ -64,6 +74,8 @@ struct Console<'a> {
     suspended: Option<Suspended>,
     /// After an error of the extended protocol everything up to Sync is left out.
     skipping: bool,
+    /// Whether the command that runs, or ran last, is a SET.
+    sets: bool,
 }
 
 impl Console<'_> {
@@ -135,7 +147,7 @@ impl Console<'_> {
                 return match self.simple(&script).await {
                     Ok(()) => Ok(Next::Ready),
                     Err(Stop::Failed(report)) => {
-                        self.link.error(&report);
+                        self.refuse(&report);
                         Ok(Next::Ready)
                     }
                     Err(Stop::Ended(end)) => Err(end),
@@ -144,7 +156,7 @@ impl Console<'_> {
             front::FUNCTION_CALL | front::COPY_DATA | front::COPY_DONE | front::COPY_FAIL => {
                 let what = if tag == front::FUNCTION_CALL { "function calls" } else { "COPY" };
                 let message = format!("{what} not supported by the console");
-                self.link.error(&Report::error(sqlstate::FEATURE_NOT_SUPPORTED, message));
+                self.refuse(&Report::error(sqlstate::FEATURE_NOT_SUPPORTED, message));
                 return Ok(Next::Ready);
             }
             _ => {}
@@ -152,7 +164,7 @@ impl Console<'_> {
         match self.extended(tag, &body).await {
             Ok(()) => {}
             Err(Stop::Failed(report)) => {
-                self.link.error(&report);
+                self.refuse(&report);
                 self.skipping = true;
                 // As PostgreSQL does: some drivers send Sync only when they have seen the error.
                 self.link.flush().await?;
@@ -160,6 +172,13 @@ impl Console<'_> {
             Err(Stop::Ended(end)) => return Err(end),
         }
         Ok(Next::More)
+    }
+
+    /// Tells the client that its command failed.
+    fn refuse(&mut self, report: &Report) {
+        let general = &self.context.pools.config.load().general;
+        say_error(report, std::mem::take(&mut self.sets), self.client, general);
+        self.link.error(report);
     }
 
     /// Query: all its statements, or none where one cannot be read.
@@ -236,6 +255,7 @@ impl Console<'_> {
             return Err(refusal("admin access needed").into());
         }
         let context = &self.context.clone();
+        self.sets = matches!(command, Command::Set(..));
         let answer = match command {
             Command::Show(what) => show(*what, context),
             Command::ShowFake(setting) => Answer::rows(vec![vec![Cell::from(setting.value)]]),

@@ -14,6 +14,7 @@ use super::{ConsoleEnd, Context, Shutdown, is_console};
 use crate::backend::Closing;
 use crate::config::{Config, SetError};
 use crate::net::tls::Tls;
+use crate::net::{BOUNCER, OWN};
 use crate::pool::{Pool, Pools, Reason, Suspended};
 use crate::wire::sqlstate;
 use crate::wire::write::Report;
@@ -58,7 +59,15 @@ fn chosen(pools: &Pools, database: Option<&str>) -> Vec<Arc<Pool>> {
 }
 
 fn log(command: &str, database: Option<&str>) {
-    tracing::info!(command, database, "console command issued");
+    tracing::info!(target: OWN, command, database, "console command issued");
+}
+
+/// The same in PgBouncer's words, who says so before it looks whether there is such a database.
+fn say(command: &str, database: Option<&str>) {
+    match database {
+        Some(name) => tracing::info!(target: BOUNCER, "{command} '{name}' command issued"),
+        None => tracing::info!(target: BOUNCER, "{command} command issued"),
+    }
 }
 
 /// PAUSE: answers when no backend is left.
@@ -67,6 +76,7 @@ pub(super) async fn pause(context: &Context, link: &mut Link<'_>, database: Opti
     if pools.all_paused() || pools.is_suspended() {
         return Err(refusal("already suspended/paused").into());
     }
+    say("PAUSE", database);
     if let Some(name) = database {
         checked(pools, name, "pause")?;
     }
@@ -106,6 +116,7 @@ pub(super) async fn suspend(
     }
     let suspended = kept.insert(pools.suspend().ok_or_else(|| refusal("already suspended/paused"))?);
     log("SUSPEND", None);
+    say("SUSPEND", None);
     let begun = Instant::now();
     loop {
         let moving = suspended.moving();
@@ -137,6 +148,7 @@ fn canceled() -> Report {
 /// RESUME.
 pub(super) fn resume(context: &Context, database: Option<&str>) -> Result<Answer, Report> {
     let pools = &context.pools;
+    say("RESUME", database);
     match database {
         None if context.control.ending().is_some() => return Err(refusal("pooler is shutting down")),
         None if pools.go_on() => {
@@ -165,6 +177,7 @@ pub(super) fn resume(context: &Context, database: Option<&str>) -> Result<Answer
 pub(super) fn disable(context: &Context, database: Option<&str>, disabled: bool) -> Result<Answer, Report> {
     let (tag, verb) = if disabled { ("DISABLE", "disable") } else { ("ENABLE", "enable") };
     let Some(name) = database else { return Err(refusal("a database is required")) };
+    say(tag, database);
     let undone = !disabled && context.pools.is_disabled(name);
     let name = if undone { name } else { checked(&context.pools, name, verb)? };
     log(tag, database);
@@ -174,6 +187,7 @@ pub(super) fn disable(context: &Context, database: Option<&str>, disabled: bool)
 
 /// RECONNECT.
 pub(super) fn reconnect(context: &Context, database: Option<&str>) -> Result<Answer, Report> {
+    say("RECONNECT", database);
     if let Some(name) = database {
         checked(&context.pools, name, "reconnect")?;
     }
@@ -188,6 +202,7 @@ pub(super) fn reconnect(context: &Context, database: Option<&str>) -> Result<Ans
 /// WAIT_CLOSE: answers when no backend is left that a RECONNECT or a changed configuration wants closed.
 pub(super) async fn wait_close(context: &Context, link: &mut Link<'_>, database: Option<&str>) -> Result<Answer, Stop> {
     let pools = &context.pools;
+    say("WAIT_CLOSE", database);
     if let Some(name) = database {
         if is_console(name) {
             return Err(refusal(format!("cannot wait in admin db: {name}")).into());
@@ -212,6 +227,7 @@ pub(super) fn kill(context: &Context, database: Option<&str>) -> Result<Answer, 
     if pools.all_paused() || pools.is_suspended() {
         return Err(refusal("already suspended/paused"));
     }
+    say("KILL", database);
     if let Some(name) = database {
         checked(pools, name, "kill")?;
     }
@@ -263,6 +279,7 @@ fn client_id(text: &str) -> Option<u64> {
 /// RELOAD.
 pub(super) async fn reload(context: &Context) -> Result<Answer, Report> {
     log("RELOAD", None);
+    say("RELOAD", None);
     match context.control.reload().await {
         Ok(()) => Ok(Answer::tag("RELOAD")),
         Err(problems) => {
@@ -274,7 +291,14 @@ pub(super) async fn reload(context: &Context) -> Result<Answer, Report> {
 
 /// SHUTDOWN.
 pub(super) async fn shutdown(context: &Context, link: &mut Link<'_>, how: Shutdown) -> Result<Answer, Stop> {
-    tracing::info!(?how, "console command SHUTDOWN issued");
+    tracing::info!(target: OWN, ?how, "console command SHUTDOWN issued");
+    let mode = match how {
+        Shutdown::WaitForServers => " WAIT_FOR_SERVERS",
+        Shutdown::WaitForClients => " WAIT_FOR_CLIENTS",
+        Shutdown::Drain => " DRAIN",
+        Shutdown::Now | Shutdown::TakenOver => "",
+    };
+    tracing::info!(target: BOUNCER, "SHUTDOWN{mode} command issued");
     context.control.shutdown(how);
     match how {
         Shutdown::WaitForServers | Shutdown::WaitForClients | Shutdown::Drain | Shutdown::TakenOver => {

@@ -22,6 +22,7 @@ mod memory;
 mod message;
 mod peers;
 mod pins;
+mod said;
 mod show;
 mod similar;
 mod sockets;

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use super::columns::{Cell, Row, row};
 use super::{DATABASE, civil};
 use crate::backend::{BackendRecord, BackendState};
-use crate::net::{Clock, Micros};
+use crate::net::{Clock, Micros, pointer};
 use crate::pool::{ClientRecord, Phase, Pool, PoolKey, Pools};
 
 /// What SHOW CLIENTS calls what a client does.
@@ -227,14 +227,6 @@ fn server_state(record: &BackendRecord, long_idle: &[u64]) -> &'static str {
     }
 }
 
-/// The stable name of a client or backend in the columns `ptr` and `link`, in the shape of an address.
-fn pointer(id: u64) -> String {
-    match id {
-        0 => String::new(),
-        id => format!("{id:#014x}"),
-    }
-}
-
 /// The columns `local_addr` and `local_port`.
 fn local(local: Option<SocketAddr>, otherwise: u16) -> (String, u16) {
     match local {
@@ -365,16 +357,4 @@ fn server_row(record: &BackendRecord, state: &str, pools: &Pools) -> Row {
         record.prepared.load(Relaxed),
         record.id,
     ]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pointers_look_like_addresses() {
-        assert_eq!(pointer(0), "");
-        assert_eq!(pointer(1), "0x000000000001");
-        assert_eq!(pointer(u64::MAX), "0xffffffffffffffff");
-    }
 }

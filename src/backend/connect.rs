@@ -16,7 +16,7 @@ use super::{Backend, BackendRecord, Identity, Interner, Prepared, Route, State};
 use crate::auth::{AnswerError, Answerer, BackendSecret, Binding, Channel, end_point};
 use crate::config::ChannelBinding;
 use crate::net::tls::{Connector, HandshakeError};
-use crate::net::{Clock, Endpoint, Lifetimes, Names, SocketOptions, Stream, Target, connect_to};
+use crate::net::{BOUNCER, Clock, Endpoint, Lifetimes, Names, SocketOptions, Stream, Target, connect_to};
 use crate::wire::sqlstate;
 use crate::wire::startup::Replication;
 use crate::wire::tag::{back, back_limit, front};
@@ -58,6 +58,10 @@ pub struct Spec {
     pub timeout: Duration,
     /// How long a host that failed comes after the others.
     pub retry: Duration,
+    /// Whether it is logged in PgBouncer's words that a connection was opened.
+    pub log_connections: bool,
+    /// And that it was closed before its login was over.
+    pub log_disconnections: bool,
 }
 
 impl Spec {
@@ -120,6 +124,24 @@ impl From<ExchangeError> for ConnectError {
 }
 
 impl ConnectError {
+    /// Why the connection was closed, in PgBouncer's words alone, where it has some.
+    pub(super) fn words(&self) -> String {
+        match self {
+            ConnectError::Lookup(_) => "server DNS lookup failed".to_owned(),
+            ConnectError::Connect(_) => "connect failed".to_owned(),
+            ConnectError::Io(_) => "server conn crashed?".to_owned(),
+            ConnectError::NoTls => "server refused SSL".to_owned(),
+            ConnectError::TlsAnswer => "bad sslreq answer".to_owned(),
+            ConnectError::Refused(said) => said.message.clone(),
+            ConnectError::Timeout
+            | ConnectError::Tls(_)
+            | ConnectError::Authentication(_)
+            | ConnectError::NoSlot
+            | ConnectError::Misfit(_)
+            | ConnectError::Protocol(_) => self.to_string(),
+        }
+    }
+
     /// Whether PostgreSQL, the role or the database has no connection left.
     #[must_use]
     pub fn is_full(&self) -> bool {
@@ -163,10 +185,19 @@ pub(super) async fn log_in(
     let place = Place { target: target.clone(), route: Arc::clone(&spec.route), endpoint: endpoint.clone() };
     let record = BackendRecord::new(who, place, local, clock.now()).with_descriptor(stream.descriptor());
     let mut record = record.replicating(spec.replication);
+    if spec.log_connections {
+        match local {
+            Some(from) => tracing::info!(target: BOUNCER, "{} new connection to server (from {from})", record.party()),
+            None => tracing::info!(target: BOUNCER, "{} new connection to server", record.party()),
+        }
+    }
     if let Target::Tcp { host, .. } = target {
         encrypt(&mut stream, &spec.tls, host).await?;
         if let Some(session) = stream.session() {
             record = record.with_tls(session.description, Arc::clone(&spec.tls), host);
+            if spec.log_connections {
+                tracing::info!(target: BOUNCER, "{} SSL established: {}", record.party(), session.description);
+            }
         }
     }
     stream.write_all(&startup(spec)).await?;
@@ -289,6 +320,8 @@ mod tests {
             channel_binding: ChannelBinding::Prefer,
             timeout: Duration::from_secs(10),
             retry: none,
+            log_connections: false,
+            log_disconnections: false,
         };
         let who = Identity { id: 1, database: "app".into(), user: "alice".into() };
         let (interner, clock) = (Interner::default(), Clock::start());

@@ -13,7 +13,7 @@ use super::fit::Nature;
 use super::route::Against;
 use super::{Backend, ConnectError, Identity, Interner, Spec};
 use crate::config::SessionAttrs;
-use crate::net::{Clock, Endpoint, Micros, Target};
+use crate::net::{BOUNCER, Clock, Endpoint, Micros, Party, Side, Target};
 use crate::wire::startup::Replication;
 
 /// Most time for what did not work a moment ago, where there is something else to try.
@@ -97,7 +97,7 @@ impl Dial<'_> {
         let count = endpoints.len();
         let mut last = ConnectError::Lookup(io::Error::new(io::ErrorKind::NotFound, "name has no address"));
         for (place, (endpoint, against)) in endpoints.into_iter().enumerate() {
-            let share = share(end, count - place, against, count > 1);
+            let (share, begun) = (share(end, count - place, against, count > 1), Instant::now());
             let attempt = self.address(target, &endpoint);
             match timeout(share, attempt).await.unwrap_or(Err(ConnectError::Timeout)) {
                 Ok((backend, None)) => {
@@ -109,15 +109,33 @@ impl Dial<'_> {
                     if route.wanted == SessionAttrs::PreferStandby {
                         self.spare.get_or_insert(backend);
                     } else {
+                        self.say_closed(Some(&endpoint), begun, &last);
                         backend.terminate();
                     }
                 }
-                Err(error) => last = error,
+                Err(error) => {
+                    self.say_closed(Some(&endpoint), begun, &error);
+                    last = error;
+                }
             }
             let (against, until) = self.mark(&last);
             route.went_wrong_at(&endpoint, against, self.clock.now(), until);
         }
         Err(last)
+    }
+
+    /// Says in PgBouncer's words why there is no connection to this address, or no more.
+    fn say_closed(&self, endpoint: Option<&Endpoint>, begun: Instant, why: &ConnectError) {
+        if let ConnectError::Refused(said) = why {
+            tracing::warn!(target: BOUNCER, "server login failed: {} {}", said.severity, said.message);
+        }
+        if self.spec.log_disconnections {
+            let Identity { id, database, user } = &self.who;
+            let (database, user) = (Some(&**database), Some(&**user));
+            let party = Party { side: Side::Backend, id: *id, database, user, endpoint, process: 0 };
+            let age = begun.elapsed().as_secs();
+            tracing::info!(target: BOUNCER, "{party} closing because: {} (age={age}s)", why.words());
+        }
     }
 
     /// A backend at this address, and what is wrong with its server.
@@ -137,6 +155,12 @@ impl Dial<'_> {
 
     /// Notes what went wrong with a host.
     fn failed(&mut self, host: usize, error: ConnectError, others: bool) {
+        if let (ConnectError::Lookup(why), Some(Target::Tcp { host: name, .. })) =
+            (&error, self.spec.route.targets().get(host))
+        {
+            tracing::warn!(target: BOUNCER, "DNS lookup failed: {name}: {why}");
+            self.say_closed(None, Instant::now(), &error);
+        }
         let (against, until) = self.mark(&error);
         if self.spec.route.went_wrong(host, against, until) && others {
             let target = self.spec.route.targets().get(host).map(ToString::to_string);

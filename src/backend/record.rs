@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::Route;
 use super::closing::{Closing, FirstClosing};
 use crate::net::tls::Connector;
-use crate::net::{Endpoint, Micros, Target};
+use crate::net::{Endpoint, Micros, Party, Side, Target};
 use crate::wire::startup::Replication;
 
 /// How much of a text is noted, bytes.
@@ -145,6 +145,13 @@ impl BackendRecord {
             link: AtomicU64::new(0),
             cancels: AtomicU32::new(0),
         }
+    }
+
+    /// What PgBouncer calls it in the log.
+    #[must_use]
+    pub fn party(&self) -> Party<'_> {
+        let (database, user) = (Some(&*self.database), Some(&*self.user));
+        Party { side: Side::Backend, id: self.id, database, user, endpoint: Some(&self.endpoint), process: 0 }
     }
 
     /// Notes the text that it runs.

@@ -273,6 +273,8 @@ impl Way {
             channel_binding: self.channel_binding,
             timeout: self.timeout,
             retry: none,
+            log_connections: false,
+            log_disconnections: false,
         }
     }
 }

@@ -13,17 +13,19 @@ use std::time::{Duration, Instant};
 
 use pgpool::config::{Config, LogFormat};
 use pgpool::metrics::LogCounts;
+use pgpool::net::{BOUNCER, OWN};
 use tracing::field::Field;
 use tracing::level_filters::LevelFilter;
 use tracing::{Level, Subscriber};
 use tracing_subscriber::field::MakeExt;
-use tracing_subscriber::filter::dynamic_filter_fn;
+use tracing_subscriber::filter::{dynamic_filter_fn, filter_fn};
 use tracing_subscriber::fmt::{format, layer};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Registry, registry, reload};
 
+use super::bouncer_line::Head;
 use super::syslog::Outlet;
 
 /// How often it is looked for whether the file is still the one of its name.
@@ -97,12 +99,17 @@ pub(crate) fn begin(config: &Config, quiet: bool, verbose: u8) -> Result<Log, St
     let log = Log { file: Arc::clone(&file), counts: Arc::default(), syslog: syslog.clone(), level: handle, verbose };
     let counting = Counting(log.counts());
     let lines = layer().with_writer(move || Lines { file: Arc::clone(&file), quiet }).with_target(false);
-    let registry = registry().with(filter);
-    match config.general.log_format {
-        LogFormat::Json => registry.with(lines.json()).with(lines_to(syslog)).with(counting).init(),
-        LogFormat::Text => {
-            let fields = format::debug_fn(write_field).delimited(" ");
-            registry.with(lines.fmt_fields(fields).with_ansi(ansi)).with(lines_to(syslog)).with(counting).init();
+    let format = config.general.log_format;
+    // Each connection is told of twice, in two sorts of words.
+    let other = if format == LogFormat::PgBouncer { OWN } else { BOUNCER };
+    let registry = registry().with(filter).with(filter_fn(move |event| event.target() != other)).with(counting);
+    let fields = format::debug_fn(write_field).delimited(" ");
+    match format {
+        LogFormat::Json => registry.with(lines.json()).with(lines_to(syslog)).init(),
+        LogFormat::Text => registry.with(lines.fmt_fields(fields).with_ansi(ansi)).with(lines_to(syslog)).init(),
+        LogFormat::PgBouncer => {
+            let lines = lines.fmt_fields(fields).with_ansi(false).event_format(Head::local());
+            registry.with(lines).with(bare_lines_to(syslog)).init();
         }
     }
     Ok(log)
@@ -116,6 +123,17 @@ where
     let fields = format::debug_fn(write_field).delimited(" ");
     let switch = syslog.clone();
     let lines = layer().without_time().with_ansi(false).with_target(false).fmt_fields(fields).with_writer(syslog);
+    lines.with_filter(dynamic_filter_fn(move |_, _| switch.is_open()))
+}
+
+/// The same in PgBouncer's shape.
+fn bare_lines_to<S>(syslog: Outlet) -> impl Layer<S>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    let fields = format::debug_fn(write_field).delimited(" ");
+    let switch = syslog.clone();
+    let lines = layer().with_ansi(false).fmt_fields(fields).event_format(Head::None).with_writer(syslog);
     lines.with_filter(dynamic_filter_fn(move |_, _| switch.is_open()))
 }
 

@@ -2,6 +2,7 @@
 //! what is around a process: where log lines go, the file with its id, `-d`, systemd.
 
 pub(crate) mod age;
+mod bouncer_line;
 pub(crate) mod check;
 pub(crate) mod daemon;
 pub(crate) mod demand;

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use pgpool::config::{Config, Loaded};
+use pgpool::net::BOUNCER;
 use pgpool::proxy::{News, Surroundings, assume_identity, run_in};
 use tokio::runtime;
 
@@ -46,7 +47,7 @@ pub(crate) fn run(path: &Path, arguments: &Arguments) -> Result<ExitCode, String
     if let Err(error) = std::fs::File::open(path) {
         tracing::warn!(file = %path.display(), %error, "the configuration cannot be read again, so RELOAD will fail");
     }
-    raise_descriptor_limit();
+    raise_descriptor_limit(&config);
     let sockets = systemd::sockets().map_err(|error| format!("pgpool: a socket of LISTEN_FDS is unfit: {error}"))?;
     let log_counts = log.counts();
     let around = Around { config: config.clone(), log, pidfile: Arc::clone(&pidfile), detached: arguments.detached };
@@ -117,7 +118,7 @@ fn runtime(workers: usize) -> std::io::Result<runtime::Runtime> {
 }
 
 /// A client and a backend are a descriptor each; the system's soft limit of 1024 is soon reached.
-fn raise_descriptor_limit() {
+fn raise_descriptor_limit(config: &Config) {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let present = getrlimit(Resource::Nofile);
     let wanted = Rlimit { current: present.maximum, maximum: present.maximum };
@@ -126,4 +127,9 @@ fn raise_descriptor_limit() {
     {
         tracing::warn!(%error, "cannot raise the limit of open files");
     }
+    let shown = |limit: Option<u64>| limit.map_or_else(|| "unlimited".to_owned(), |limit| limit.to_string());
+    let (limit, clients) = (getrlimit(Resource::Nofile), config.general.max_client_conn);
+    let backends: u64 = config.demands().iter().filter_map(|demand| demand.known).sum();
+    tracing::info!(target: BOUNCER, "kernel file descriptor limit: {} (hard: {}); max_client_conn: {clients}, max expected \
+                                     fd use: {}", shown(limit.current), shown(limit.maximum), u64::from(clients) + backends);
 }

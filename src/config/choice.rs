@@ -201,6 +201,8 @@ choice! {
         Text = "text",
         /// One JSON object per line.
         Json = "json",
+        /// PgBouncer's lines, with its words where it has some.
+        PgBouncer = "pgbouncer",
     }
     known to PgBouncer only: []
 }

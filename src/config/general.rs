@@ -75,7 +75,7 @@ settings! {
     logfile: Option<PathBuf> as File = None, Reload;
     /// File that has the process's id while it runs, relative to this file; empty = none.
     pidfile: Option<PathBuf> as File = None, Boot;
-    /// Shape of a log line: text or json.
+    /// Shape of a log line: text, json or pgbouncer.
     log_format: LogFormat as OneOf<LogFormat> = LogFormat::Text, Boot;
     /// Send log lines to the system's syslog as well.
     syslog: bool as Flag = false, Reload;

@@ -19,7 +19,7 @@ use crate::wire::startup::{Replication, Startup};
 use crate::wire::write::Report;
 
 use super::login::while_there;
-use super::{CONSOLE, Gate, Rejected, is_console};
+use super::{CONSOLE, Gate, Rejected, Visitor, is_console};
 
 const HINT: &str = "The rules that count are those of the pooler's auth_hba_file, not those of PostgreSQL.";
 
@@ -73,6 +73,13 @@ pub enum Denial {
     UnknownUser(Place),
 }
 
+impl Denial {
+    /// Whether the rules did not let it come as far as a proof.
+    pub(super) fn is_by_rule(&self) -> bool {
+        matches!(self, Denial::NoRule | Denial::Rejected(_) | Denial::InDoubt(_) | Denial::NoAuthUser)
+    }
+}
+
 /// What PAM is asked about a client.
 #[cfg_attr(not(feature = "pam"), expect(dead_code, reason = "read by what asks PAM"))]
 #[derive(Clone, Debug)]
@@ -101,14 +108,14 @@ pub(super) enum Proving<'a> {
 pub(super) struct Caller<'a> {
     pub(super) gate: &'a Gate,
     pub(super) config: &'a Config,
-    pub(super) peer: &'a Endpoint,
+    pub(super) visitor: &'a Visitor,
     pub(super) startup: &'a Startup,
 }
 
 impl<'a> Caller<'a> {
     /// Finds the rule for the client, and checks what does not take a word from it.
     pub(super) async fn prove(self, stream: &mut Stream) -> Result<Proving<'a>, Rejected> {
-        let channel = channel(stream, self.peer);
+        let channel = channel(stream, &self.visitor.peer);
         let mut databases = vec![self.startup.database.as_str()];
         if is_console(self.startup) {
             // One database with two names: a rule about either is about both.
@@ -252,7 +259,7 @@ impl<'a> Caller<'a> {
 
     /// PAM's service by `auth_type`; the name is PgBouncer's.
     pub(super) fn usual_service(&self, stream: &Stream) -> Service {
-        let host = match channel(stream, self.peer) {
+        let host = match channel(stream, &self.visitor.peer) {
             Channel::Local { .. } => None,
             Channel::Plain { peer } | Channel::Tls { peer, .. } => Some(peer.to_string()),
         };

@@ -12,8 +12,8 @@ use super::{CONSOLE, Gate, Rejected, encode_request, is_console};
 use crate::auth::{Challenge, Login, Method, Password, Step, end_point, password_in};
 use crate::config::{AuthSource, AuthType, Config};
 use crate::hba::Directory;
-use crate::net::Stream;
 use crate::net::tls::Certificate;
+use crate::net::{BOUNCER, Stream};
 use crate::pool::{Found, LookupError};
 use crate::wire::startup::Startup;
 
@@ -90,16 +90,24 @@ pub(super) async fn log_in(caller: Caller<'_>, stream: &mut Stream, intake: &mut
         Some(_) | None => None,
     };
     let credential = match &found {
-        Some(found) => found.credential.clone(),
+        Some(found) => {
+            if found.credential.is_none() {
+                let user = &startup.user;
+                tracing::info!(target: BOUNCER, "{} no such user: {user}", caller.visitor.party());
+            }
+            found.credential.clone()
+        }
         None => known.or_else(|| known_without_secret(config, startup)),
     };
     let mock = gate.mock.with_iterations(config.general.scram_iterations);
     let ours = stream.session().and_then(|session| session.server_certificate.as_deref());
     let (mut login, mut step) =
         Login::begin_bindable(method, &startup.user, credential, &mock, ours.and_then(end_point));
+    let mut by_sasl = false;
     loop {
         match step {
             Step::Ask(challenge) => {
+                by_sasl |= matches!(challenge, Challenge::Sasl | Challenge::SaslPlus);
                 let in_clear = challenge == Challenge::Cleartext;
                 let mut out = BytesMut::new();
                 encode_request(&request(challenge), &mut out)?;
@@ -111,7 +119,7 @@ pub(super) async fn log_in(caller: Caller<'_>, stream: &mut Stream, intake: &mut
                 if let Some(found) = found.filter(|_| refusal.may_be_outdated()) {
                     found.doubt();
                 }
-                return Err(Rejected::Login { user: startup.user.clone(), refusal });
+                return Err(Rejected::Login { user: startup.user.clone(), refusal, by_sasl });
             }
         }
     }
@@ -174,7 +182,7 @@ async fn clear_password(caller: Caller<'_>, stream: &mut Stream, intake: &mut In
     let mut out = BytesMut::new();
     encode_request(&Authentication::CleartextPassword, &mut out)?;
     stream.write_all(&out).await?;
-    let refused = |refusal| Rejected::Login { user: caller.startup.user.clone(), refusal };
+    let refused = |refusal| Rejected::Login { user: caller.startup.user.clone(), refusal, by_sasl: false };
     password_in(intake.password(stream, true).await?).map_err(refused)
 }
 

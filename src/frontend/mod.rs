@@ -15,6 +15,7 @@ mod reject;
 mod replication;
 mod settings;
 mod sources;
+mod visitor;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -28,8 +29,8 @@ use tokio::time::{Instant, timeout_at};
 use crate::auth::MockSecret;
 use crate::backend::State;
 use crate::config::Config;
+use crate::net::Stream;
 use crate::net::tls::{Acceptor, HandshakeError, Tls, Turnstile};
-use crate::net::{Endpoint, Stream};
 use crate::pool::{ClientIdentity, ClientRecord, Dedicated, Listed, Permit, Pools};
 use crate::wire::sqlstate;
 use crate::wire::startup::{NEWEST_MINOR, Opening, Replication, Startup, parse};
@@ -43,9 +44,14 @@ pub use errand::{Errand, Errands};
 pub use intake::MAX_BEFORE_LOGIN;
 pub use reject::Rejected;
 pub use sources::{Sources, Visit, hear_out};
+pub use visitor::Visitor;
 
 /// Names of the console.
-pub const CONSOLE: [&str; 2] = ["pgpool", "pgbouncer"];
+pub const CONSOLE: [&str; 2] = ["pgpool", CONSOLE_SHOWN];
+/// The one that it is shown under.
+const CONSOLE_SHOWN: &str = "pgbouncer";
+/// What a client is told in front of the name of a database that there is not.
+const NO_DATABASE: &str = "no such database: ";
 
 /// What a user may do on the console.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,11 +124,10 @@ pub enum Admitted {
 pub async fn admit(
     gate: &Gate,
     stream: &mut Stream,
-    peer: &Endpoint,
+    visitor: &mut Visitor,
     process_ends: bool,
 ) -> Result<Admitted, Rejected> {
     let config = gate.pools.config.load_full();
-    let connected = gate.pools.shared.clock.now();
     let limit = match config.general.client_login_timeout {
         Duration::ZERO => Duration::from_secs(365 * 24 * 3600),
         limit => limit,
@@ -149,11 +154,12 @@ pub async fn admit(
                     .hint("Connect with sslmode=require or stronger."),
             ));
         }
-        let permits = permits(gate, &config, &startup)?;
+        let permits = permits(gate, &config, &startup, visitor)?;
         if process_ends && !is_console(&startup) {
             return Err(Rejected::Told(Report::fatal(sqlstate::ADMIN_SHUTDOWN, "pooler is shutting down")));
         }
-        let caller = Caller { gate, config: &config, peer, startup: &startup };
+        visitor.announce(&config, &startup, stream);
+        let caller = Caller { gate, config: &config, visitor, startup: &startup };
         let proof = login::log_in(caller, stream, &mut intake).await?;
         Ok((startup, permits, proof))
     };
@@ -161,16 +167,16 @@ pub async fn admit(
     let identity = ClientIdentity {
         user: startup.user.as_str().into(),
         database: startup.database.as_str().into(),
-        peer: peer.clone(),
-        process: stream.peer_process().unwrap_or(0),
+        peer: visitor.peer.clone(),
+        process: visitor.process,
         local: stream.local_addr(),
         tls: stream.session().map_or("", |session| session.description),
         replication: startup.replication,
-        connected,
+        connected: visitor.connected,
     };
     let secret = random_secret(startup.minor)?;
-    let record = ClientRecord::new(gate.pools.shared.next_id(), secret, identity, permits)
-        .of_peer(gate.pools.config.load().general.peer_id);
+    let record =
+        ClientRecord::new(visitor.id, secret, identity, permits).of_peer(gate.pools.config.load().general.peer_id);
     record.descriptor.store(stream.descriptor(), Relaxed);
     let client = gate.pools.clients.enlist(Arc::new(record));
     if is_console(&startup) {
@@ -264,7 +270,7 @@ async fn negotiate(stream: &mut Stream, startup: &Startup) -> Result<(), Rejecte
 }
 
 /// The permits that a client needs; admins get at the console whatever the limits are.
-fn permits(gate: &Gate, config: &Config, startup: &Startup) -> Result<Vec<Permit>, Rejected> {
+fn permits(gate: &Gate, config: &Config, startup: &Startup, visitor: &mut Visitor) -> Result<Vec<Permit>, Rejected> {
     let pools = &gate.pools;
     let limit = config.general.max_client_conn;
     // 0 would mean no limit to a cap; here it means that nobody is let in.
@@ -280,6 +286,7 @@ fn permits(gate: &Gate, config: &Config, startup: &Startup) -> Result<Vec<Permit
                 .hint("Raise max_client_conn, or let the application's pool open fewer connections."),
         ));
     };
+    visitor.user = Some(startup.user.as_str().into());
     let mut permits = vec![first];
     if is_console(startup) {
         return Ok(permits);
@@ -341,7 +348,7 @@ async fn session(
     let name = &startup.database;
     let database = config.database(name).ok_or_else(|| {
         Rejected::Told(
-            Report::fatal(sqlstate::INVALID_CATALOG_NAME, format!("no such database: {name}"))
+            Report::fatal(sqlstate::INVALID_CATALOG_NAME, format!("{NO_DATABASE}{name}"))
                 .hint("The databases that can be reached are those of [databases] in the pooler's configuration."),
         )
     })?;

@@ -35,6 +35,8 @@ pub enum Rejected {
         user: String,
         /// What was wrong; the client is not told all of it.
         refusal: Refusal,
+        /// Whether it was asked to prove it by SASL.
+        by_sasl: bool,
     },
     /// The rules of `auth_hba_file` do not let it in.
     #[error("{}: {reason}", .report.message)]
@@ -84,6 +86,27 @@ impl Rejected {
         })
     }
 
+    /// PgBouncer's words for it, where it would say anything.
+    #[must_use]
+    pub(super) fn words(&self) -> Option<String> {
+        Some(match self {
+            Rejected::Left | Rejected::Io(_) | Rejected::Tls(_) => return None,
+            Rejected::Startup(StartupError::NoUser) => "no username supplied".to_owned(),
+            Rejected::Login { by_sasl: true, refusal, .. } if refusal.may_be_outdated() => {
+                "SASL authentication failed".to_owned()
+            }
+            Rejected::Login { refusal, .. } => refusal.message().to_owned(),
+            Rejected::Denied { report, reason } => match report.message.split(" for user \"").next() {
+                _ if reason.is_by_rule() => "login rejected".to_owned(),
+                Some("Peer authentication failed") => "unix socket login rejected".to_owned(),
+                // The name stands in front of the line.
+                words => words.unwrap_or_default().to_owned(),
+            },
+            Rejected::Certificate { .. } => "certificate authentication failed".to_owned(),
+            other => other.report().map(|report| report.message).unwrap_or_default(),
+        })
+    }
+
     /// What the client is told; nothing where nobody listens.
     #[must_use]
     pub fn report(&self) -> Option<Report> {
@@ -96,7 +119,7 @@ impl Rejected {
             Rejected::Startup(_) | Rejected::Protocol(_) => {
                 Report::fatal(sqlstate::PROTOCOL_VIOLATION, self.to_string())
             }
-            Rejected::Login { user, refusal } => {
+            Rejected::Login { user, refusal, .. } => {
                 let message = refusal.message();
                 let message = if refusal.sqlstate() == sqlstate::PROTOCOL_VIOLATION {
                     message.to_owned()

@@ -7,6 +7,7 @@ mod defer;
 mod listen;
 pub mod lookup;
 mod names;
+mod party;
 mod pass;
 mod socket;
 mod stream;
@@ -24,6 +25,7 @@ use tokio::net::TcpStream;
 pub use clock::{Clock, Micros};
 pub use listen::{Listener, Rights, bind_tcp, bind_unix, connect_unix, socket_path};
 pub use names::{Answer, Lifetimes, Names, Resolve, System};
+pub use party::{BOUNCER, OWN, Party, Side, pointer};
 pub use pass::{MOST_DESCRIPTORS, receive_descriptors, send_descriptors};
 pub use stream::{Peek, Stream};
 

@@ -11,7 +11,7 @@ use super::interrupt::{Interrupt, Reason};
 use super::listen::{Mailbox, Subscriptions};
 use super::{Permit, Pin, Pool};
 use crate::backend::{BackendRecord, Settings};
-use crate::net::{Endpoint, Micros};
+use crate::net::{BOUNCER, Endpoint, Micros, OWN, Party, Side};
 use crate::wire::startup::Replication;
 
 /// What a client is doing.
@@ -220,7 +220,16 @@ impl ClientRecord {
     #[must_use]
     pub fn span(&self) -> tracing::Span {
         let ClientIdentity { user, database, peer, .. } = &self.identity;
-        tracing::info_span!("client", id = self.id, %database, %user, %peer)
+        let own = tracing::info_span!(target: OWN, "client", id = self.id, %database, %user, %peer);
+        if own.is_disabled() { tracing::info_span!(target: BOUNCER, "client", message = %self.party()) } else { own }
+    }
+
+    /// What PgBouncer calls it in the log.
+    #[must_use]
+    pub fn party(&self) -> Party<'_> {
+        let ClientIdentity { user, database, peer, process, .. } = &self.identity;
+        let database = Some(&**database);
+        Party { side: Side::Frontend, id: self.id, database, user: Some(user), endpoint: Some(peer), process: *process }
     }
 
     /// Publishes its settings, for the console's `application_name`.

@@ -24,7 +24,7 @@ use crate::auth::AnswerError;
 use crate::backend::{Backend, BackendState, Closing, ConnectError, ExchangeError, Identity, connect};
 use crate::config::SessionAttrs;
 use crate::metrics::add;
-use crate::net::{Clock, Micros};
+use crate::net::{Clock, Micros, OWN};
 
 /// Most backends that one pool opens at the same time.
 const PARALLEL: u32 = 8;
@@ -309,7 +309,7 @@ impl Pool {
         held.slot.slots().opened(failure.is_some());
         let Backend { record, state, .. } = &held.backend;
         if self.settings.load().log_connections {
-            tracing::info!(database = %record.database, user = %record.user, id = record.id,
+            tracing::info!(target: OWN, database = %record.database, user = %record.user, id = record.id,
                            address = %record.endpoint, pid = record.process_id,
                            tls = Some(record.tls).filter(|tls| !tls.is_empty()), "new connection to server");
         }

@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 use super::cap::{Cap, Starving};
 use super::{ClientRecord, Listing, Permit, Phase, Pool, Pools, Reason, Waiting};
 use crate::backend::{Backend, BackendState, ConnectError, Identity, connect};
+use crate::net::OWN;
 use crate::wire::startup::Replication;
 
 /// What a client wants a backend of its own for.
@@ -108,8 +109,9 @@ impl Pool {
             backend.record.need_close();
         }
         if settings.log_connections {
-            tracing::info!(database = %self.key.database, user = %self.key.user, id, address = %backend.record.endpoint,
-                           pid = backend.record.process_id, "new connection to server, for replication");
+            tracing::info!(target: OWN, database = %self.key.database, user = %self.key.user, id,
+                           address = %backend.record.endpoint, pid = backend.record.process_id,
+                           "new connection to server, for replication");
         }
         self.listed().insert(id, Arc::clone(&backend.record));
         let listing = Listing { pool: Arc::downgrade(self), id };

@@ -38,7 +38,7 @@ use tokio::sync::Notify;
 use crate::auth::{BackendSecret, Credential};
 use crate::backend::{BackendRecord, Closing, Interner, State, Statements};
 use crate::metrics::{Counters, Events, Times};
-use crate::net::{Clock, Micros, Names};
+use crate::net::{BOUNCER, Clock, Micros, Names, OWN};
 use queue::Queue;
 use settings::of_login;
 use shelf::{Held, Shelf, Taken};
@@ -457,8 +457,9 @@ impl Pool {
 fn log_close(record: &BackendRecord, now: Micros) {
     let (reason, age) = (record.closing(), Clock::between(record.connected, now).as_secs());
     let reason = reason.as_str();
-    tracing::info!(database = %record.database, user = %record.user, id = record.id, address = %record.endpoint,
-                   pid = record.process_id, "closing because: {reason} (age={age}s)");
+    tracing::info!(target: OWN, database = %record.database, user = %record.user, id = record.id,
+                   address = %record.endpoint, pid = record.process_id, "closing because: {reason} (age={age}s)");
+    tracing::info!(target: BOUNCER, "{} closing because: {reason} (age={age}s)", record.party());
 }
 
 /// A backend's place in its pool's list; dropped, it is struck off and the connector looks again.

@@ -17,7 +17,7 @@ use crate::auth::BackendSecret;
 use crate::backend::{BackendRecord, Closing, Interner, Statements};
 use crate::config::{Config, Database};
 use crate::net::tls::{Counts, Tls};
-use crate::net::{Clock, Micros, Names};
+use crate::net::{BOUNCER, Clock, Micros, Names, OWN};
 
 /// Database entry and user of a pool.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -325,7 +325,10 @@ impl Pools {
     fn remove(&self, pool: &Arc<Pool>) {
         let theirs = |client: &ClientRecord| client.pool().is_some_and(|its| Arc::ptr_eq(&its, pool));
         let count = self.clients.interrupt(Reason::DatabaseRemoved, theirs);
-        tracing::warn!(database = %pool.key.database, clients = count, "database removed");
+        let database = &pool.key.database;
+        tracing::warn!(target: OWN, %database, clients = count, "database removed");
+        tracing::warn!(target: BOUNCER, "dropping database '{database}' as it does not exist anymore or inactive \
+                                         auto-database");
         self.forget(pool, Closing::Removed);
     }
 
@@ -418,7 +421,10 @@ impl Pools {
         let over = |limit: Duration| !limit.is_zero() && empty_for > limit;
         let idle = (made_up && over(general.autodb_idle_timeout)) || over(general.pool_idle_timeout);
         if idle || (pool.retiring.load(Relaxed) && empty_for > LEAVE_TAKING) {
-            tracing::info!(database = %pool.key.database, user = %pool.key.user, "pool is forgotten");
+            let (PoolKey { database, user }, age) = (&pool.key, empty_for.as_secs());
+            tracing::info!(target: OWN, %database, %user, "pool is forgotten");
+            tracing::info!(target: BOUNCER, "cleaning up idle pool for user {user} on db {database} because: pool idle \
+                                             timeout (age= {age}s)");
             self.forget(pool, Closing::Unneeded);
         }
     }

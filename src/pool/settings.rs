@@ -170,6 +170,8 @@ pub(super) fn dialled(general: &General, database: &Database, user: &str, secret
         channel_binding: general.server_channel_binding,
         timeout: limited(general.server_connect_timeout),
         retry: general.server_login_retry,
+        log_connections: general.log_connections,
+        log_disconnections: general.log_disconnections,
     }
 }
 

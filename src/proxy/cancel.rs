@@ -23,29 +23,38 @@ const LEAST: Duration = Duration::from_secs(10);
 /// How often a client is looked at that is between its queue and its backend.
 const AGAIN: Duration = Duration::from_millis(2);
 
-pub(super) async fn cancel(proxy: &Proxy, process_id: u32, secret: &[u8]) {
+/// What became of it, in PgBouncer's words.
+pub(super) async fn cancel(proxy: &Proxy, process_id: u32, secret: &[u8]) -> &'static str {
     let Some(client) = find_by_key(&proxy.pools, process_id, secret) else {
-        return pass_on(proxy, process_id, secret).await;
+        pass_on(proxy, process_id, secret).await;
+        return "failed cancel request";
     };
     let deadline = Instant::now() + limit(proxy);
     let request = client.request.load(std::sync::atomic::Ordering::Relaxed);
     while Instant::now() < deadline {
         match (client.link(), client.phase()) {
-            (0, Phase::Waiting) => return client.interrupt.raise(Reason::Canceled),
-            (0, _) if client.pool().is_none() => return client.interrupt.raise(Reason::Canceled),
+            (0, Phase::Waiting) => {
+                client.interrupt.raise(Reason::Canceled);
+                return "cancel request for waiting client";
+            }
+            (0, _) if client.pool().is_none() => {
+                client.interrupt.raise(Reason::Canceled);
+                return "cancel request for console client";
+            }
             // Its backend's settings are being brought in line; the query follows at once.
             (0, Phase::Running) => sleep(AGAIN).await,
-            (0, _) => return,
+            (0, _) => return "cancel request for idle client",
             (link, _) => {
                 if request == client.request.load(std::sync::atomic::Ordering::Relaxed)
                     || client.phase() == Phase::Running
                 {
                     send(proxy, &client, link, deadline - Instant::now()).await;
                 }
-                return;
+                return "successfully sent cancel request";
             }
         }
     }
+    "failed cancel request"
 }
 
 /// Sends it to the backend `link`, if the client is still on it.

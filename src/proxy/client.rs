@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::Proxy;
 use super::cancel::cancel;
 use crate::admin::{self, Shutdown};
-use crate::frontend::{Admitted, Rejected, admit, hear_out};
-use crate::net::{Endpoint, Stream};
+use crate::frontend::{Admitted, Rejected, Visitor, admit, hear_out};
+use crate::net::{BOUNCER, Endpoint, OWN, Stream};
 use crate::pool::Listed;
 use crate::session::{House, Session, replicate};
 use crate::wire::startup::Replication;
@@ -35,25 +35,25 @@ impl Drop for Arrival {
 /// Serves a connection until it ends.
 pub(super) async fn serve(arrival: Arrival, mut stream: Stream, peer: Endpoint) {
     let proxy = Arc::clone(&arrival.0);
-    let entered = {
-        let general = &proxy.pools.config.load().general;
-        proxy.gate.sources.enter(&peer, general, proxy.pools.shared.clock.now())
-    };
+    let connected = proxy.pools.shared.clock.now();
+    let entered = proxy.gate.sources.enter(&peer, &proxy.pools.config.load().general, connected);
+    let id = proxy.pools.shared.next_id();
+    let mut visitor = Visitor::new(id, peer, stream.peer_process().unwrap_or(0), connected);
     // Counts until the connection has ended.
     let _visit = match entered {
         Ok(visit) => visit,
-        Err(rejected) => return Box::pin(turn_away(&proxy, stream, &peer, &rejected)).await,
+        Err(rejected) => return Box::pin(turn_away(&proxy, stream, &visitor, &rejected)).await,
     };
     // Whoever has taken over does not serve those that were accepted here.
     let ending = proxy.ending_now().is_some_and(|how| how != Shutdown::TakenOver);
     // On the heap, so that it costs nothing once it is over.
-    let admitted = Box::pin(admit(&proxy.gate, &mut stream, &peer, ending)).await;
+    let admitted = Box::pin(admit(&proxy.gate, &mut stream, &mut visitor, ending)).await;
     match admitted {
         Ok(Admitted::Session { client, state, early }) => {
             log_login(&proxy, &client);
             let house = House { pools: Arc::clone(&proxy.pools), workspaces: Arc::clone(&proxy.workspaces) };
             let session = Session::new(stream, client, state, house, &early);
-            drop((proxy, arrival, peer, early));
+            drop((proxy, arrival, visitor, early));
             if let Some(session) = session {
                 session.run().await;
             }
@@ -71,13 +71,16 @@ pub(super) async fn serve(arrival: Arrival, mut stream: Stream, peer: Endpoint) 
             };
             drop(arrival);
             let end = Box::pin(admin::serve(stream, client.record(), role, context)).await;
-            tracing::info!(client = client.record().id, %peer, ?end, "console session ended");
+            let peer = &visitor.peer;
+            tracing::info!(target: OWN, client = client.record().id, %peer, ?end, "console session ended");
         }
         Ok(Admitted::Cancel { process_id, secret }) => {
             // The client waits for the close of this connection, which must not tell whether the key was right.
-            Box::pin(cancel(&proxy, process_id, &secret)).await;
+            let words = Box::pin(cancel(&proxy, process_id, &secret)).await;
+            let (pools, now) = (&proxy.pools, proxy.pools.shared.clock.now());
+            visitor.say_cancelled(words, &pools.config.load().general, now);
         }
-        Err(rejected) => Box::pin(reject(&proxy, stream, &peer, &rejected)).await,
+        Err(rejected) => Box::pin(reject(&proxy, stream, &visitor, &rejected)).await,
     }
 }
 
@@ -85,32 +88,37 @@ fn log_login(proxy: &Proxy, client: &Listed) {
     if proxy.pools.config.load().general.log_connections {
         let identity = &client.record().identity;
         let replication = Some(identity.replication).filter(|kind| *kind != Replication::None);
-        tracing::info!(client = client.record().id, peer = %identity.peer, user = %identity.user,
+        tracing::info!(target: OWN, client = client.record().id, peer = %identity.peer, user = %identity.user,
                        database = %identity.database, tls = Some(identity.tls).filter(|tls| !tls.is_empty()),
                        replication = replication.map(Replication::as_str), "login succeeded");
     }
 }
 
 /// Tells a client that is not let in at all why.
-async fn turn_away(proxy: &Proxy, mut stream: Stream, peer: &Endpoint, rejected: &Rejected) {
+async fn turn_away(proxy: &Proxy, mut stream: Stream, visitor: &Visitor, rejected: &Rejected) {
     if let Ok(Ok(())) = tokio::time::timeout(PATIENCE, hear_out(&mut stream)).await {
-        reject(proxy, stream, peer, rejected).await;
+        reject(proxy, stream, visitor, rejected).await;
     }
 }
 
-async fn reject(proxy: &Proxy, mut stream: Stream, peer: &Endpoint, rejected: &Rejected) {
+async fn reject(proxy: &Proxy, mut stream: Stream, visitor: &Visitor, rejected: &Rejected) {
     let general = &proxy.pools.config.load().general;
+    let (peer, now) = (&visitor.peer, proxy.pools.shared.clock.now());
+    visitor.say_rejected(rejected, general, now);
     match rejected {
         // What load balancers do to see whether the port is open is nothing to be logged.
         Rejected::Left | Rejected::Io(_) => tracing::debug!(%peer, reason = %rejected, "no login"),
         Rejected::Tls(error) => {
             let counts = &proxy.pools.tls_counts;
-            if let Some(unsaid) = counts.note_failure(proxy.pools.shared.clock.now()) {
+            if let Some(unsaid) = counts.note_failure(now) {
                 let unsaid = Some(unsaid).filter(|count| *count > 0);
-                tracing::warn!(%peer, reason = %error, unsaid, "TLS handshake failed");
+                tracing::warn!(target: OWN, %peer, reason = %error, unsaid, "TLS handshake failed");
+                tracing::warn!(target: BOUNCER, unsaid, "TLS handshake error: handshake failed: {error}");
             }
         }
-        _ if general.log_pooler_errors => tracing::warn!(%peer, reason = %rejected, "client was not admitted"),
+        _ if general.log_pooler_errors => {
+            tracing::warn!(target: OWN, %peer, reason = %rejected, "client was not admitted");
+        }
         _ => {}
     }
     if let Some(reason) = rejected.counted_as() {

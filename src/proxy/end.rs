@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep};
 use super::{News, Proxy};
 use crate::admin::Shutdown;
 use crate::config::General;
+use crate::net::OWN;
 use crate::pool::{Phase, Reason};
 
 /// How often it is looked whether there is anything left to wait for.
@@ -30,7 +31,7 @@ impl Proxy {
             None | Some(Shutdown::TakenOver) => how,
             Some(_) => Shutdown::Now,
         };
-        tracing::info!(?how, "shutting down");
+        tracing::info!(target: OWN, ?how, "shutting down");
         if how == Shutdown::WaitForServers {
             self.pools.set_paused(None, true);
         }

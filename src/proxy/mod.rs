@@ -10,6 +10,7 @@ mod identity;
 mod listen;
 mod peers;
 mod reload;
+mod said;
 mod surroundings;
 mod takeover;
 mod tasks;

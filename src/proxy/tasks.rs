@@ -13,6 +13,7 @@ use super::client::{Arrival, serve};
 use super::http::{self, Http};
 use super::listen::{adopt, control, listen};
 use super::reload::{reload, take_over, warm};
+use super::said::{say_ended, say_signal, say_up};
 use super::takeover::{self, Giver};
 use super::{News, Proxy, SWEEP, StartError, Surroundings};
 use crate::admin::Shutdown;
@@ -20,7 +21,7 @@ use crate::backend::Closing;
 use crate::config::{Config, SecretFiles};
 use crate::frontend::Errand;
 use crate::net::tls::Tls;
-use crate::net::{Endpoint, Listener};
+use crate::net::{Endpoint, Listener, OWN};
 use crate::pool::{Desk, Hub, Pool, Pools, Slots, socket_options, sweep};
 
 /// How long accepting pauses when the system refuses (out of descriptors or memory).
@@ -107,7 +108,7 @@ pub async fn run_in(config: Config, surroundings: Surroundings) -> Result<(), St
     let given = listeners.into_iter().chain(http_listeners).collect();
     drop(tokio::spawn(successor(Arc::clone(&proxy), control, given)));
     proxy.tell(News::Ready(predecessor));
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "pgpool is ready");
+    say_up();
     proxy.drained().await;
     for pool in pools.all() {
         pool.close(Closing::Ending);
@@ -121,7 +122,7 @@ pub async fn run_in(config: Config, surroundings: Surroundings) -> Result<(), St
     if let Some(file) = proxy.cancels.get() {
         let _ = std::fs::remove_file(file);
     }
-    tracing::info!("pgpool has ended");
+    say_ended(proxy.ending_now());
     Ok(())
 }
 
@@ -320,6 +321,7 @@ fn signals(proxy: &Arc<Proxy>) -> Result<(), StartError> {
 }
 
 async fn on_signal(proxy: &Proxy, kind: SignalKind) {
+    say_signal(kind, proxy.ending_now().is_some(), proxy.pools.all_paused());
     if kind == SignalKind::hangup() {
         // The log has the problems.
         let _ = reload(proxy).await;
@@ -334,9 +336,10 @@ async fn on_signal(proxy: &Proxy, kind: SignalKind) {
             tracing::info!("PAUSE by signal is ignored while everything is suspended");
             return;
         }
-        tracing::info!(changed = proxy.pools.set_paused(None, true), "PAUSE by signal");
+        let changed = proxy.pools.set_paused(None, true);
+        tracing::info!(target: OWN, changed, "PAUSE by signal");
     } else if proxy.ending_now().is_none() {
         let changed = proxy.pools.go_on() || proxy.pools.set_paused(None, false);
-        tracing::info!(changed, "RESUME by signal");
+        tracing::info!(target: OWN, changed, "RESUME by signal");
     }
 }

@@ -99,6 +99,18 @@ impl End {
         }
     }
 
+    /// The reason in PgBouncer's words alone, where it has some.
+    #[must_use]
+    pub fn words(&self) -> String {
+        match self {
+            End::ClientBroke(_) => "client unexpected eof".to_owned(),
+            End::BackendDied(_) | End::BackendViolation(_) => {
+                self.report().map(|report| report.message).unwrap_or_default()
+            }
+            other => other.reason(),
+        }
+    }
+
     /// What the client is told, if anything. Facts about the pool are added by the session.
     #[must_use]
     pub fn report(&self) -> Option<Report> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Session;
 use super::end::{Blame, End};
 use crate::config::General;
-use crate::net::{Clock, Micros};
+use crate::net::{BOUNCER, Clock, Micros, OWN};
 use crate::pool::{ClientRecord, Reason, advice, facts};
 
 /// How long a client may take to accept its last words.
@@ -19,6 +19,7 @@ impl Session {
         let record = Arc::clone(self.client.record());
         let span = record.span();
         let config = self.pools.config.load();
+        say(end, &record, &config.general, self.pool.shared.clock.now());
         let mut last_words = None;
         if let Some(mut report) = end.report() {
             self.pools.shared.events.error(&report.code);
@@ -33,7 +34,7 @@ impl Session {
             }
             if config.general.log_pooler_errors {
                 span.in_scope(
-                    || tracing::warn!(code = %report.code, detail = %report.detail, "pooler error: {}", report.message),
+                    || tracing::warn!(target: OWN, code = %report.code, detail = %report.detail, "pooler error: {}", report.message),
                 );
             }
             let mut out = Vec::new();
@@ -56,6 +57,18 @@ impl Session {
     }
 }
 
+/// Logs the end of a client in PgBouncer's words, and what it is told.
+pub(super) fn say(end: &End, record: &ClientRecord, general: &General, now: Micros) {
+    let party = record.party();
+    if general.log_disconnections {
+        let age = Clock::between(record.identity.connected, now).as_secs();
+        tracing::info!(target: BOUNCER, "{party} closing because: {} (age={age}s)", end.words());
+    }
+    if let Some(report) = end.report().filter(|_| general.log_pooler_errors) {
+        tracing::warn!(target: BOUNCER, "{party} pooler error: {}", report.message);
+    }
+}
+
 /// Logs the end of a client.
 pub(super) fn log(end: &End, record: &ClientRecord, general: &General, now: Micros) {
     if !general.log_disconnections {
@@ -63,8 +76,10 @@ pub(super) fn log(end: &End, record: &ClientRecord, general: &General, now: Micr
     }
     let (reason, age) = (end.reason(), Clock::between(record.identity.connected, now).as_secs());
     record.span().in_scope(|| match end.blame() {
-        Blame::Nobody => tracing::info!("closing because: {reason} (age={age}s)"),
-        Blame::Client | Blame::Pooler => tracing::info!(blame = ?end.blame(), "closing because: {reason} (age={age}s)"),
-        Blame::Server => tracing::warn!(blame = "Server", "closing because: {reason} (age={age}s)"),
+        Blame::Nobody => tracing::info!(target: OWN, "closing because: {reason} (age={age}s)"),
+        Blame::Client | Blame::Pooler => {
+            tracing::info!(target: OWN, blame = ?end.blame(), "closing because: {reason} (age={age}s)");
+        }
+        Blame::Server => tracing::warn!(target: OWN, blame = "Server", "closing because: {reason} (age={age}s)"),
     });
 }

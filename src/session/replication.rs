@@ -117,7 +117,9 @@ pub async fn replicate(mut stream: Stream, client: Listed, dedicated: Box<Dedica
     drop(dedicated);
     // Its stream may stand within a message, where no word of ours can be put in.
     let _ = tokio::time::timeout(LOOK, stream.finish()).await;
-    goodbye::log(&end, client.record(), &pools.config.load().general, pool.shared.clock.now());
+    let (config, now) = (pools.config.load(), pool.shared.clock.now());
+    goodbye::say(&end, client.record(), &config.general, now);
+    goodbye::log(&end, client.record(), &config.general, now);
 }
 
 /// Counts now and then, and answers whether anything has passed since it last did.

@@ -146,7 +146,7 @@ fn both() -> Option<(Cluster, Side, Side)> {
     let cluster = Cluster::start();
     let theirs = Side::start(&cluster, "pgbouncer", "process up", || unprivileged(&program, "KILL"));
     let pgpool = Path::new(env!("CARGO_BIN_EXE_pgpool"));
-    let ours = Side::start(&cluster, "pgpool", "pgpool is ready", || bound_to_this_thread(pgpool));
+    let ours = Side::start(&cluster, "pgpool", "process up", || bound_to_this_thread(pgpool));
     Some((cluster, ours, theirs))
 }
 

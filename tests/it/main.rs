@@ -46,6 +46,7 @@ mod ldap;
 mod limits;
 mod limits_clients;
 mod listening;
+mod log_lines;
 mod login_matrix;
 mod logins;
 mod modes;

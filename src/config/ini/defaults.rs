@@ -15,6 +15,7 @@ const PGBOUNCER: &[(&str, &str)] = &[
     ("auth_query_search_path", ""),
     ("auth_query_lifetime", "0"),
     ("auth_query_negative_lifetime", "0"),
+    ("log_format", "pgbouncer"),
     ("syslog_ident", "pgbouncer"),
     ("tcp_keepidle", "0"),
     ("tcp_keepintvl", "0"),

@@ -220,6 +220,7 @@ impl Slots {
             ("client_encoding", "UTF8".to_owned()),
             ("application_name", beacon(self.id, Peer { holds: 1, wants: 1 })),
         ];
+        (spec.log_connections, spec.log_disconnections) = (false, false);
         let id = pools.shared.next_id();
         let who = Identity { id, database: Arc::clone(&pool.key.database), user: Arc::clone(&pool.key.user) };
         let opening = connect(&spec, who, interner, &pools.shared.clock);

@@ -16,7 +16,7 @@ use super::line::{Line, Loss, Over, Talk};
 use super::roll::{Calls, Roll};
 use crate::backend::{BackendRecord, BackendState, Closing, Identity, Spec, connect};
 use crate::config::ListenerLost;
-use crate::net::{Endpoint, Target};
+use crate::net::{Endpoint, OWN, Target};
 use crate::pool::connector::passing_pause;
 use crate::pool::{Cap, Listing, Permit, Pool, Pools, Shared};
 
@@ -177,8 +177,9 @@ impl Hub {
         pool.listed().insert(id, Arc::clone(&backend.record));
         let listing = Listing { pool: Arc::downgrade(&pool), id };
         if pool.settings.load().log_connections {
-            tracing::info!(database = %pool.key.database, user = %pool.key.user, id, address = %backend.record.endpoint,
-                           pid = backend.record.process_id, "new connection to server, to listen");
+            tracing::info!(target: OWN, database = %pool.key.database, user = %pool.key.user, id,
+                           address = %backend.record.endpoint, pid = backend.record.process_id,
+                           "new connection to server, to listen");
         }
         *self.backend.lock().unwrap_or_else(PoisonError::into_inner) = Some((pool, Arc::clone(&backend.record)));
         // What has changed meanwhile has woken nobody.

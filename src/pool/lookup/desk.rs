@@ -20,7 +20,7 @@ use crate::backend::{
     Answered, Backend, BackendRecord, BackendState, Closing, ConnectError, ExchangeError, Identity, Spec, connect,
 };
 use crate::config::{AuthSource, Config};
-use crate::net::{Clock, Micros};
+use crate::net::{Clock, Micros, OWN};
 use crate::pool::budget::SlotPermit;
 use crate::pool::connector::{LONGEST_PAUSE, passing_pause};
 use crate::pool::settings::{dialled, limited};
@@ -260,7 +260,7 @@ impl Desk {
         let backend = backend.map_err(|error| Trouble::Failed(Arc::new(error)))?;
         backend.record.set_state(BackendState::Active);
         if config.general.log_connections {
-            tracing::info!(database = %name, %user, id, address = %backend.record.endpoint,
+            tracing::info!(target: OWN, database = %name, %user, id, address = %backend.record.endpoint,
                            pid = backend.record.process_id, "new connection to server, for auth_query");
         }
         *self.record() = Some(Arc::clone(&backend.record));

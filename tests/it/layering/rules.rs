@@ -57,6 +57,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("clap", &["main"]),
     ("tracing_subscriber", &["main"]),
     ("listenfd", &["main"]),
+    ("jiff", &["main"]),
 ];
 
 const MAY_READ_THE_ENVIRONMENT: &[&str] = &["main", "config"];
