@@ -38,8 +38,12 @@ impl Pool {
                 self.look().await;
             }
         };
-        // What is not found out is not known.
-        let _ = timeout(PATIENCE + PATIENCE / 10, look).await;
+        if timeout(PATIENCE + PATIENCE / 10, look).await.is_err() {
+            // Others need not wait for what cannot be had at present.
+            let rest = self.settings.load().login_retry.as_micros();
+            let until = self.shared.clock.now().saturating_add(Micros::try_from(rest).unwrap_or(Micros::MAX));
+            self.next_look.store(until, Relaxed);
+        }
     }
 
     fn looks_due(&self) -> bool {
@@ -61,14 +65,15 @@ impl Pool {
         now.saturating_sub(told) >= FRESH
     }
 
-    /// Asks an idle backend anything; where there is none at all, one is opened.
+    /// Asks an idle backend anything; where there is none, one is opened, if there is room for it.
     async fn look(self: &Arc<Self>) {
         let now = self.shared.clock.now();
         self.next_look.store(now.saturating_add(FRESH), Relaxed);
         let told = self.told.notified();
         tokio::pin!(told);
         told.as_mut().enable();
-        if let Some(mut lease) = self.try_checkout(&self.settings.load_full()) {
+        let settings = self.settings.load_full();
+        if let Some(mut lease) = self.try_checkout(&settings) {
             lease.backend().record.set_state(BackendState::Tested);
             match lease.query("", PATIENCE).await {
                 Ok(()) => lease.release(),
@@ -76,6 +81,10 @@ impl Pool {
             }
         } else if self.counts().total == self.counts().opening {
             self.probe();
+            told.await;
+        } else if settings.size == 0 || self.size.used() < settings.size {
+            self.doubted.store(true, Relaxed);
+            self.nudge();
             told.await;
         }
     }

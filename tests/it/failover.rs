@@ -270,6 +270,24 @@ fn clients_are_told_what_the_server_is_now() {
 }
 
 #[test]
+fn clients_that_keep_their_connections_in_silence_hide_no_promotion() {
+    let primary = Cluster::start();
+    let standby = primary.standby();
+    let session = format!("{}pool_mode = \"session\"\npool_size = 2\n", node(&standby));
+    let pooler = Pooler::trusting(&primary, 1, &session);
+    let mut silent = login(&pooler, "node");
+    assert_eq!(silent.value("select pg_is_in_recovery()"), "t");
+    standby.promote();
+    eventually(SOON, "a new client is told", || told(&pooler, "node") == ["off", "off"]);
+    // Where there is no room for a connection that could ask, the login does not wait for one.
+    let mut other = login(&pooler, "node");
+    assert_eq!(other.value("select pg_is_in_recovery()"), "f");
+    let start = Instant::now();
+    assert_eq!(told(&pooler, "node"), ["off", "off"]);
+    assert!(start.elapsed() < Duration::from_millis(900), "{:?}", start.elapsed());
+}
+
+#[test]
 fn a_server_that_changes_while_no_connection_is_open_is_asked_anew() {
     let mut primary = Cluster::start();
     let standby = primary.standby();
