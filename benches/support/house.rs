@@ -48,6 +48,7 @@ impl House {
             user: Arc::clone(&self.pool.key.user),
             database: Arc::clone(&self.pool.key.database),
             peer: Endpoint::Unix { path: PathBuf::new(), port: 6432 },
+            process: 0,
             local: None,
             tls: "",
             replication: pgpool::wire::startup::Replication::None,

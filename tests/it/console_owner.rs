@@ -74,7 +74,7 @@ fn a_client_of_the_socket_is_shown_with_its_process() {
     let pooler = Pooler::start(&cluster, "");
     let own = std::process::id().to_string();
     let mut console = pooler.console_unix();
-    assert_eq!(processes(&mut console, "postgres"), [own.clone()]);
+    assert_eq!(processes(&mut console, "postgres"), std::slice::from_ref(&own));
     let _distant = pooler.login("alice", "alicepw", "app");
     assert_eq!(processes(&mut console, "alice"), ["0"]);
     if let Some(bouncer) = Bouncer::start(&cluster, "") {
