@@ -5,7 +5,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use hmac::{Hmac, Mac};
+use hmac::{Hmac, KeyInit, Mac};
 use md5::Md5;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -72,7 +72,7 @@ fn keyed(key: &[u8]) -> Hmac<Sha256> {
     for (to, from) in block.iter_mut().zip(short) {
         *to = *from;
     }
-    <Hmac<Sha256> as Mac>::new(&block.into())
+    <Hmac<Sha256> as KeyInit>::new(&block.into())
 }
 
 pub(super) fn hmac(key: &[u8], data: &[u8]) -> Key {
