@@ -2,20 +2,25 @@
 //!
 //! The resolver is a value, so that a test can play it; the system's does not tell how long an answer holds, so the
 //! configuration says. One question per name is under way at a time. An answer that lacks an address of the one before is
-//! noted for whoever holds connections to it.
+//! noted for whoever holds connections to it. What nobody needs any more is for the caller to say; it is forgotten when it
+//! would have to be asked for anew.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 
 use tokio::net::lookup_host;
 
 use super::{Endpoint, Micros, Target};
+
+/// How many names are asked about at a time.
+const AT_ONCE: usize = 16;
 
 /// An answer that is on its way.
 pub type Answer<'a> = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'a>>;
@@ -113,10 +118,25 @@ impl Names {
     }
 
     /// Asks again for what is too old of these names.
-    pub async fn refresh(&self, hosts: impl IntoIterator<Item = String>, lifetimes: Lifetimes, now: Micros) {
+    pub async fn refresh(&self, hosts: &BTreeSet<String>, lifetimes: Lifetimes, now: Micros) {
+        // A failure is told to whoever wants to connect.
+        together(hosts.iter().map(|host| self.addresses(host, 0, lifetimes, now)).collect()).await;
+    }
+
+    /// The names that somebody has asked about.
+    #[must_use]
+    pub fn hosts(&self) -> BTreeSet<String> {
+        self.known().keys().cloned().collect()
+    }
+
+    /// Forgets those of these names whose answers have run out, and that nobody is asking about.
+    pub fn forget(&self, hosts: &BTreeSet<String>, lifetimes: Lifetimes, now: Micros) {
+        let mut known = self.known();
         for host in hosts {
-            // A failure is told to whoever wants to connect.
-            let _ = self.addresses(&host, 0, lifetimes, now).await;
+            let unused = |name: &Arc<Name>| Arc::strong_count(name) == 1 && said(name).fresh(lifetimes, now).is_none();
+            if known.get(host).is_some_and(unused) {
+                known.remove(host);
+            }
         }
     }
 
@@ -213,6 +233,36 @@ fn said(name: &Name) -> MutexGuard<'_, Said> {
     name.said.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Waits for all of these, a few of them at a time. What they answer comes in the order in which they end.
+///
+/// Cancel safety: safe if each of them is.
+async fn together<F: Future>(tasks: Vec<F>) -> Vec<F::Output> {
+    let mut waiting = tasks.into_iter();
+    let mut begun: Vec<Pin<Box<F>>> = Vec::new();
+    let mut ended = Vec::new();
+    poll_fn(|cx| {
+        loop {
+            begun.extend(waiting.by_ref().take(AT_ONCE - begun.len()).map(Box::pin));
+            let before = ended.len();
+            begun.retain_mut(|task| match task.as_mut().poll(cx) {
+                Poll::Ready(output) => {
+                    ended.push(output);
+                    false
+                }
+                Poll::Pending => true,
+            });
+            if begun.is_empty() && waiting.len() == 0 {
+                return Poll::Ready(());
+            }
+            if ended.len() == before {
+                return Poll::Pending;
+            }
+        }
+    })
+    .await;
+    ended
+}
+
 fn with_port(mut addresses: Vec<SocketAddr>, port: u16) -> Vec<SocketAddr> {
     addresses.iter_mut().for_each(|address| address.set_port(port));
     addresses
@@ -298,10 +348,46 @@ mod tests {
         let at = |host: u8| Endpoint::Tcp(([10, 0, 0, host], 5432).into());
         assert!(!names.has_left(&target, &at(1)), "nothing is known");
         played.says(&[1, 2]);
-        names.refresh(["db".to_owned()], TIMES, 1).await;
+        names.refresh(&["db".to_owned()].into(), TIMES, 1).await;
         assert_eq!([names.has_left(&target, &at(1)), names.has_left(&target, &at(3))], [false, true]);
         played.says(&[]);
-        names.refresh(["db".to_owned()], TIMES, 101).await;
+        names.refresh(&["db".to_owned()].into(), TIMES, 101).await;
         assert!(!names.has_left(&target, &at(3)), "a failure says nothing about addresses");
+    }
+
+    #[tokio::test]
+    async fn a_name_that_nobody_needs_is_forgotten_when_its_answer_has_run_out() {
+        let (played, names) = play();
+        played.says(&[1]);
+        names.refresh(&["a".to_owned(), "b".to_owned()].into(), TIMES, 1).await;
+        let unused = BTreeSet::from(["a".to_owned(), "c".to_owned()]);
+        names.forget(&unused, TIMES, 100);
+        assert_eq!(names.hosts(), ["a".to_owned(), "b".to_owned()].into(), "it still counts");
+        let asking = names.name("a");
+        names.forget(&unused, TIMES, 101);
+        assert_eq!(names.hosts().len(), 2, "somebody asks");
+        drop(asking);
+        names.forget(&unused, TIMES, 101);
+        assert_eq!(names.hosts(), ["b".to_owned()].into());
+        played.says(&[]);
+        names.refresh(&["d".to_owned()].into(), TIMES, 200).await;
+        names.forget(&["d".to_owned()].into(), TIMES, 209);
+        assert!(names.hosts().contains("d"), "a failure counts for its own time");
+        names.forget(&["d".to_owned()].into(), TIMES, 210);
+        assert_eq!(names.hosts(), ["b".to_owned()].into());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_name_that_hangs_holds_up_no_other_one() {
+        let wait = async |micros: u64| {
+            tokio::time::sleep(std::time::Duration::from_micros(micros)).await;
+            micros
+        };
+        let begun = tokio::time::Instant::now();
+        let ended = together([9_000_000, 2_000, 1_000].map(wait).into()).await;
+        assert_eq!(ended, [1_000, 2_000, 9_000_000]);
+        let many = together((0..u64::try_from(3 * AT_ONCE).unwrap()).map(|_| wait(1_000_000)).collect()).await;
+        assert_eq!((many.len(), begun.elapsed().as_secs()), (3 * AT_ONCE, 12), "not all of them at once");
+        assert!(together(Vec::<std::future::Ready<()>>::new()).await.is_empty());
     }
 }

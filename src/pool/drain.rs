@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::settings::lifetimes;
 use super::{Pool, Pools};
 use crate::backend::{BackendRecord, Closing};
-use crate::config::SessionAttrs;
+use crate::config::{Host, SessionAttrs};
 use crate::net::{Micros, Target};
 use crate::wire::startup::Replication;
 
@@ -115,24 +115,51 @@ impl Pool {
 
 impl Pools {
     /// Asks again for the addresses of the hosts that there are connections to, where they are older than `dns_max_ttl`, and
-    /// has those connections replaced whose addresses are gone.
+    /// has those connections replaced whose addresses are gone. Forgets the names that nothing has to do with any more.
     ///
     /// Cancel safety: safe; the next call goes on.
     pub async fn follow_names(&self) {
         let lifetimes = lifetimes(&self.config.load().general);
         if lifetimes.found > 0 {
             let mut hosts = BTreeSet::new();
-            for pool in self.all() {
-                if pool.counts().total > 0 {
-                    let settings = pool.settings.load();
-                    hosts.extend(settings.spec.route.targets().iter().filter_map(|target| match target {
-                        Target::Tcp { host, .. } => Some(host.clone()),
-                        Target::Unix { .. } => None,
-                    }));
-                }
+            for pool in self.all().iter().filter(|pool| pool.counts().total > 0) {
+                let settings = pool.settings.load();
+                hosts.extend(settings.spec.route.targets().iter().filter_map(name).cloned());
             }
-            self.shared.names.refresh(hosts, lifetimes, self.shared.clock.now()).await;
+            self.shared.names.refresh(&hosts, lifetimes, self.shared.clock.now()).await;
         }
+        self.shared.names.forget(&self.unused_names(), lifetimes, self.shared.clock.now());
+        self.replace_lost();
+    }
+
+    /// The names in `Names` that are in no entry, and that no pool and no connection leads to.
+    fn unused_names(&self) -> BTreeSet<String> {
+        let mut names = self.shared.names.hosts();
+        let config = self.config.load();
+        let entries = config.databases.values().chain(&config.fallback).flat_map(|entry| &entry.host);
+        for host in entries.chain(config.peers.values().filter_map(|peer| peer.host.as_ref())) {
+            if let Host::Name(host) = host {
+                names.remove(host);
+            }
+        }
+        if names.is_empty() {
+            return names;
+        }
+        let mut keep = |target: &Target| {
+            if let Some(name) = name(target) {
+                names.remove(name);
+            }
+        };
+        for pool in self.all() {
+            pool.settings.load().spec.route.targets().iter().for_each(&mut keep);
+            pool.backends().iter().for_each(|record| keep(&record.target));
+        }
+        self.lookups.backends().iter().for_each(|record| keep(&record.target));
+        names
+    }
+
+    /// Has the connections replaced that are to addresses which their names have lost.
+    fn replace_lost(&self) {
         if self.shared.names.lost_addresses() {
             for pool in self.all() {
                 pool.drain_vanished();
@@ -146,5 +173,13 @@ impl Pools {
             self.lookups.look();
             self.listeners.look();
         }
+    }
+}
+
+/// The host's name, or its address.
+fn name(target: &Target) -> Option<&String> {
+    match target {
+        Target::Tcp { host, .. } => Some(host),
+        Target::Unix { .. } => None,
     }
 }

@@ -37,20 +37,15 @@ async fn hospitable(listener: TcpListener) {
     }
 }
 
-#[tokio::test]
-async fn connections_to_an_address_that_is_gone_from_dns_are_replaced() {
+/// A pool of an entry whose host's name has what `played` says, and a PostgreSQL at that port of 127.0.0.1 and 127.0.0.2.
+async fn played_stage(played: &Played, settings: &str) -> (Stage, u16) {
     let first = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let port = first.local_addr().unwrap().port();
     let second = TcpListener::bind(("127.0.0.2", port)).await.unwrap();
     tokio::spawn(hospitable(first));
     tokio::spawn(hospitable(second));
-    let text = format!(
-        "[pgpool]\nauth_type = \"trust\"\nserver_tls_sslmode = \"disable\"\ndns_max_ttl = \"1ms\"\n\
-         [databases.db]\nhost = \"db.test\"\nport = {port}\n"
-    );
-    let config = Config::parse(&text, &PathBuf::from("test.toml")).unwrap().config;
-    let played = Played(Arc::new(Mutex::new(vec![([127, 0, 0, 1], 0).into()])));
-    let (pools, mut births) = Pools::with_names(config, Tls::none(), Names::new(played.clone()));
+    let (pools, mut births) =
+        Pools::with_names(config("db.test", port, settings), Tls::none(), Names::new(played.clone()));
     let spawner = Arc::clone(&pools);
     tokio::spawn(async move {
         while let Some(pool) = births.recv().await {
@@ -59,7 +54,25 @@ async fn connections_to_an_address_that_is_gone_from_dns_are_replaced() {
     });
     let database = pools.config.load().database("db").unwrap();
     let pool = pools.pool(&database, "alice");
-    let stage = Stage { pools, pool, _dir: tempfile::tempdir().unwrap(), lent: Arc::default() };
+    (Stage { pools, pool, _dir: tempfile::tempdir().unwrap(), lent: Arc::default() }, port)
+}
+
+fn config(host: &str, port: u16, settings: &str) -> Config {
+    let text = format!(
+        "[pgpool]\nauth_type = \"trust\"\nserver_tls_sslmode = \"disable\"\n{settings}\n\
+         [databases.db]\nhost = \"{host}\"\nport = {port}\n"
+    );
+    Config::parse(&text, &PathBuf::from("test.toml")).unwrap().config
+}
+
+fn local(last: u8) -> Vec<SocketAddr> {
+    vec![([127, 0, 0, last], 0).into()]
+}
+
+#[tokio::test]
+async fn connections_to_an_address_that_is_gone_from_dns_are_replaced() {
+    let played = Played(Arc::new(Mutex::new(local(1))));
+    let (stage, _) = played_stage(&played, "dns_max_ttl = \"1ms\"").await;
     let (pools, pool, client) = (&stage.pools, &stage.pool, stage.client());
     let lease = async || pool.checkout(&client, Patient).await.unwrap();
     let (idle, busy) = (lease().await, lease().await);
@@ -69,7 +82,7 @@ async fn connections_to_an_address_that_is_gone_from_dns_are_replaced() {
     pools.follow_names().await;
     assert!(pool.backends().iter().all(|record| !record.close_needed()), "nothing has changed");
 
-    *played.0.lock().unwrap() = vec![([127, 0, 0, 2], 0).into()];
+    *played.0.lock().unwrap() = local(2);
     tokio::time::sleep(Duration::from_millis(5)).await;
     pools.follow_names().await;
     assert_eq!(pool.idle_since().len(), 0, "the idle one goes at once");
@@ -77,4 +90,26 @@ async fn connections_to_an_address_that_is_gone_from_dns_are_replaced() {
     busy.release();
     let new = lease().await;
     assert_eq!(new.backend().record.endpoint.host(), "127.0.0.2");
+}
+
+#[tokio::test]
+async fn a_name_is_kept_for_its_entry_and_its_connections_and_then_forgotten() {
+    let settings = "dns_max_ttl = 0";
+    let (stage, port) = played_stage(&Played(Arc::new(Mutex::new(local(1)))), settings).await;
+    let (pools, pool, client) = (&stage.pools, &stage.pool, stage.client());
+    let lease = async || pool.checkout(&client, Patient).await.unwrap();
+    let known = async || {
+        pools.follow_names().await;
+        pools.shared.names.hosts().into_iter().collect::<Vec<_>>()
+    };
+    let busy = lease().await;
+    assert_eq!(known().await, ["db.test"]);
+    pools.put_in_force(config("db2.test", port, settings));
+    assert_eq!(known().await, ["db.test"], "a connection is there still");
+    let new = lease().await;
+    assert_eq!(known().await, ["db.test", "db2.test"]);
+    drop(busy);
+    assert_eq!(known().await, ["db2.test"]);
+    drop(new);
+    assert_eq!(known().await, ["db2.test"], "its entry may need it again");
 }
