@@ -18,7 +18,7 @@ use tracing::field::Field;
 use tracing::level_filters::LevelFilter;
 use tracing::{Level, Subscriber};
 use tracing_subscriber::field::MakeExt;
-use tracing_subscriber::filter::{dynamic_filter_fn, filter_fn};
+use tracing_subscriber::filter::{Targets, dynamic_filter_fn, filter_fn};
 use tracing_subscriber::fmt::{format, layer};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
@@ -37,7 +37,7 @@ pub(crate) struct Log {
     file: Arc<Mutex<Option<LogFile>>>,
     counts: Arc<LogCounts>,
     syslog: Outlet,
-    level: reload::Handle<LevelFilter, Registry>,
+    level: reload::Handle<Targets, Registry>,
     /// What the command line adds to the setting.
     verbose: u8,
 }
@@ -75,12 +75,14 @@ impl Log {
     }
 }
 
-fn level(verbose: u8, config: &Config) -> LevelFilter {
-    match verbose.saturating_add(config.general.verbose) {
-        0 => LevelFilter::INFO,
-        1 => LevelFilter::DEBUG,
-        _ => LevelFilter::TRACE,
-    }
+/// What is logged: of libraries only what somebody has to look at, unless everything is wanted.
+fn level(verbose: u8, config: &Config) -> Targets {
+    let (own, others) = match verbose.saturating_add(config.general.verbose) {
+        0 => (LevelFilter::INFO, LevelFilter::WARN),
+        1 => (LevelFilter::DEBUG, LevelFilter::WARN),
+        _ => (LevelFilter::TRACE, LevelFilter::DEBUG),
+    };
+    Targets::new().with_target("pgpool", own).with_default(others)
 }
 
 /// Begins to log: not to standard error where that is to be `quiet`, and with `verbose` more than the settings say.
