@@ -252,9 +252,9 @@ shows! {
     PeerPools "peer_pools" {
         Int4: peer_id cl_active_cancel_req cl_waiting_cancel_req sv_active_cancel sv_login;
     }
-    /// Names in a cache of our own; there is none.
+    /// The host names that were looked up.
     DnsHosts "dns_hosts" { Text: hostname; Int8: ttl; Text: addrs; }
-    /// Zones in a cache of our own; there is none.
+    /// The zones that they are in, where these are followed.
     DnsZones "dns_zones" { Text: zonename; Int8: serial; Int4: count; }
     /// The clients that keep their backend between transactions.
     Pins "pins" {

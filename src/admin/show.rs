@@ -94,8 +94,7 @@ pub(super) fn show(show: Show, context: &Context) -> Answer {
         Show::Peers => peers::peers(pools),
         Show::PeerPools => peers::pools(context),
         Show::DnsHosts => names(pools),
-        // PgBouncer has some where dns_zone_check_period is set, which there is no use for here.
-        Show::DnsZones => Vec::new(),
+        Show::DnsZones => zones(pools),
     };
     Answer::rows(rows)
 }
@@ -150,6 +149,11 @@ fn names(pools: &Pools) -> Vec<Row> {
     shown.into_iter().map(|(host, ttl, addresses)| row![host, ttl, text(addresses)]).collect()
 }
 
+/// The zones of those names, while dns_zone_check_period has them followed.
+fn zones(pools: &Pools) -> Vec<Row> {
+    pools.shared.zones.shown().into_iter().map(|zone| row![zone.zone, zone.serial, zone.hosts]).collect()
+}
+
 fn lists(context: &Context) -> Vec<Row> {
     let pools = &context.pools;
     let all = pools.all();
@@ -171,7 +175,7 @@ fn lists(context: &Context) -> Vec<Row> {
         row!["free_servers", 0u32],
         row!["used_servers", backends as usize + lookups],
         row!["dns_names", names(pools).len()],
-        row!["dns_zones", 0u32],
+        row!["dns_zones", zones(pools).len()],
         row!["dns_queries", 0u32],
         row!["dns_pending", 0u32],
     ]

@@ -10,7 +10,7 @@ use pgpool::auth::{BackendSecret, Credential, Password, StoredSecret};
 use pgpool::backend::{Backend, ConnectError, ExchangeError, Identity, Interner, Route, Spec, TextTable, connect};
 use pgpool::config::{ChannelBinding, Config, Host, LoadBalance, SecretKind, SessionAttrs};
 use pgpool::net::tls::{Connector, Tls};
-use pgpool::net::{Clock, Lifetimes, SocketOptions, Target, socket_path};
+use pgpool::net::{Clock, Lifetimes, Names, SocketOptions, Target, names_and_zones, socket_path};
 use pgpool::wire::startup::Replication;
 use pgpool::wire::write::TERMINATE;
 use serde::de::DeserializeOwned;
@@ -29,6 +29,7 @@ pub(crate) struct Way {
     pub(crate) user: String,
     pub(crate) dbname: String,
     secret: BackendSecret,
+    names: Arc<Names>,
     tls: Arc<Connector>,
     channel_binding: ChannelBinding,
     options: Option<String>,
@@ -142,6 +143,7 @@ impl Way {
                 user: dsn.user(),
                 dbname: dsn.dbname(),
                 secret: password.map_or(BackendSecret::None, plain),
+                names: Arc::default(),
                 tls: Arc::clone(&tls),
                 channel_binding: config.general.server_channel_binding,
                 options: dsn.get("options").map(str::to_owned),
@@ -184,6 +186,7 @@ impl Way {
             secret: stored.or(said).map_or(BackendSecret::None, credential),
             user,
             dbname,
+            names: Arc::new(names_and_zones(config.resolver.as_deref()).0),
             tls,
             channel_binding: config.general.server_channel_binding,
             options: None,
@@ -200,6 +203,7 @@ impl Way {
             user: user.to_owned(),
             dbname: String::from("pgbouncer"),
             secret,
+            names: Arc::default(),
             tls: Arc::new(Connector::none()),
             channel_binding: ChannelBinding::Prefer,
             options: None,
@@ -253,7 +257,7 @@ impl Way {
         parameters.extend(self.options.clone().map(|options| ("options", options)));
         Spec {
             route: Arc::new(Route::new(vec![self.target.clone()], LoadBalance::Disable, SessionAttrs::Any)),
-            names: Arc::default(),
+            names: Arc::clone(&self.names),
             lifetimes: Lifetimes::default(),
             dbname: self.dbname.clone(),
             user: self.user.clone(),

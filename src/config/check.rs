@@ -35,7 +35,7 @@ impl Findings<'_> {
         self.problems.push(problem);
     }
 
-    fn warn(&mut self, key: &str, message: String) {
+    pub(super) fn warn(&mut self, key: &str, message: String) {
         let warning = self.about(key, message);
         self.warnings.push(warning);
     }

@@ -1,8 +1,8 @@
-//! Fuzz targets: any text as a configuration and as a file of users.
+//! Fuzz targets: any text as a configuration, as a file of users and as a file of nameservers.
 
 use std::path::Path;
 
-use super::{Config, Loaded, convert, userlist};
+use super::{Config, Loaded, convert, resolver, userlist};
 
 /// Files whose directory is not there, so that no file is found that a text may name.
 const NAME: &str = "/nonexistent/pgpool/pgpool.toml";
@@ -102,4 +102,13 @@ pub fn fuzz_userlist(data: &[u8]) {
         let (again, errors) = userlist::parse(&quoted);
         assert!(errors.is_empty() && again == [userlist::Entry { line: 1, ..entry }]);
     }
+}
+
+/// The file of nameservers.
+///
+/// # Panics
+/// Where [`resolver::fuzz`] does.
+#[doc(hidden)]
+pub fn fuzz_resolv_conf(data: &[u8]) {
+    resolver::fuzz(data);
 }

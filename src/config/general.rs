@@ -241,6 +241,10 @@ settings! {
     dns_max_ttl: Duration as Seconds = secs(15), Reload;
     /// How long it is kept that a host name could not be looked up.
     dns_nxdomain_ttl: Duration as Seconds = secs(15), Reload;
+    /// How often it is looked whether a host name's zone has another serial; then it is looked up at once. 0 = never.
+    dns_zone_check_period: Duration as Seconds = Duration::ZERO, Reload;
+    /// File like /etc/resolv.conf to look host names up by, relative to this file; empty = the system's resolver.
+    resolv_conf: Option<PathBuf> as File = None, Boot;
 
     /// Forget a pool of a database without entry (of "*") that nobody has used for this long; 0 = never.
     autodb_idle_timeout: Duration as Seconds = secs(3600), Reload;

@@ -3,7 +3,7 @@
 //! A file is read whole before any of it counts, and every problem in it is reported at once, with its line. What a
 //! setting is called, how it is written, its default and its documentation stand in one row of one table (`general`,
 //! `database`, `user`). This module does no more I/O than reading the file and those that it names (`auth_file`,
-//! `password_file`, `auth_hba_file`, `auth_ident_file`); it never logs, and secrets do not appear in what it prints.
+//! `password_file`, `auth_hba_file`, `auth_ident_file`, `resolv_conf`); it never logs, and secrets do not appear in what it prints.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -30,6 +30,7 @@ mod kinds;
 mod peer;
 mod problem;
 mod resolve;
+mod resolver;
 mod secret;
 mod secret_file;
 mod slot_budget;
@@ -54,12 +55,13 @@ pub use database::{Database, Host};
 pub use demand::{Demand, EntryDemand, PoolDemand};
 pub use features::SessionFeatures;
 #[doc(hidden)]
-pub use fuzz::{fuzz, fuzz_ini, fuzz_userlist};
+pub use fuzz::{fuzz, fuzz_ini, fuzz_resolv_conf, fuzz_userlist};
 pub use general::{General, SetError, Shown};
 pub use kinds::{FileMode, split_host_port};
 pub use peer::Peer;
 pub use problem::{Problem, Problems};
 pub use resolve::AuthSource;
+pub use resolver::{Families, Remark, ResolvConf, Transport};
 pub use secret::{Secret, SecretKind, SecretSource};
 pub use secret_file::{SecretFileError, SecretFiles};
 pub use slot_budget::SlotBudget;
@@ -87,6 +89,8 @@ pub struct Config {
     pub peers: BTreeMap<u16, Arc<Peer>>,
     /// The rules of the `auth_hba_file` and the maps of the `auth_ident_file`.
     pub access: Arc<Access>,
+    /// What the file of `resolv_conf` says; none = the system's resolver is asked.
+    pub resolver: Option<Arc<ResolvConf>>,
 }
 
 /// A configuration that can be used, and what is doubtful in it.
@@ -130,6 +134,7 @@ impl Config {
         let auth_file = draft.general.auth_file.clone();
         check::add_auth_file(auth_file.as_deref(), &mut draft.users, &mut findings);
         let access = access::read(&draft.general, &mut findings);
+        let resolver = resolver::read(&draft.general, &mut findings);
         let config = Self {
             path: path.to_path_buf(),
             ini,
@@ -139,6 +144,7 @@ impl Config {
             users: shared(draft.users),
             peers: shared(draft.peers),
             access: Arc::new(access),
+            resolver,
         };
         check::run(&config, &mut findings);
         let check::Findings { mut problems, mut warnings, .. } = findings;

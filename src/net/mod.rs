@@ -4,6 +4,7 @@
 
 mod clock;
 mod defer;
+mod dns;
 mod listen;
 pub mod lookup;
 mod names;
@@ -12,6 +13,7 @@ mod pass;
 mod socket;
 mod stream;
 pub mod tls;
+mod zones;
 
 use std::fmt;
 use std::io;
@@ -23,11 +25,13 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
 pub use clock::{Clock, Micros};
+pub use dns::names_and_zones;
 pub use listen::{Listener, Rights, bind_tcp, bind_unix, connect_unix, socket_path};
 pub use names::{Answer, Lifetimes, Names, Resolve, System};
 pub use party::{BOUNCER, OWN, Party, Side, pointer};
 pub use pass::{MOST_DESCRIPTORS, receive_descriptors, send_descriptors};
 pub use stream::{Peek, Stream};
+pub use zones::{ShownZone, Soa, Zones, Zoning};
 
 /// Where a connection leads to, before names are resolved.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

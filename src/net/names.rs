@@ -23,7 +23,7 @@ use super::{Endpoint, Micros, Target};
 const AT_ONCE: usize = 16;
 
 /// An answer that is on its way.
-pub type Answer<'a> = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'a>>;
+pub type Answer<'a, T = Vec<SocketAddr>> = Pin<Box<dyn Future<Output = io::Result<T>> + Send + 'a>>;
 
 /// What knows the addresses of names.
 pub trait Resolve: fmt::Debug + Send + Sync {
@@ -121,6 +121,20 @@ impl Names {
     pub async fn refresh(&self, hosts: &BTreeSet<String>, lifetimes: Lifetimes, now: Micros) {
         // A failure is told to whoever wants to connect.
         together(hosts.iter().map(|host| self.addresses(host, 0, lifetimes, now)).collect()).await;
+    }
+
+    /// Asks about these names at once, however old the answers are.
+    ///
+    /// Cancel safety: safe, but what was not asked about yet stays as it is.
+    pub async fn renew(&self, hosts: &BTreeSet<String>, now: Micros) {
+        let renew = async |host: &String| {
+            let Some(name) = self.known().get(host).cloned() else { return };
+            let _asking = name.asking.lock().await;
+            let answer = self.resolver.resolve(host).await;
+            // A failure is told to whoever wants to connect.
+            let _ = self.note(host, &name, answer, now);
+        };
+        together(hosts.iter().map(renew).collect()).await;
     }
 
     /// The names that somebody has asked about.
@@ -236,7 +250,7 @@ fn said(name: &Name) -> MutexGuard<'_, Said> {
 /// Waits for all of these, a few of them at a time. What they answer comes in the order in which they end.
 ///
 /// Cancel safety: safe if each of them is.
-async fn together<F: Future>(tasks: Vec<F>) -> Vec<F::Output> {
+pub(super) async fn together<F: Future>(tasks: Vec<F>) -> Vec<F::Output> {
     let mut waiting = tasks.into_iter();
     let mut begun: Vec<Pin<Box<F>>> = Vec::new();
     let mut ended = Vec::new();
@@ -389,5 +403,19 @@ mod tests {
         let many = together((0..u64::try_from(3 * AT_ONCE).unwrap()).map(|_| wait(1_000_000)).collect()).await;
         assert_eq!((many.len(), begun.elapsed().as_secs()), (3 * AT_ONCE, 12), "not all of them at once");
         assert!(together(Vec::<std::future::Ready<()>>::new()).await.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_name_can_be_asked_about_before_its_answer_has_run_out() {
+        let (played, names) = play();
+        played.says(&[1]);
+        let ask = |now| names.addresses("db", 5432, TIMES, now);
+        ask(1).await.unwrap();
+        played.says(&[2]);
+        names.renew(&["db".to_owned(), "other".to_owned()].into(), 50).await;
+        assert_eq!((played.asked(), names.lost_addresses()), (2, true), "what nobody needs is not looked up");
+        assert_eq!(ask(149).await.unwrap(), [([10, 0, 0, 2], 5432).into()]);
+        assert_eq!(played.asked(), 0, "it counts from then on");
+        assert_eq!(names.hosts().len(), 1);
     }
 }

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use super::settings::lifetimes;
-use super::{Pool, Pools};
+use super::settings::{lifetimes, micros};
+use super::{Pool, Pools, Shared};
 use crate::backend::{BackendRecord, Closing};
 use crate::config::{Host, SessionAttrs};
 use crate::net::{Micros, Target};
@@ -129,6 +129,21 @@ impl Pools {
             self.shared.names.refresh(&hosts, lifetimes, self.shared.clock.now()).await;
         }
         self.shared.names.forget(&self.unused_names(), lifetimes, self.shared.clock.now());
+        self.replace_lost();
+    }
+
+    /// Asks about the zones of the host names, where the last time is `dns_zone_check_period` ago; looks up again what is in
+    /// zones with another serial, and has connections to addresses that are gone replaced.
+    ///
+    /// Cancel safety: safe; the next call goes on.
+    pub async fn follow_zones(&self) {
+        let period = micros(self.config.load().general.dns_zone_check_period);
+        let Shared { names, zones, clock, .. } = &*self.shared;
+        if period == 0 {
+            zones.forget();
+            return;
+        }
+        zones.check(names, period, clock.now()).await;
         self.replace_lost();
     }
 

@@ -38,7 +38,7 @@ use tokio::sync::Notify;
 use crate::auth::{BackendSecret, Credential};
 use crate::backend::{BackendRecord, Closing, Interner, State, Statements};
 use crate::metrics::{Counters, Events, Times};
-use crate::net::{BOUNCER, Clock, Micros, Names, OWN};
+use crate::net::{BOUNCER, Clock, Micros, Names, OWN, Zones};
 use queue::Queue;
 use settings::of_login;
 use shelf::{Held, Shelf, Taken};
@@ -77,6 +77,8 @@ pub struct Shared {
     pub suspension: Suspension,
     /// The addresses of PostgreSQL's hosts.
     pub names: Arc<Names>,
+    /// The zones that their names are in.
+    pub zones: Zones,
     /// How many connections PostgreSQL has for us.
     pub budgets: Budgets,
     /// What happens to the process as a whole.

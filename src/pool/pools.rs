@@ -17,7 +17,7 @@ use crate::auth::BackendSecret;
 use crate::backend::{BackendRecord, Closing, Interner, Statements};
 use crate::config::{Config, Database};
 use crate::net::tls::{Counts, Tls};
-use crate::net::{BOUNCER, Clock, Micros, Names, OWN};
+use crate::net::{BOUNCER, Clock, Micros, Names, OWN, Zones, names_and_zones};
 
 /// Database entry and user of a pool.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -91,12 +91,17 @@ impl Pools {
     /// The same with TLS, as the configuration has it.
     #[must_use]
     pub fn with_tls(config: Config, tls: Tls) -> (Arc<Pools>, mpsc::UnboundedReceiver<Arc<Pool>>) {
-        Pools::with_names(config, tls, Names::default())
+        let names = names_and_zones(config.resolver.as_deref());
+        Pools::with_names(config, tls, names)
     }
 
-    /// The same with what knows the addresses of names.
+    /// The same with what knows the addresses of names, and their zones.
     #[must_use]
-    pub fn with_names(config: Config, tls: Tls, names: Names) -> (Arc<Pools>, mpsc::UnboundedReceiver<Arc<Pool>>) {
+    pub fn with_names(
+        config: Config,
+        tls: Tls,
+        (names, zones): (Names, Zones),
+    ) -> (Arc<Pools>, mpsc::UnboundedReceiver<Arc<Pool>>) {
         let (born, births) = mpsc::unbounded_channel();
         let shared = Shared {
             clock: Clock::start(),
@@ -105,6 +110,7 @@ impl Pools {
             clients: Arc::default(),
             suspension: super::Suspension::default(),
             names: Arc::new(names),
+            zones,
             budgets: super::Budgets::default(),
             events: crate::metrics::Events::default(),
             ids: AtomicU64::new(0),

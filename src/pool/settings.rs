@@ -140,7 +140,7 @@ fn trusted(general: &General, database: &Database) -> Micros {
     general.check_query().map_or(asked, |_| micros(general.server_check_delay).min(asked))
 }
 
-fn micros(time: Duration) -> Micros {
+pub(super) fn micros(time: Duration) -> Micros {
     Micros::try_from(time.as_micros()).unwrap_or(Micros::MAX)
 }
 

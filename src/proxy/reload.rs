@@ -90,7 +90,11 @@ async fn read_again(proxy: &Proxy) -> Result<(), String> {
             tracing::info!("{name} was changed from {old} to {new}");
         }
     }
+    if new.resolver != old.resolver && !changed.settings.iter().any(|setting| setting.name == "resolv_conf") {
+        tracing::warn!("the file of resolv_conf has changed: this takes effect only at a restart");
+    }
     new.general.keep_boot_settings(&old.general);
+    new.resolver.clone_from(&old.resolver);
     {
         let _configuring = proxy.pools.configuring.lock().unwrap_or_else(PoisonError::into_inner);
         proxy.pools.tls.store(Arc::new(tls));

@@ -30,8 +30,11 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How often the files of `password_file` are looked at.
 const SECRETS: Duration = Duration::from_secs(1);
 
-/// How often it is looked whether addresses are too old.
+/// How often it is looked whether addresses are too old, and serials of zones.
 const NAMES: Duration = Duration::from_secs(1);
+
+/// The same where dns_zone_check_period is shorter.
+const LEAST: Duration = Duration::from_millis(100);
 
 /// Runs the pooler until it is told to end.
 ///
@@ -78,6 +81,7 @@ pub async fn run_in(config: Config, surroundings: Surroundings) -> Result<(), St
     tokio::spawn(statistics(Arc::clone(&proxy)));
     tokio::spawn(secrets(Arc::clone(&pools)));
     tokio::spawn(names(Arc::clone(&pools)));
+    tokio::spawn(zones(Arc::clone(&pools)));
     let listeners: Vec<Arc<Listener>> = listeners.into_iter().map(Arc::new).collect();
     // Nobody else sets it.
     let _ = proxy.listening.set(listeners.iter().map(Arc::downgrade).collect());
@@ -281,6 +285,15 @@ async fn names(pools: Arc<Pools>) {
     loop {
         sleep(NAMES).await;
         pools.follow_names().await;
+    }
+}
+
+/// Follows their zones.
+async fn zones(pools: Arc<Pools>) {
+    loop {
+        let period = pools.config.load().general.dns_zone_check_period;
+        sleep(if period.is_zero() { NAMES } else { period.clamp(LEAST, NAMES) }).await;
+        pools.follow_zones().await;
     }
 }
 

@@ -201,6 +201,18 @@ fn fuzz_ini() {
 }
 
 #[test]
+fn fuzz_resolv_conf() {
+    let seeds = [
+        "# x\nnameserver 10.0.0.1\nnameserver [2001:db8::1]:5353, 127.0.0.1:54\nsearch a.test,b.test c.test\n\
+         options ndots:2 timeout:3 attempts:4 rotate edns0 use-vc\n",
+        "domain a.test ; y\n  nameserver ::1\r\nnameserver fe80::1%eth0\noptions single-request no-aaaa trust-ad\n\
+         sortlist 10.0.0.0/255.0.0.0\nlookup file bind\nfamily inet6 inet4\n",
+    ];
+    let words = ["nameserver ", "[", "]:", ":", "%", "\n", "options ", "ndots:", "search ", "0", "65536", "."];
+    fuzz("resolv_conf", config::fuzz_resolv_conf, &seeds.map(Vec::from), &words);
+}
+
+#[test]
 fn fuzz_userlist() {
     let seeds =
         ["\"ann\" \"secret\"\n; x\n\"b\"\"c\" \"md5aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\" x\r\n", "\u{feff}\"a\" \"\"\n"];

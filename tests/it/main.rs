@@ -29,6 +29,7 @@ mod contrib;
 mod daemon;
 mod death;
 mod differential;
+mod dns;
 mod doctor;
 mod drop_in;
 mod exporters;

@@ -123,14 +123,14 @@ fn a_pgbouncer_ini_is_checked_and_converted() {
     };
     let ini = write(
         "pgbouncer.ini",
-        "[databases]\na = host=h password='x y' user=u\n[pgbouncer]\nresolv_conf = /etc/other\nlog_stats = 0\n",
+        "[databases]\na = host=h password='x y' user=u\n[pgbouncer]\npkt_buf = 8192\nlog_stats = 0\n",
     );
     let checked = pooler::run(&["check", &ini], ENDS);
     assert_eq!(checked.code, Some(0), "{checked:?}");
-    assert!(checked.stdout.contains("4: `resolv_conf` of PgBouncer is not supported"), "{checked:?}");
+    assert!(checked.stdout.contains("4: `pkt_buf` of PgBouncer has no effect: "), "{checked:?}");
     let converted = pooler::run(&["convert", &ini], ENDS);
     assert_eq!(converted.code, Some(0), "{converted:?}");
-    for told in ["2: databases.a.host: same\n", "4: resolv_conf: ignored: ", "5: log_stats: same\n", "warning: "] {
+    for told in ["2: databases.a.host: same\n", "4: pkt_buf: ignored: ", "5: log_stats: same\n", "warning: "] {
         assert!(converted.stderr.contains(told), "{told}: {converted:?}");
     }
     let toml = write("pgpool.toml", &converted.stdout);

@@ -46,7 +46,7 @@ const TEXTS: &str = "listen_addr unix_socket_dir unix_socket_group user logfile 
                      login_notify_message ignore_startup_parameters auth_file auth_user auth_query auth_dbname \
                      auth_query_search_path admin_users stats_users client_tls_key_file client_tls_cert_file client_tls_ca_file \
                      client_tls_crl_file client_tls_ciphers server_tls_ca_file server_tls_crl_file server_tls_ciphers server_reset_query server_check_query \
-                     conffile track_extra_parameters job_name";
+                     resolv_conf conffile track_extra_parameters job_name";
 
 #[test]
 fn every_command_of_the_help_is_one() {

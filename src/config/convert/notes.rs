@@ -11,6 +11,7 @@ const GENERAL: &[(&str, &str)] = &[
     ("client_tls_dheparams", "there is no such key exchange"),
     ("client_idle_timeout", "also ends clients in session mode that hold a connection outside a transaction"),
     ("disable_pqexec", "refused with SQLSTATE 0A000"),
+    ("dns_zone_check_period", "the zone is the one that a name is in, and any other serial counts"),
     (
         "ignore_startup_parameters",
         "not needed: every parameter that PostgreSQL takes is accepted; these are dropped, and with options what PgBouncer \
@@ -20,6 +21,7 @@ const GENERAL: &[(&str, &str)] = &[
     ("min_pool_size", "filled from the start for forced users and users of [users] with a secret"),
     ("pool_mode", "what a client leaves behind a transaction keeps its connection for it (session_features)"),
     ("query_wait_timeout", "does not run during PAUSE"),
+    ("resolv_conf", "the file has to name a nameserver; timeout and attempts are resolv.conf's"),
     ("server_lifetime", "connections end between 80 and 100 % of it, not all at the same time"),
     ("server_login_retry", "clients stay queued meanwhile, and tries begin after 50 ms"),
     ("server_reset_query", "a connection on which it fails is closed"),

@@ -1,6 +1,6 @@
 //! Connections to a host whose name gets other addresses.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -11,9 +11,9 @@ use tokio::net::TcpListener;
 use super::{Patient, Pools, Stage};
 use crate::config::Config;
 use crate::net::tls::Tls;
-use crate::net::{Answer, Names, Resolve};
+use crate::net::{Answer, Names, Resolve, Soa, Zones, Zoning};
 
-/// A resolver that says what the test has put there.
+/// A resolver that says what the test has put there. The serial of its zone is the last number of the first address.
 #[derive(Clone, Debug, Default)]
 struct Played(Arc<Mutex<Vec<SocketAddr>>>);
 
@@ -21,6 +21,16 @@ impl Resolve for Played {
     fn resolve<'a>(&'a self, _: &'a str) -> Answer<'a> {
         let addresses = self.0.lock().unwrap().clone();
         Box::pin(async move { Ok(addresses) })
+    }
+}
+
+impl Zoning for Played {
+    fn zone_of<'a>(&'a self, _: &'a str) -> Answer<'a, Option<Soa>> {
+        let serial = self.0.lock().unwrap().first().map_or(0, |address| match address.ip() {
+            IpAddr::V4(address) => u32::from(address.octets()[3]),
+            IpAddr::V6(_) => 0,
+        });
+        Box::pin(async move { Ok(Some(Soa { zone: "test".to_owned(), serial })) })
     }
 }
 
@@ -44,8 +54,8 @@ async fn played_stage(played: &Played, settings: &str) -> (Stage, u16) {
     let second = TcpListener::bind(("127.0.0.2", port)).await.unwrap();
     tokio::spawn(hospitable(first));
     tokio::spawn(hospitable(second));
-    let (pools, mut births) =
-        Pools::with_names(config("db.test", port, settings), Tls::none(), Names::new(played.clone()));
+    let names = (Names::new(played.clone()), Zones::new(played.clone()));
+    let (pools, mut births) = Pools::with_names(config("db.test", port, settings), Tls::none(), names);
     let spawner = Arc::clone(&pools);
     tokio::spawn(async move {
         while let Some(pool) = births.recv().await {
@@ -112,4 +122,37 @@ async fn a_name_is_kept_for_its_entry_and_its_connections_and_then_forgotten() {
     assert_eq!(known().await, ["db2.test"]);
     drop(new);
     assert_eq!(known().await, ["db2.test"], "its entry may need it again");
+}
+
+#[tokio::test]
+async fn a_zone_with_another_serial_has_its_names_looked_up_at_once() {
+    let played = Played(Arc::new(Mutex::new(local(1))));
+    let (stage, port) = played_stage(&played, "dns_max_ttl = 3600\ndns_zone_check_period = \"1ms\"").await;
+    let (pools, pool, client) = (&stage.pools, &stage.pool, stage.client());
+    let lease = async || pool.checkout(&client, Patient).await.unwrap();
+    let busy = lease().await;
+    let look = async || {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        pools.follow_names().await;
+        pools.follow_zones().await;
+    };
+    look().await;
+    assert!(!busy.backend().record.close_needed(), "nothing has changed");
+    let shown = |pools: &Pools| pools.shared.zones.shown().into_iter().map(|zone| zone.serial).collect::<Vec<_>>();
+    assert_eq!(shown(pools), [1]);
+
+    *played.0.lock().unwrap() = local(2);
+    pools.follow_names().await;
+    assert!(!busy.backend().record.close_needed(), "the answer counts for an hour");
+    look().await;
+    assert!(busy.backend().record.close_needed());
+    busy.release();
+    let new = lease().await;
+    assert_eq!((new.backend().record.endpoint.host(), shown(pools)), ("127.0.0.2".to_owned(), vec![2]));
+
+    pools.put_in_force(config("db.test", port, "dns_max_ttl = 3600"));
+    *played.0.lock().unwrap() = local(1);
+    look().await;
+    assert_eq!(shown(pools), [0; 0], "without a period nothing is asked or shown");
+    assert!(!new.backend().record.close_needed());
 }

@@ -59,9 +59,6 @@ pub(super) const KNOWN: &[Known] = &[
     },
 ];
 
-/// Keys of PgBouncer's SHOW CONFIG that pgpool does not have.
-pub(super) const MISSING: &[&str] = &["dns_zone_check_period", "resolv_conf"];
-
 /// Keys whose values, defaults or changeability differ, how, and why.
 pub(super) const CONFIG: &[(&str, &str, &str)] = &[
     ("auth_file", "value=DIR/userlist.txt, PgBouncer value=userlist.txt", "a path means the same from everywhere"),

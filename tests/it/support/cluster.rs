@@ -73,6 +73,7 @@ pub(crate) enum Stop {
 pub(crate) struct Builder {
     conf: String,
     hba: String,
+    port: Option<u16>,
 }
 
 #[derive(Debug)]
@@ -103,8 +104,14 @@ impl Builder {
         self
     }
 
+    /// At this address, with the port that the other cluster has at its own.
+    pub(crate) fn beside(mut self, other: &Cluster, address: &str) -> Self {
+        self.port = Some(other.port());
+        self.conf(&format!("listen_addresses = '{address}'"))
+    }
+
     pub(crate) fn start(self) -> Cluster {
-        Cluster::made_by(|data, socket_dir| {
+        Cluster::made_at(self.port, |data, socket_dir| {
             template::copy_to(data);
             let conf = format!("{CONF}unix_socket_directories = '{}'\n{}", socket_dir.display(), self.conf);
             fs::write(data.join("postgresql.auto.conf"), conf).expect("write the configuration");
@@ -116,13 +123,17 @@ impl Builder {
 impl Cluster {
     /// Starts a PostgreSQL on the data directory that `make` makes, at this path; the other is for its socket.
     pub(super) fn made_by(make: impl FnOnce(&Path, &Path)) -> Cluster {
+        Cluster::made_at(None, make)
+    }
+
+    fn made_at(port: Option<u16>, make: impl FnOnce(&Path, &Path)) -> Cluster {
         let dir = tempfile::Builder::new().prefix("pgpool-pg-").tempdir_in(scratch_dir()).expect("make a directory");
         let janitor = Janitor::watch(dir.path());
         give_to_postgres(dir.path());
         make(&dir.path().join("data"), dir.path());
         let mut cluster = Cluster { postmaster: None, port: 0, dir, _janitor: janitor };
         let started = (0..PORT_ATTEMPTS).any(|_| {
-            cluster.port = free_port();
+            cluster.port = port.unwrap_or_else(free_port);
             cluster.try_start()
         });
         assert!(started, "PostgreSQL did not start:\n{}", cluster.log());

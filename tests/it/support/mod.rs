@@ -12,6 +12,7 @@ pub(crate) mod directory;
 pub(crate) mod http;
 pub(crate) mod janitor;
 pub(crate) mod messages;
+pub(crate) mod nameserver;
 pub(crate) mod pki;
 pub(crate) mod pooler;
 pub(crate) mod process;
@@ -26,6 +27,7 @@ pub(crate) mod template;
 pub(crate) mod wait;
 
 pub(crate) use cluster::{Cluster, Stop};
+pub(crate) use nameserver::{Manners, Nameserver};
 pub(crate) use pki::{Pki, Wanted};
 pub(crate) use pooler::{Pooler, for_each_worker_count};
 pub(crate) use raw::Raw;
