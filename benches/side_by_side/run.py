@@ -22,7 +22,7 @@ from servers import (PgBouncer, PgPool, Postgres, follows_statements, give_to_po
 from workloads import Workload, chosen
 
 ROOT = Path(__file__).resolve().parents[2]
-# What newer_pgbouncer makes.
+# What scripts/newer_pgbouncer makes.
 NEWER_PGBOUNCER = ROOT / "target" / "pgbouncer-newer" / "pgbouncer"
 
 
@@ -64,7 +64,7 @@ class Bench:
 
     def run(self, workload: Workload) -> Result:
         if workload.named and not follows_statements(self.commands[BASE]):
-            reason = f"{version(self.commands[BASE])} cannot do it in transaction mode (see newer_pgbouncer)"
+            reason = f"{version(self.commands[BASE])} cannot do it in transaction mode (see scripts/newer_pgbouncer)"
             print(f"{workload.name} in session mode: {reason}", file=sys.stderr, flush=True)
             workload = workload.in_session_mode(reason)
         result = Result(workload)
@@ -128,7 +128,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--out", metavar="FILE.md", help="write the report there, too")
     parser.add_argument("--pgpool", metavar="PATH", help="instead of building it")
     parser.add_argument("--pgbouncer", metavar="COMMAND",
-                        help="default: $PGBOUNCER, then what newer_pgbouncer made, then PATH")
+                        help="default: $PGBOUNCER, then what scripts/newer_pgbouncer made, then PATH")
     # PgBouncer beside itself: how far from 1.00 ratios come out by chance.
     parser.add_argument("--pgpool-as-pgbouncer", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()

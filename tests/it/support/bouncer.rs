@@ -8,7 +8,7 @@ use super::{
     cluster::{Cluster, free_port},
     janitor::Janitor,
     process::{LoggingChild, Signal},
-    programs::{find, give_to_postgres, unprivileged},
+    programs::{bound_to_this_thread, give_to_postgres, minor_version, pgbouncer},
     raw::Raw,
 };
 
@@ -19,6 +19,7 @@ const PORT_ATTEMPTS: usize = 20;
 pub(crate) struct Bouncer {
     process: LoggingChild,
     port: u16,
+    minor: u32,
     dir: TempDir,
     _janitor: Janitor,
 }
@@ -26,10 +27,8 @@ pub(crate) struct Bouncer {
 impl Bouncer {
     /// The same users, database and settings as `Pooler::start`; `settings` are lines of the section `[pgbouncer]`.
     pub(crate) fn start(cluster: &Cluster, settings: &str) -> Option<Self> {
-        let Some(program) = find("pgbouncer") else {
-            eprintln!("PgBouncer is not installed: nothing to compare with");
-            return None;
-        };
+        let program = pgbouncer()?;
+        let minor = minor_version(&program);
         for _ in 0..PORT_ATTEMPTS {
             let dir = tempfile::Builder::new().prefix("pgpool-pgb-").tempdir().expect("make a directory");
             let janitor = Janitor::watch(dir.path());
@@ -38,12 +37,12 @@ impl Bouncer {
             let file = dir.path().join("pgbouncer.ini");
             fs::write(&file, ini(cluster, &dir, port, settings)).expect("write pgbouncer.ini");
             fs::write(dir.path().join("userlist.txt"), userlist()).expect("write userlist.txt");
-            let mut command = unprivileged(&program, "KILL");
+            let mut command = bound_to_this_thread(&program);
             command.arg(&file);
             let process = LoggingChild::spawn("pgbouncer", command);
             // «process up» comes after the listeners; without any it ends, and the next port is tried.
             if process.try_wait_for_log(0, "process up", STARTS).is_ok() && process.log().contains("listening on 127") {
-                return Some(Self { process, port, dir, _janitor: janitor });
+                return Some(Self { process, port, minor, dir, _janitor: janitor });
             }
         }
         panic!("PgBouncer did not start");
@@ -51,6 +50,11 @@ impl Bouncer {
 
     pub(crate) fn port(&self) -> u16 {
         self.port
+    }
+
+    /// The second number of its version.
+    pub(crate) fn minor(&self) -> u32 {
+        self.minor
     }
 
     /// Where its Unix socket is.

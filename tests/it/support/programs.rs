@@ -65,6 +65,37 @@ pub(crate) fn give_to_postgres(path: &Path) {
     }
 }
 
+/// PgBouncer to compare with: `$PGPOOL_PGBOUNCER`, or the system's.
+pub(crate) fn pgbouncer() -> Option<PathBuf> {
+    let found = named_pgbouncer().or_else(|| find("pgbouncer"));
+    if found.is_none() {
+        eprintln!("PgBouncer is not installed: nothing to compare with");
+    }
+    found
+}
+
+/// A PgBouncer for what older ones do not have: `$PGPOOL_PGBOUNCER`, or what scripts/newer_pgbouncer has fetched.
+pub(crate) fn newer_pgbouncer() -> PathBuf {
+    let fetched = || target_dir().join("pgbouncer-newer/pgbouncer");
+    let found = named_pgbouncer().unwrap_or_else(fetched);
+    assert!(found.is_file(), "there is no {}: scripts/newer_pgbouncer fetches it", found.display());
+    found
+}
+
+fn named_pgbouncer() -> Option<PathBuf> {
+    let named = PathBuf::from(env::var_os("PGPOOL_PGBOUNCER")?);
+    assert!(named.is_file(), "PGPOOL_PGBOUNCER={} is no program", named.display());
+    Some(named)
+}
+
+/// The second number of its version: 24 of PgBouncer 1.24.1.
+pub(crate) fn minor_version(pgbouncer: &Path) -> u32 {
+    let output = Command::new(pgbouncer).arg("--version").output().expect("start pgbouncer");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let version = text.strip_prefix("PgBouncer 1.").and_then(|rest| rest.split('.').next());
+    version.and_then(|minor| minor.parse().ok()).unwrap_or_else(|| panic!("what version is {text}?"))
+}
+
 /// The first executable of that name in PATH, or in /usr/sbin.
 pub(crate) fn find(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
@@ -121,9 +152,13 @@ fn postgres_ids() -> (u32, u32) {
 
 /// A program that scripts/test has installed into target/tools.
 pub(crate) fn tool(name: &str) -> Option<PathBuf> {
-    let found = Path::new(env!("CARGO_TARGET_TMPDIR")).parent()?.join("tools/bin").join(name);
+    let found = target_dir().join("tools/bin").join(name);
     if !found.exists() {
         eprintln!("{name} is not installed (scripts/test does it): nothing to run");
     }
     Some(found).filter(|found| found.exists())
+}
+
+fn target_dir() -> &'static Path {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("the directory of what is built")
 }
