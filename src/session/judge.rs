@@ -132,8 +132,8 @@ impl Judge<'_> {
             return Err(End::StatementMode);
         }
         self.tally.ready(status, !self.turn.waits_for_client(), self.record);
-        // The lease of a session lasts; its numbers should not wait for its end.
-        if self.mode == PoolMode::Session
+        // The lease of a session lasts, and so may a transaction.
+        if (self.mode == PoolMode::Session || self.tally.is_late())
             && let Some(pool) = self.record.pool()
         {
             self.tally.settle(&pool.counters);

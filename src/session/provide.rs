@@ -122,6 +122,7 @@ impl Requests<'_> {
         self.turn.own(Own::Parse, None);
     }
 
+    /// A Parse of our own, which may be the client's by another name.
     pub(super) fn write_parse(&mut self, name: &[u8], rest: &[u8]) {
         self.counts.server_parses += u64::from(!name.is_empty());
         message(self.out, front::PARSE, |out| {

@@ -1,4 +1,4 @@
-//! What a session counts, kept with the session and added to its pool's counters when a turn is over.
+//! What a session counts, kept with the session and added to its pool's counters when a turn is over, or within a long one.
 //!
 //! PgBouncer's rules: a query is the span from the first request to the ReadyForQuery that leaves nothing owed or ends
 //! one of several in flight, a transaction the span from idle to idle.
@@ -11,6 +11,9 @@ use crate::net::{Clock, Micros};
 use crate::pool::{ClientRecord, Phase};
 use crate::wire::tag::front;
 use crate::wire::view::Status;
+
+/// How long numbers may wait for the end of a turn, in microseconds.
+const LATE: Micros = 200_000;
 
 /// Counts of one session since they were last added to the pool's.
 #[derive(Debug)]
@@ -32,6 +35,8 @@ pub(super) struct Tally {
     waited: (Micros, Micros),
     /// The time when it was last looked at.
     moment: Micros,
+    /// When the pool's counters had everything, or the turn began.
+    settled: Micros,
     /// Whether that was for the request which comes next.
     fresh: bool,
     clock: Clock,
@@ -65,6 +70,7 @@ impl Tally {
             transaction_since: 0,
             waited: (0, 0),
             moment: clock.now(),
+            settled: 0,
             fresh: false,
             clock,
             times,
@@ -109,6 +115,7 @@ impl Tally {
     /// A backend was lent; answers when.
     pub(super) fn assigned(&mut self) -> Micros {
         self.assignments += 1;
+        self.settled = self.moment;
         self.moment
     }
 
@@ -156,8 +163,15 @@ impl Tally {
         }
     }
 
+    /// Whether the turn lasts, so that its numbers should not wait for its end.
+    #[inline]
+    pub(super) fn is_late(&self) -> bool {
+        self.moment.saturating_sub(self.settled) > LATE
+    }
+
     /// Adds everything to the pool's counters.
     pub(super) fn settle(&mut self, counters: &Counters) {
+        self.settled = self.moment;
         let take = |value: &mut u64, counter| {
             if *value > 0 {
                 add(counter, std::mem::take(value));

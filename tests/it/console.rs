@@ -278,6 +278,43 @@ fn statements_are_counted_as_by_pgbouncer() {
 }
 
 #[test]
+fn a_long_transaction_is_counted_while_it_lasts() {
+    let cluster = Cluster::start();
+    let pooler = Pooler::trusting(&cluster, 1, "");
+    let (mut console, mut client) = (pooler.console(), pooler.login("alice", "alicepw", "app"));
+    client.query("begin").unwrap();
+    client.query("select pg_sleep(0.4)").unwrap();
+    let table = Table::of(&mut console, "SHOW STATS_TOTALS").matching(&[("database", "app")]);
+    let counted = ["server_assignment_count", "query_count", "xact_count"].map(|name| table.number(name));
+    assert_eq!(counted, [1, 2, 0]);
+    assert!(table.number("query_time") > 300_000, "{table:?}");
+}
+
+#[test]
+fn what_is_prepared_on_backends_is_counted() {
+    let cluster = Cluster::start();
+    let pooler = Pooler::trusting(&cluster, 1, "default_pool_size = 2");
+    let (mut console, mut client) = (pooler.console(), pooler.login("alice", "alicepw", "app"));
+    let counted = |console: &mut Raw| {
+        let table = Table::of(console, "SHOW STATS_TOTALS").matching(&[("database", "app")]);
+        ["client_parse_count", "server_parse_count", "bind_count"].map(|name| table.number(name))
+    };
+    let mut flight = |messages: &[Vec<u8>]| {
+        client.send(&[messages.concat(), messages::sync()].concat());
+        client.read_until_ready();
+    };
+    let run = [messages::bind("", "s", &[]), messages::execute("", 0)];
+    flight(&[messages::parse("s", "select 1", &[])]);
+    (0..3).for_each(|_| flight(&run));
+    assert_eq!(counted(&mut console), [1, 1, 3]);
+    // On another backend it is prepared once more.
+    let mut holder = pooler.login("alice", "alicepw", "app");
+    holder.query("begin").unwrap();
+    (0..2).for_each(|_| flight(&run));
+    assert_eq!(counted(&mut console), [1, 2, 5]);
+}
+
+#[test]
 fn those_who_may_only_look_change_nothing() {
     for_each_worker_count(|workers| {
         let cluster = Cluster::start();
