@@ -34,6 +34,8 @@ fn client_state(client: &ClientRecord) -> Option<ClientState> {
     match client.phase() {
         Phase::Waiting => Some(ClientState::Waiting),
         _ if !client.admitted() => None,
+        // As in PgBouncer: active is who has a backend.
+        _ if client.pool().is_none() => Some(ClientState::Idle),
         Phase::Running | Phase::InTransaction => Some(ClientState::Active),
         // In session mode the backend stays.
         Phase::Idle if client.link() != 0 => Some(ClientState::Active),

@@ -176,7 +176,7 @@ async fn tables_show_what_there_is() {
     );
 
     let shown = console.rows("SHOW CLIENTS").await;
-    assert_eq!(shown.iter().map(|row| row[4].as_str()).collect::<Vec<_>>(), ["idle", "waiting", "active"]);
+    assert_eq!(shown.iter().map(|row| row[4].as_str()).collect::<Vec<_>>(), ["idle", "waiting", "idle"]);
     assert_eq!(shown[0][..4], ["C", "alice", "two", "none"]);
     assert_eq!(shown[0][5..9], ["192.0.2.1", "5000", "192.0.2.2", "6432"]);
     assert!(shown[0][9].ends_with(" UTC") && shown[0][9].len() == 23, "{}", shown[0][9]);
