@@ -34,8 +34,14 @@ closings! {
     Lifetime = "server lifetime over",
     /// More than `pool_size` and the reserve.
     TooMany = "too many servers in the pool",
-    /// Its place was needed for another pool.
-    Evicted = "evicted",
+    /// Its place was needed for another pool of the database.
+    EvictedForDatabase = "evicted for max_db_connections",
+    /// Its place was needed for another pool of the user.
+    EvictedForUser = "evicted for max_user_connections",
+    /// Its place was needed for a client of its pool that replicates.
+    EvictedForPool = "evicted for pool_size",
+    /// PostgreSQL's slot was needed for another pool.
+    EvictedForSlots = "evicted for slot_budget",
     /// PAUSE
     Paused = "pause mode",
     /// The process ends.

@@ -202,7 +202,7 @@ impl Pool {
     fn permits(&self, todo: Plan, pools: &Pools, starving: &mut Vec<Starving>) -> Option<([Permit; 3], SlotPermit)> {
         let settings = self.settings.load();
         let size = self.size.acquire(todo.limit)?;
-        let mut permit = |cap: &Arc<super::Cap>, limit: u32, same: &dyn Fn(&Pool) -> bool| {
+        let mut permit = |cap: &Arc<super::Cap>, limit: u32, why: Closing, same: &dyn Fn(&Pool) -> bool| {
             if let Some(permit) = cap.acquire(limit) {
                 return Some(permit);
             }
@@ -211,13 +211,16 @@ impl Pool {
             }
             // Whoever gives one back from here on wakes this loop.
             starving.push(cap.starve(&self.asked));
-            if !pools.evict(Some(self), same) {
+            if !pools.evict(why, Some(self), same) {
                 pools.lookups.give_up(&self.key);
             }
             cap.acquire(limit)
         };
-        let database = permit(&self.database_cap, settings.max_db, &|pool| pool.key.database == self.key.database)?;
-        let user = permit(&self.user_cap, settings.max_user, &|pool| pool.key.user == self.key.user)?;
+        let database = permit(&self.database_cap, settings.max_db, Closing::EvictedForDatabase, &|pool| {
+            pool.key.database == self.key.database
+        })?;
+        let user =
+            permit(&self.user_cap, settings.max_user, Closing::EvictedForUser, &|pool| pool.key.user == self.key.user)?;
         let slot = self.slot(pools, &settings, todo.urgent.then_some(starving))?;
         Some(([size, database, user], slot))
     }

@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 
 use super::cap::{Cap, Starving};
 use super::{ClientRecord, Listing, Permit, Phase, Pool, Pools, Reason, Waiting};
-use crate::backend::{Backend, BackendState, ConnectError, Identity, connect};
+use crate::backend::{Backend, BackendState, Closing, ConnectError, Identity, connect};
 use crate::net::OWN;
 use crate::wire::startup::Replication;
 
@@ -126,17 +126,17 @@ impl Pool {
     fn room(&self, pools: &Pools) -> Result<[Permit; 3], Arc<Cap>> {
         let settings = self.settings.load();
         let size = self.size.acquire(settings.size).or_else(|| {
-            self.evict_oldest(&|_| true);
+            self.evict_oldest(Closing::EvictedForPool, &|_| true);
             self.size.acquire(settings.size)
         });
         let size = size.ok_or_else(|| Arc::clone(&self.size))?;
         let database = self.database_cap.acquire(settings.max_db).or_else(|| {
-            pools.evict(None, &|pool| pool.key.database == self.key.database);
+            pools.evict(Closing::EvictedForDatabase, None, &|pool| pool.key.database == self.key.database);
             self.database_cap.acquire(settings.max_db)
         });
         let database = database.ok_or_else(|| Arc::clone(&self.database_cap))?;
         let user = self.user_cap.acquire(settings.max_user).or_else(|| {
-            pools.evict(None, &|pool| pool.key.user == self.key.user);
+            pools.evict(Closing::EvictedForUser, None, &|pool| pool.key.user == self.key.user);
             self.user_cap.acquire(settings.max_user)
         });
         let user = user.ok_or_else(|| Arc::clone(&self.user_cap))?;

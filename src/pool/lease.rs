@@ -216,7 +216,7 @@ impl Lease {
     fn yielded(self, settings: &PoolSettings) -> Option<Lease> {
         let (slots, pool) = (Arc::clone(self.held.slot.slots()), Arc::clone(&self.pool));
         let Some(taking) = slots.takes_back(&pool, settings) else { return Some(self) };
-        self.close(Closing::Evicted);
+        self.close(Closing::EvictedForSlots);
         drop(taking);
         None
     }

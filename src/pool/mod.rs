@@ -409,14 +409,14 @@ impl Pool {
     }
 
     /// Closes the longest idle backend of those that `there` chooses, for somebody else.
-    fn evict_oldest(&self, there: &dyn Fn(&BackendRecord) -> bool) -> usize {
+    fn evict_oldest(&self, why: Closing, there: &dyn Fn(&BackendRecord) -> bool) -> usize {
         let oldest = self.oldest_idle(there);
         let mut one = true;
         self.close_idle_mut(|held| {
             let chosen = Some(held.backend.idle_since) == oldest && there(&held.backend.record);
             let chosen = chosen && std::mem::take(&mut one);
             if chosen {
-                held.backend.record.close_because(Closing::Evicted);
+                held.backend.record.close_because(why);
             }
             chosen
         })

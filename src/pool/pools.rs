@@ -245,13 +245,14 @@ impl Pools {
 
     /// Closes the longest idle backend of a pool other than `taker`'s that `which` chooses; pools in which clients wait
     /// and backends that `min_pool_size` keeps are spared where another can be had.
-    pub(super) fn evict(&self, taker: Option<&Pool>, which: &dyn Fn(&Pool) -> bool) -> bool {
-        self.evict_at(taker, which, &|_| true)
+    pub(super) fn evict(&self, why: Closing, taker: Option<&Pool>, which: &dyn Fn(&Pool) -> bool) -> bool {
+        self.evict_at(why, taker, which, &|_| true)
     }
 
     /// The same, of backends that `there` chooses.
     pub(super) fn evict_at(
         &self,
+        why: Closing,
         taker: Option<&Pool>,
         which: &dyn Fn(&Pool) -> bool,
         there: &dyn Fn(&BackendRecord) -> bool,
@@ -270,7 +271,7 @@ impl Pools {
         found.sort_by_key(|&(kept, since, _)| (kept, since));
         found.iter().any(|(_, _, pool)| {
             // It may have been lent meanwhile; then the next one goes.
-            pool.evict_oldest(there) > 0
+            pool.evict_oldest(why, there) > 0
         })
     }
 

@@ -9,14 +9,14 @@ const SETTINGS: &str = "server_lifetime = 3600\nlog_stats = 0";
 
 /// One of the two.
 trait Side {
-    fn client(&self, user: &str) -> Raw;
+    fn at(&self) -> u16;
     fn commands(&self) -> Raw;
     fn said(&self) -> String;
 }
 
 impl Side for Pooler {
-    fn client(&self, user: &str) -> Raw {
-        self.login(user, &format!("{user}pw"), "app")
+    fn at(&self) -> u16 {
+        self.port()
     }
 
     fn commands(&self) -> Raw {
@@ -29,8 +29,8 @@ impl Side for Pooler {
 }
 
 impl Side for Bouncer {
-    fn client(&self, user: &str) -> Raw {
-        self.login(user, &format!("{user}pw"), "app")
+    fn at(&self) -> u16 {
+        self.port()
     }
 
     fn commands(&self) -> Raw {
@@ -42,8 +42,17 @@ impl Side for Bouncer {
     }
 }
 
+impl dyn Side + '_ {
+    fn client(&self, user: &str) -> Raw {
+        Raw::login(self.at(), user, &format!("{user}pw"), "app")
+    }
+}
+
 /// What is done, and the reason that the connection's end then has.
 type Action = (&'static str, fn(&dyn Side, &Cluster));
+
+/// Which PgBouncer has clients do since 1.23.
+const REPLICATES: &str = "evicted for pool_size";
 
 const ACTIONS: &[Action] = &[
     ("server idle timeout", |side, _| {
@@ -75,11 +84,26 @@ const ACTIONS: &[Action] = &[
         let pid = side.client("alice").value("select pg_backend_pid()");
         cluster.sql("app", &format!("select pg_terminate_backend({pid})"));
     }),
-    ("evicted", |side, _| {
+    ("evicted for max_db_connections", |side, _| {
         side.commands().query("SET max_db_connections = 1").unwrap();
         side.client("alice").value("select 1");
         side.client("bob").value("select 1");
         side.commands().query("SET max_db_connections = 0").unwrap();
+    }),
+    ("evicted for max_user_connections", |side, _| {
+        side.commands().query("SET max_user_connections = 1").unwrap();
+        side.client("alice").value("select 1");
+        Raw::login(side.at(), "alice", "alicepw", "other").value("select 1");
+        side.commands().query("SET max_user_connections = 0").unwrap();
+    }),
+    (REPLICATES, |side, _| {
+        side.commands().query("SET default_pool_size = 1").unwrap();
+        side.client("postgres").value("select 1");
+        let mut replica = Raw::connect(side.at());
+        replica.startup(&[("user", "postgres"), ("database", "app"), ("replication", "database")]);
+        replica.authenticate("postgres", "postgrespw").unwrap();
+        replica.query("IDENTIFY_SYSTEM").unwrap();
+        side.commands().query("SET default_pool_size = 20").unwrap();
     }),
     ("client disconnect while server was not ready", |side, _| side.client("bob").query("begin").map(drop).unwrap()),
     ("query timeout", |side, _| {
@@ -110,11 +134,14 @@ fn reasons(log: &str) -> Vec<String> {
     lines.filter_map(reason).collect()
 }
 
-fn all_said(side: &dyn Side, cluster: &Cluster) {
-    for (reason, action) in ACTIONS {
+/// With a PgBouncer of this version, or one whose words are the same.
+fn all_said(side: &dyn Side, cluster: &Cluster, minor: u32) {
+    for (reason, action) in ACTIONS.iter().filter(|(reason, _)| *reason != REPLICATES || minor >= 23) {
+        // Since 1.26 it says for what.
+        let reason = if minor >= 26 { reason } else { reason.split(" for ").next().unwrap() };
         let before = side.said().len();
         action(side, cluster);
-        let told = holds_within(SOON, || reasons(&side.said()[before..]).iter().any(|said| said == reason));
+        let told = holds_within(SOON, || reasons(&side.said()[before..]).iter().any(|said| *said == reason));
         assert!(told, "{reason}: {:?}", reasons(&side.said()[before..]));
     }
 }
@@ -122,16 +149,18 @@ fn all_said(side: &dyn Side, cluster: &Cluster) {
 #[test]
 fn each_end_of_a_connection_is_logged_with_pgbouncers_reason() {
     let cluster = Cluster::start();
-    let pooler =
-        Pooler::start(&cluster, &format!("[pgpool]\nclient_death_grace = 0\n{}", SETTINGS.replace(" = 0", " = false")));
-    all_said(&pooler, &cluster);
+    let (settings, port) = (SETTINGS.replace(" = 0", " = false"), cluster.port());
+    let entry = format!("[databases.other]\nhost = \"127.0.0.1\"\nport = {port}\ndbname = \"app\"");
+    let pooler = Pooler::start(&cluster, &format!("[pgpool]\nclient_death_grace = 0\n{settings}\n{entry}"));
+    all_said(&pooler, &cluster, 26);
     let age = pooler
         .log()
         .lines()
         .any(|line| line.contains("closing because: server lifetime over (age=") && line.contains("database=app"));
     assert!(age, "{}", pooler.log());
-    if let Some(bouncer) = Bouncer::start(&cluster, &format!("{SETTINGS}\nlog_disconnections = 1")) {
-        all_said(&bouncer, &cluster);
+    let entry = format!("[databases]\nother = host=127.0.0.1 port={port} dbname=app");
+    if let Some(bouncer) = Bouncer::start(&cluster, &format!("{SETTINGS}\nlog_disconnections = 1\n{entry}")) {
+        all_said(&bouncer, &cluster, bouncer.minor());
     }
 }
 
@@ -139,9 +168,10 @@ fn each_end_of_a_connection_is_logged_with_pgbouncers_reason() {
 fn nothing_is_said_of_ends_where_that_is_switched_off() {
     let cluster = Cluster::start();
     let pooler = Pooler::start(&cluster, "[pgpool]\nlog_disconnections = false");
-    pooler.client("alice").value("select 1");
-    pooler.commands().query("RECONNECT").unwrap();
-    let mut client = pooler.client("alice");
+    let side: &dyn Side = &pooler;
+    side.client("alice").value("select 1");
+    side.commands().query("RECONNECT").unwrap();
+    let mut client = side.client("alice");
     client.send(&messages::query("select 1"));
     client.read_until_ready();
     assert!(!pooler.log().contains("closing because"), "{}", pooler.log());

@@ -12,7 +12,7 @@ use super::facts::{Facts, Peer, Rule, beacon};
 use super::inquiry::{INQUIRY, MOST_ROWS, Ours, facts};
 use super::slots::SlotPermit;
 use super::{FIRST, Slots};
-use crate::backend::{Backend, BackendRecord, BackendState, Identity, connect};
+use crate::backend::{Backend, BackendRecord, BackendState, Closing, Identity, connect};
 use crate::config::{Config, Demand, SlotBudget};
 use crate::net::{Clock, Micros};
 use crate::pool::settings::target;
@@ -153,7 +153,7 @@ impl Slots {
                 let settings = pool.settings.load();
                 settings.leads_to(self) && self.has_too_much(pool, &settings)
             };
-            if !pools.evict_at(None, &spares, &here) {
+            if !pools.evict_at(Closing::EvictedForSlots, None, &spares, &here) {
                 break;
             }
         }

@@ -26,7 +26,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::cap::Starving;
 use super::{Pool, PoolSettings, Pools};
-use crate::backend::{BackendRecord, Route};
+use crate::backend::{BackendRecord, Closing, Route};
 use crate::net::Target;
 use slots::Short;
 
@@ -179,17 +179,17 @@ impl Pool {
         match short {
             Short::Server => {
                 slots.lacking();
-                if !pools.evict_at(Some(self), &spares, &here) {
+                if !pools.evict_at(Closing::EvictedForSlots, Some(self), &spares, &here) {
                     pools.lookups.give_up(&self.key);
                 }
             }
             Short::Role => {
                 let same = |pool: &Pool| spares(pool) && pool.settings.load().spec.user == settings.spec.user;
-                pools.evict_at(Some(self), &same, &here);
+                pools.evict_at(Closing::EvictedForSlots, Some(self), &same, &here);
             }
             Short::Database => {
                 let same = |pool: &Pool| spares(pool) && pool.settings.load().spec.dbname == settings.spec.dbname;
-                pools.evict_at(Some(self), &same, &here);
+                pools.evict_at(Closing::EvictedForSlots, Some(self), &same, &here);
             }
         }
         slots.acquire(self, settings).ok()
@@ -208,7 +208,7 @@ impl Pools {
     pub(super) fn own_slot(&self, slots: &Arc<Slots>, role: &str, database: &str) -> Option<SlotPermit> {
         slots.acquire_own(role, database).or_else(|| {
             let here = |record: &BackendRecord| record.target == slots.target;
-            self.evict_at(None, &|pool| pool.settings.load().leads_to(slots), &here);
+            self.evict_at(Closing::EvictedForSlots, None, &|pool| pool.settings.load().leads_to(slots), &here);
             slots.acquire_own(role, database)
         })
     }

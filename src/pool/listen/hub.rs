@@ -336,20 +336,22 @@ impl Hub {
 /// Permits for the listening backend, or the limit that is used up; where an idle backend can be had for it, that goes.
 fn permits(pool: &Pool, pools: &Pools) -> Result<[Permit; 2], &'static str> {
     let settings = pool.settings.load();
-    let permit = |cap: &Arc<Cap>, limit: u32, same: &dyn Fn(&Pool) -> bool| {
+    let permit = |cap: &Arc<Cap>, limit: u32, why: Closing, same: &dyn Fn(&Pool) -> bool| {
         // The last connection is for queries.
         if limit == 1 {
             return None;
         }
         cap.acquire(limit).or_else(|| {
-            pools.evict(None, same);
+            pools.evict(why, None, same);
             cap.acquire(limit)
         })
     };
     let same_database = |other: &Pool| other.key.database == pool.key.database;
     let same_user = |other: &Pool| other.key.user == pool.key.user;
-    let database = permit(&pool.database_cap, settings.max_db, &same_database).ok_or("max_db_connections")?;
-    let user = permit(&pool.user_cap, settings.max_user, &same_user).ok_or("max_user_connections")?;
+    let database = permit(&pool.database_cap, settings.max_db, Closing::EvictedForDatabase, &same_database)
+        .ok_or("max_db_connections")?;
+    let user =
+        permit(&pool.user_cap, settings.max_user, Closing::EvictedForUser, &same_user).ok_or("max_user_connections")?;
     Ok([database, user])
 }
 

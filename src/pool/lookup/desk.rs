@@ -273,16 +273,18 @@ impl Desk {
         let entry = config.database(database);
         let max_db = entry.map_or(0, |entry| config.max_db_connections(&entry));
         let max_user = config.max_user_connections(config.user(user).map(AsRef::as_ref));
-        let permit = |cap: &Arc<Cap>, limit: u32, same: &dyn Fn(&Pool) -> bool| {
+        let permit = |cap: &Arc<Cap>, limit: u32, why: Closing, same: &dyn Fn(&Pool) -> bool| {
             cap.acquire(limit).or_else(|| {
-                pools.evict(None, same);
+                pools.evict(why, None, same);
                 cap.acquire(limit)
             })
         };
         let in_database = |pool: &Pool| *pool.key.database == **database;
         let of_user = |pool: &Pool| *pool.key.user == **user;
-        let one = permit(&pools.database_backends.of(database), max_db, &in_database).ok_or("max_db_connections")?;
-        let two = permit(&pools.user_backends.of(user), max_user, &of_user).ok_or("max_user_connections")?;
+        let one = permit(&pools.database_backends.of(database), max_db, Closing::EvictedForDatabase, &in_database)
+            .ok_or("max_db_connections")?;
+        let two = permit(&pools.user_backends.of(user), max_user, Closing::EvictedForUser, &of_user)
+            .ok_or("max_user_connections")?;
         Ok([one, two])
     }
 
