@@ -3,6 +3,7 @@
 
 use super::DATABASE;
 use super::columns::{Cell, Column, Kind};
+use crate::frontend::PGBOUNCER;
 use crate::pool::ClientRecord;
 
 /// The version of the console's behaviour that drivers and exporters are told by `server_version`.
@@ -10,7 +11,7 @@ use crate::pool::ClientRecord;
 /// They read the number in front as PostgreSQL's. That of the PgBouncer whose console this is keeps tools that know it
 /// on their way, and since it is below every PostgreSQL in use, drivers send the least of their own; 0.1 would be
 /// below what some can compare with.
-pub(super) const SERVER_VERSION: &str = "1.25.2/pgpool";
+pub(super) const SERVER_VERSION: &str = "1.26.1/pgpool";
 
 /// What `version()` answers. Drivers look for the number behind PostgreSQL's name, as SQLAlchemy does at connect.
 const FUNCTION_VERSION: &str = concat!("PostgreSQL 15.0 (pgpool ", env!("CARGO_PKG_VERSION"), ", the console)");
@@ -21,7 +22,7 @@ pub(super) const TYPES: &[Column] =
 
 /// What SHOW VERSION and `-V` say. Exporters want PgBouncer's name and a version of it there, and go by that version; the
 /// program's own is behind it.
-pub const VERSION: &str = concat!("PgBouncer 1.25.2 (pgpool ", env!("CARGO_PKG_VERSION"), ")");
+pub const VERSION: &str = concat!("PgBouncer 1.26.1 (pgpool ", env!("CARGO_PKG_VERSION"), ")");
 
 /// A setting that the console has in name only.
 #[derive(Debug, PartialEq, Eq)]
@@ -48,6 +49,7 @@ const fn cased(name: &'static str, column: &'static str, value: &'static str) ->
 /// SHOW answers these, SET of them changes nothing.
 const SETTINGS: &[Setting] = &[
     setting("server_version", SERVER_VERSION, true),
+    setting("pgbouncer.version", PGBOUNCER, true),
     setting("client_encoding", "UTF8", true),
     setting("server_encoding", "UTF8", true),
     cased("DateStyle", "datestyle", "ISO"),

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use super::encrypt::encrypt;
 use super::exchange::{ExchangeError, Messages};
 use super::record::Place;
-use super::{Backend, BackendRecord, Identity, Interner, Prepared, Route, State};
+use super::{Backend, BackendRecord, Identity, Interner, Prepared, Route, State, is_of_a_pooler};
 use crate::auth::{AnswerError, Answerer, BackendSecret, Binding, Channel, end_point};
 use crate::config::ChannelBinding;
 use crate::net::tls::{Connector, HandshakeError};
@@ -227,7 +227,9 @@ pub(super) async fn log_in(
             }
             back::PARAMETER_STATUS => {
                 let (name, value) = parameter_status(body).ok_or(ExchangeError::Unexpected(tag))?;
-                reported.push((name.to_owned(), value.to_vec()));
+                if !is_of_a_pooler(name) {
+                    reported.push((name.to_owned(), value.to_vec()));
+                }
             }
             back::READY if !ready && Status::from_ready(body) == Some(Status::Idle) => ready = true,
             other => return Err(ExchangeError::Unexpected(other).into()),

@@ -149,7 +149,9 @@ impl Backend {
 
     /// Takes note of a ParameterStatus.
     pub fn note_parameter(&mut self, body: &[u8], interner: &Interner) {
-        if let Some((name, value)) = parameter_status(body) {
+        if let Some((name, value)) = parameter_status(body)
+            && !is_of_a_pooler(name)
+        {
             self.state.reported = interner.with(&self.state.reported, name, value);
             if name == said::STANDBY {
                 self.note_standby(value);
@@ -176,4 +178,9 @@ impl Backend {
         // PostgreSQL logs an unexpected end of file without it; nothing else depends on it.
         let _ = self.stream.try_write(&TERMINATE);
     }
+}
+
+/// Whether a report is no setting of PostgreSQL's, but what a pooler on the way says of itself.
+fn is_of_a_pooler(name: &str) -> bool {
+    name.starts_with("pgbouncer.")
 }

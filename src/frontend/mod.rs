@@ -28,7 +28,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::auth::MockSecret;
 use crate::backend::State;
-use crate::config::Config;
+use crate::config::{Config, PoolMode};
 use crate::net::Stream;
 use crate::net::tls::{Acceptor, HandshakeError, Tls, Turnstile};
 use crate::pool::{ClientIdentity, ClientRecord, Dedicated, Listed, Permit, Pools};
@@ -52,6 +52,9 @@ pub const CONSOLE: [&str; 2] = ["pgpool", CONSOLE_SHOWN];
 const CONSOLE_SHOWN: &str = "pgbouncer";
 /// What a client is told in front of the name of a database that there is not.
 const NO_DATABASE: &str = "no such database: ";
+
+/// The version of PgBouncer that this is like, for whoever goes by it.
+pub const PGBOUNCER: &str = "1.26.1";
 
 /// What a user may do on the console.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -388,6 +391,7 @@ async fn session(
             }
         }
     }
+    announce(pool.settings.load().mode, config, &mut out)?;
     let record = client.record();
     encode(&key_data(record), &mut out)?;
     let mut ready = Vec::new();
@@ -404,6 +408,18 @@ async fn session(
     crate::metrics::add(&pool.counters.client_login_count, 1);
     gate.pools.shared.events.logged_in(now.saturating_sub(record.identity.connected));
     Ok(Admitted::Session { client, state, early })
+}
+
+/// What PgBouncer tells its clients of itself, for drivers that go by it.
+fn announce(mode: PoolMode, config: &Config, out: &mut BytesMut) -> Result<(), Rejected> {
+    for (name, value) in [
+        ("pgbouncer.version", PGBOUNCER.to_owned()),
+        ("pgbouncer.pool_mode", mode.as_str().to_owned()),
+        ("pgbouncer.max_prepared_statements", config.general.max_prepared_statements.to_string()),
+    ] {
+        encode(&ParameterStatus::new(name.to_owned(), value), out)?;
+    }
+    Ok(())
 }
 
 /// The cancel key of a client: its id, and its secret.

@@ -6,9 +6,9 @@ use std::task::{Context, Poll};
 use bytes::BytesMut;
 
 use super::settings::wanted;
-use super::{Admitted, Gate, Newcomer, Rejected, encode, key_data};
+use super::{Admitted, Gate, Newcomer, Rejected, announce, encode, key_data};
 use crate::backend::ConnectError;
-use crate::config::Config;
+use crate::config::{Config, PoolMode};
 use crate::net::Stream;
 use crate::pool::{Listed, NoDedicated, Waiting, Wanted, facts, reason_report};
 use crate::wire::sqlstate;
@@ -57,6 +57,7 @@ pub(super) async fn begin(
         parameter_status(&mut raw, name, value);
     }
     out.extend_from_slice(&raw);
+    announce(PoolMode::Session, config, &mut out)?;
     encode(&key_data(&record), &mut out)?;
     let mut ready = Vec::new();
     ready_idle(&mut ready);

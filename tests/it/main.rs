@@ -14,6 +14,7 @@
 
 mod support;
 
+mod announced;
 mod auth_query;
 mod bad_input;
 mod budget;

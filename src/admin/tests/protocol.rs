@@ -16,7 +16,8 @@ async fn the_greeting_is_what_drivers_expect() {
     assert_eq!(
         bodies,
         [
-            "server_version|1.25.2/pgpool|",
+            "server_version|1.26.1/pgpool|",
+            "pgbouncer.version|1.26.1|",
             "client_encoding|UTF8|",
             "server_encoding|UTF8|",
             "DateStyle|ISO|",
@@ -38,7 +39,7 @@ async fn simple_queries() {
     let version = console.ask("SHOW VERSION;").await;
     assert_eq!(tags(&version), "TDCZ");
     assert_eq!(version[0].columns(), [("version".to_owned(), 25, 0)]);
-    assert_eq!(version[1].texts(), [concat!("PgBouncer 1.25.2 (pgpool ", env!("CARGO_PKG_VERSION"), ")")]);
+    assert_eq!(version[1].texts(), [concat!("PgBouncer 1.26.1 (pgpool ", env!("CARGO_PKG_VERSION"), ")")]);
     assert_eq!(version[2].body, b"SHOW\0");
 
     assert_eq!(tags(&console.ask("").await), "IZ");

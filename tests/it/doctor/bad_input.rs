@@ -49,7 +49,7 @@ fn a_pooler_is_told_from_postgresql() {
         let wanted = format!("PostgreSQL itself: host=127.0.0.1 port={};", cluster.port());
         assert!(told.contains("is a pooler") && told.contains(&wanted), "{told}");
         let told = refused(&pooler.dsn("postgres", "postgrespw", "pgpool"));
-        assert!(told.contains("is the console of a pooler (PgBouncer 1.25.2 (pgpool"), "{told}");
+        assert!(told.contains("is the console of a pooler (PgBouncer 1.26.1 (pgpool"), "{told}");
     }
     let Some(bouncer) = Bouncer::start(&cluster, "") else { return };
     assert!(refused(&bouncer.dsn("alice", "alicepw", "app")).contains("is a pooler"));

@@ -9,6 +9,7 @@ pub(crate) mod browser;
 pub(crate) mod cluster;
 #[cfg(feature = "ldap")]
 pub(crate) mod directory;
+pub(crate) mod fake;
 pub(crate) mod http;
 pub(crate) mod janitor;
 pub(crate) mod messages;

@@ -31,6 +31,8 @@ pub(crate) struct Raw {
     received: Vec<u8>,
     /// The ParameterStatus messages so far: the last value of each.
     pub(crate) parameters: BTreeMap<String, String>,
+    /// Those by which a pooler speaks of itself, without the `pgbouncer.` in front.
+    pub(crate) told_of_pooler: BTreeMap<String, String>,
     /// BackendKeyData: the process id and the secret, which is as long as it came.
     pub(crate) backend_key: Option<(u32, Vec<u8>)>,
     /// NegotiateProtocolVersion: the newest minor version spoken, and the options not understood.
@@ -99,8 +101,14 @@ impl Raw {
     }
 
     fn on(stream: Stream) -> Self {
-        let mut raw =
-            Self { stream, received: Vec::new(), parameters: BTreeMap::new(), backend_key: None, negotiated: None };
+        let mut raw = Self {
+            stream,
+            received: Vec::new(),
+            parameters: BTreeMap::new(),
+            told_of_pooler: BTreeMap::new(),
+            backend_key: None,
+            negotiated: None,
+        };
         raw.set_read_timeout(READ_TIMEOUT);
         raw
     }
@@ -414,7 +422,10 @@ impl Raw {
             b'S' => {
                 let mut strings = message.strings(0).into_iter();
                 let (name, value) = (strings.next().expect("a name"), strings.next().expect("a value"));
-                self.parameters.insert(name, value);
+                match name.strip_prefix("pgbouncer.") {
+                    Some(name) => self.told_of_pooler.insert(name.to_owned(), value),
+                    None => self.parameters.insert(name, value),
+                };
             }
             b'K' => self.backend_key = Some((message.u32_at(0), message.body[4..].to_vec())),
             b'v' => self.negotiated = Some((message.u32_at(0) & 0xffff, message.strings(8))),
