@@ -14,8 +14,8 @@ use super::binding::{Binding, Channel};
 use super::credential::Credential;
 use super::crypto::{NoEntropy, md5_answer, nonce};
 use super::sasl::{Malformed, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, offered, write_initial_response};
-use super::scram_client::{ExpectServerFinal, ExpectServerFirst, Flag};
-use super::secret::ScramKeys;
+use super::scram_client::{ExpectServerFinal, ExpectServerFirst, Flag, ITERATIONS};
+use super::secret::{Derivation, Derived, ScramKeys};
 use crate::config::ChannelBinding;
 
 /// AuthenticationOk and its kin, by the code that opens their bodies (PostgreSQL manual, "Message Formats").
@@ -102,8 +102,8 @@ pub enum AnswerError {
     #[error("server's SCRAM nonce does not match")]
     NonceMismatch,
     /// The server asks for no rounds, or for more than a million.
-    #[error("server asks for {0} SCRAM iterations")]
-    IterationsOutOfRange(u32),
+    #[error("server asks for {0} SCRAM iterations; {first} to {last} are computed", first = ITERATIONS.start(), last = ITERATIONS.end())]
+    IterationsOutOfRange(u128),
     /// The server requires an extension that is not known.
     #[error("server requires an unsupported SCRAM extension")]
     MandatoryExtension,
@@ -141,6 +141,10 @@ impl AnswerError {
                 "Of this user only a SCRAM verifier is stored: connections can be opened once a client has logged in \
                  with the password."
             }
+            Self::IterationsOutOfRange(_) => {
+                "The role's password was set with so many scram_iterations: set it again with fewer, or see whether this \
+                 is the right server."
+            }
             Self::OtherVerifier => {
                 "Store the very text that PostgreSQL has in pg_authid.rolpassword, or the plain password."
             }
@@ -155,6 +159,8 @@ pub struct Answerer {
     secret: BackendSecret,
     binding: Binding,
     state: State,
+    /// What was computed beforehand.
+    derived: Option<Derived>,
 }
 
 enum State {
@@ -170,7 +176,7 @@ enum State {
 impl Answerer {
     /// `user` is the one of the startup packet; it takes part in md5 answers.
     pub fn new(user: &str, secret: BackendSecret) -> Self {
-        Self { user: user.to_owned(), secret, binding: Binding::NONE, state: State::ExpectRequest }
+        Self { user: user.to_owned(), secret, binding: Binding::NONE, state: State::ExpectRequest, derived: None }
     }
 
     /// The same with a connection that the login may, or has to, be bound to.
@@ -184,10 +190,25 @@ impl Answerer {
         matches!(self.state, State::Ended)
     }
 
+    /// What the answer to a message takes long for, if it does: to be computed in pieces and given to
+    /// [`Answerer::prepare`] before the message is answered.
+    pub fn derivation(&self, code: u32, body: &[u8]) -> Option<Derivation> {
+        let (code::SASL_CONTINUE, State::ExpectContinue(scram)) = (code, &self.state) else { return None };
+        let BackendSecret::Credential(credential) = &self.secret else { return None };
+        let asked = scram.asked(body).ok()?;
+        credential.answer_derivation(&asked.salt, asked.iterations)
+    }
+
+    /// Takes what [`Answerer::derivation`] has come to.
+    pub fn prepare(&mut self, derivation: Derivation) {
+        self.derived = Some(derivation.finish());
+    }
+
     /// Takes an Authentication message: its code, and what follows the code. Returns what to send, if anything.
     ///
     /// The first answer to a SCRAM salt costs its rounds, some milliseconds of CPU at the usual 4096 and up to a second
-    /// at the limit of a million; the credential remembers the keys. After an error each further message is an error.
+    /// at the limit of a million, unless they were computed before; the credential remembers the keys. After an error each
+    /// further message is an error.
     pub fn on_request(&mut self, code: u32, body: &[u8]) -> Result<Option<Reply>, AnswerError> {
         let state = mem::replace(&mut self.state, State::Failed);
         match self.advance(state, code, body) {
@@ -199,7 +220,7 @@ impl Answerer {
         }
     }
 
-    fn advance(&self, state: State, code: u32, body: &[u8]) -> Result<(State, Option<Vec<u8>>), AnswerError> {
+    fn advance(&mut self, state: State, code: u32, body: &[u8]) -> Result<(State, Option<Vec<u8>>), AnswerError> {
         // Any other method, and none at all, would do without the proof that is wanted.
         if self.binding.policy == ChannelBinding::Require && matches!(state, State::ExpectRequest) && code != code::SASL
         {
@@ -221,7 +242,8 @@ impl Answerer {
                 Ok((State::ExpectContinue(state), Some(message)))
             }
             (code::SASL_CONTINUE, State::ExpectContinue(scram)) => {
-                let (next, message) = scram.server_first(body, |salt, iterations| self.keys(salt, iterations))?;
+                let derived = self.derived.take();
+                let (next, message) = scram.server_first(body, |salt, count| self.keys(salt, count, derived))?;
                 Ok((State::ExpectFinal(next), Some(message.into_bytes())))
             }
             (code::SASL_FINAL, State::ExpectFinal(scram)) => {
@@ -244,11 +266,11 @@ impl Answerer {
         }
     }
 
-    fn keys(&self, salt: &[u8], iterations: u32) -> Result<ScramKeys, AnswerError> {
+    fn keys(&self, salt: &[u8], iterations: u32, derived: Option<Derived>) -> Result<ScramKeys, AnswerError> {
         match &self.secret {
             BackendSecret::Keys(credential) => credential.revealed_keys(salt, iterations),
             BackendSecret::Credential(_) | BackendSecret::None => {
-                self.credential()?.client_keys(salt, iterations).ok_or(AnswerError::WrongSecretType)
+                self.credential()?.client_keys(salt, iterations, derived).ok_or(AnswerError::WrongSecretType)
             }
         }
     }

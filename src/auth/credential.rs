@@ -14,7 +14,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::answer::AnswerError;
 use super::crypto::{Key, NoEntropy, hmac, random, same, sha256};
-use super::secret::{Password, ScramKeys, ScramVerifier, StoredSecret, md5_hash};
+use super::secret::{Derivation, Derived, MANY_ROUNDS, Password, ScramKeys, ScramVerifier, StoredSecret, md5_hash};
 
 /// Bytes of a salt that we choose, as PostgreSQL's `SCRAM_DEFAULT_SALT_LEN`.
 pub(super) const SALT_LEN: usize = 16;
@@ -35,7 +35,7 @@ pub struct Credential {
     /// guessing as one unsalted hash; that is the price of plain logins that do not cost the rounds each time.
     proof_key: OnceLock<Key>,
     /// Of a plain secret: keys for PostgreSQL servers, the oldest first.
-    client_keys: Mutex<VecDeque<CachedKeys>>,
+    client_keys: Mutex<VecDeque<Derived>>,
     /// Of a stored verifier: the ClientKey that the last login revealed.
     revealed: Mutex<Option<Zeroizing<Key>>>,
     derivations: AtomicU64,
@@ -49,12 +49,6 @@ impl Drop for Credential {
             key.zeroize();
         }
     }
-}
-
-struct CachedKeys {
-    salt: Box<[u8]>,
-    iterations: u32,
-    keys: ScramKeys,
 }
 
 impl Credential {
@@ -126,26 +120,42 @@ impl Credential {
 
     /// Whether this plain password is the user's.
     ///
-    /// Against a stored verifier the first right password and every wrong one cost the rounds; a right one that is
-    /// repeated costs one HMAC.
-    pub(super) fn is_satisfied_by(&self, password: &[u8], user: &str) -> bool {
+    /// Against a stored verifier the first right password and every wrong one cost the rounds, unless `derived` is what
+    /// [`Credential::check_derivation`] of the same password came to; a right one that is repeated costs one HMAC.
+    pub(super) fn is_satisfied_by(&self, password: &[u8], user: &str, derived: Option<Derived>) -> bool {
         match &self.secret {
             StoredSecret::Plain(stored) => same(stored.as_bytes(), password),
             StoredSecret::Md5(stored) => stored.ct_eq(&md5_hash(password, user)).into(),
-            StoredSecret::Scram(verifier) => self.satisfies(verifier, password),
+            StoredSecret::Scram(verifier) => self.satisfies(verifier, password, derived),
         }
     }
 
-    fn satisfies(&self, verifier: &ScramVerifier, password: &[u8]) -> bool {
-        let digest = self.proof_key().map(|key| hmac(&key, password));
-        if let Some(digest) = &digest {
-            let proven = *self.proven.lock().unwrap_or_else(PoisonError::into_inner);
-            if proven.is_some_and(|proven| proven.ct_eq(digest).into()) {
-                return true;
-            }
+    /// What [`Credential::is_satisfied_by`] of this password would take long for.
+    pub(super) fn check_derivation(&self, password: &[u8]) -> Option<Derivation> {
+        let StoredSecret::Scram(verifier) = &self.secret else { return None };
+        let long = verifier.iterations > MANY_ROUNDS && !self.is_proven(self.digest(password).as_ref());
+        long.then(|| Derivation::begin(password, &verifier.salt, verifier.iterations))
+    }
+
+    fn digest(&self, password: &[u8]) -> Option<Key> {
+        self.proof_key().map(|key| hmac(&key, password))
+    }
+
+    fn is_proven(&self, digest: Option<&Key>) -> bool {
+        let proven = *self.proven.lock().unwrap_or_else(PoisonError::into_inner);
+        digest.zip(proven).is_some_and(|(digest, proven)| proven.ct_eq(digest).into())
+    }
+
+    fn satisfies(&self, verifier: &ScramVerifier, password: &[u8], derived: Option<Derived>) -> bool {
+        let digest = self.digest(password);
+        if self.is_proven(digest.as_ref()) {
+            return true;
         }
         self.derivations.fetch_add(1, Ordering::Relaxed);
-        let keys = ScramKeys::derive(password, &verifier.salt, verifier.iterations);
+        let keys = match derived.filter(|derived| derived.is_for(&verifier.salt, verifier.iterations)) {
+            Some(derived) => derived.keys,
+            None => ScramKeys::derive(password, &verifier.salt, verifier.iterations),
+        };
         let derived = ScramVerifier::of_keys(&keys, &verifier.salt, verifier.iterations);
         let right = derived.stored_key.ct_eq(&verifier.stored_key) & derived.server_key.ct_eq(&verifier.server_key);
         if right.into() {
@@ -169,21 +179,33 @@ impl Credential {
 
     /// The keys to answer a PostgreSQL server with; `None` unless a plain password is stored.
     ///
-    /// The lock is held while the rounds are paid, so that a burst of reconnects pays them once.
-    pub(super) fn client_keys(&self, salt: &[u8], iterations: u32) -> Option<ScramKeys> {
+    /// The lock is held while the rounds are paid, so that a burst of reconnects pays them once, unless `derived` is what
+    /// [`Credential::answer_derivation`] came to.
+    pub(super) fn client_keys(&self, salt: &[u8], iterations: u32, derived: Option<Derived>) -> Option<ScramKeys> {
         let StoredSecret::Plain(password) = &self.secret else { return None };
         let mut cache = self.client_keys.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = cache.iter().find(|entry| entry.iterations == iterations && *entry.salt == *salt);
-        if let Some(entry) = found {
+        if let Some(entry) = cache.iter().find(|entry| entry.is_for(salt, iterations)) {
             return Some(entry.keys.clone());
         }
         self.derivations.fetch_add(1, Ordering::Relaxed);
-        let keys = ScramKeys::derive(password.as_bytes(), salt, iterations);
+        let derived = derived.filter(|derived| derived.is_for(salt, iterations)).unwrap_or_else(|| {
+            let keys = ScramKeys::derive(password.as_bytes(), salt, iterations);
+            Derived { salt: salt.into(), iterations, keys }
+        });
+        let keys = derived.keys.clone();
         if cache.len() >= CLIENT_KEYS_KEPT {
             cache.pop_front();
         }
-        cache.push_back(CachedKeys { salt: salt.into(), iterations, keys: keys.clone() });
+        cache.push_back(derived);
         Some(keys)
+    }
+
+    /// What [`Credential::client_keys`] would take long for.
+    pub(super) fn answer_derivation(&self, salt: &[u8], iterations: u32) -> Option<Derivation> {
+        let password = self.password()?;
+        let kept = |cache: &VecDeque<Derived>| cache.iter().any(|entry| entry.is_for(salt, iterations));
+        let long = iterations > MANY_ROUNDS && !kept(&self.client_keys.lock().unwrap_or_else(PoisonError::into_inner));
+        long.then(|| Derivation::begin(password.as_bytes(), salt, iterations))
     }
 
     /// A client has proved to have this ClientKey. Where a verifier is stored that it belongs to, it is kept, for
@@ -264,33 +286,65 @@ mod tests {
     fn a_repeated_right_password_costs_no_rounds() {
         let credential = scram("secret");
         for _ in 0..3 {
-            assert!(credential.is_satisfied_by(b"secret", "u"));
+            assert!(credential.is_satisfied_by(b"secret", "u", None));
         }
         assert_eq!(credential.derivations(), 1);
         for _ in 0..2 {
-            assert!(!credential.is_satisfied_by(b"wrong", "u"));
+            assert!(!credential.is_satisfied_by(b"wrong", "u", None));
         }
         assert_eq!(credential.derivations(), 3);
-        assert!(credential.is_satisfied_by(b"secret", "u"));
+        assert!(credential.is_satisfied_by(b"secret", "u", None));
         assert_eq!(credential.derivations(), 3);
+    }
+
+    #[test]
+    fn many_rounds_are_computed_in_pieces_to_the_same_end() {
+        let many = MANY_ROUNDS + 1;
+        let pieces = |derivation: Option<Derivation>| {
+            let mut derivation = derivation.unwrap();
+            let mut count = 1;
+            while !derivation.advance(5000) {
+                count += 1;
+            }
+            assert_eq!(count, 4);
+            derivation.finish()
+        };
+        let verifier = ScramVerifier::from_password(b"secret", b"salt of sixteen.", many).to_string();
+        let credential = Credential::new(StoredSecret::parse(verifier), 3);
+        for (password, right) in [("wrong", false), ("secret", true)] {
+            let derived = pieces(credential.check_derivation(password.as_bytes()));
+            assert_eq!(credential.is_satisfied_by(password.as_bytes(), "u", Some(derived)), right);
+        }
+        assert!(credential.check_derivation(b"secret").is_none(), "it is known by now");
+        // What was derived of something else is of no use, and no harm.
+        let other = pieces(credential.check_derivation(b"wrong"));
+        let (salt, count) = (other.salt.clone(), other.iterations);
+        let plain = Credential::new(StoredSecret::parse("secret"), 3);
+        assert!(plain.answer_derivation(&salt, MANY_ROUNDS).is_none());
+        let derived = pieces(plain.answer_derivation(&salt, count));
+        let expected = ScramKeys::derive(b"secret", &salt, count);
+        assert_eq!(plain.client_keys(&salt, count, Some(derived)).unwrap().client_key, expected.client_key);
+        assert!(plain.answer_derivation(&salt, count).is_none(), "it is kept");
+        let keys = plain.client_keys(b"another salt", 2, Some(other)).unwrap();
+        assert_eq!(keys.client_key, ScramKeys::derive(b"secret", b"another salt", 2).client_key);
     }
 
     #[test]
     fn client_keys_are_kept_for_the_last_four_salts() {
         let credential = Credential::new(StoredSecret::parse("secret"), 1);
         for salt in [b"a", b"b", b"c", b"d", b"a", b"d"] {
-            credential.client_keys(salt, 2).unwrap();
+            credential.client_keys(salt, 2, None).unwrap();
         }
         assert_eq!(credential.derivations(), 4);
-        credential.client_keys(b"e", 2).unwrap();
-        credential.client_keys(b"b", 2).unwrap();
+        credential.client_keys(b"e", 2, None).unwrap();
+        credential.client_keys(b"b", 2, None).unwrap();
         assert_eq!(credential.derivations(), 5);
-        credential.client_keys(b"a", 2).unwrap();
+        credential.client_keys(b"a", 2, None).unwrap();
         assert_eq!(credential.derivations(), 6);
-        credential.client_keys(b"a", 3).unwrap();
+        credential.client_keys(b"a", 3, None).unwrap();
         assert_eq!(credential.derivations(), 7);
         assert_eq!(credential.client_keys.lock().unwrap().len(), CLIENT_KEYS_KEPT);
-        assert!(scram("secret").client_keys(b"a", 2).is_none());
+        assert!(scram("secret").client_keys(b"a", 2, None).is_none());
     }
 
     #[test]

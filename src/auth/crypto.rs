@@ -9,6 +9,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use md5::Md5;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
+use zeroize::{Zeroize, Zeroizing};
 
 /// The block size of SHA-256, to which HMAC pads its key.
 const BLOCK: usize = 64;
@@ -79,19 +80,48 @@ pub(super) fn hmac(key: &[u8], data: &[u8]) -> Key {
     keyed(key).chain_update(data).finalize().into_bytes().into()
 }
 
-/// `Hi(password, salt, iterations)` of RFC 5802 section 2.2, which is PBKDF2 with one block of output.
+/// `Hi(password, salt, iterations)` of RFC 5802 section 2.2, which is PBKDF2 with one block of output, under way.
 ///
 /// This is the expensive step: two SHA-256 blocks per iteration. Zero iterations count as one.
-pub(super) fn salted_password(password: &[u8], salt: &[u8], iterations: u32) -> Key {
-    let keyed = keyed(password);
-    let mut round: Key =
-        keyed.clone().chain_update(salt).chain_update(1_u32.to_be_bytes()).finalize().into_bytes().into();
-    let mut sum = round;
-    for _ in 1..iterations {
-        round = keyed.clone().chain_update(round).finalize().into_bytes().into();
-        sum = xor(&sum, &round);
+pub(super) struct SaltedPassword {
+    keyed: Hmac<Sha256>,
+    round: Key,
+    sum: Key,
+    left: u32,
+}
+
+impl SaltedPassword {
+    /// The first iteration.
+    pub(super) fn begin(password: &[u8], salt: &[u8], iterations: u32) -> Self {
+        let keyed = keyed(password);
+        let round: Key =
+            keyed.clone().chain_update(salt).chain_update(1_u32.to_be_bytes()).finalize().into_bytes().into();
+        Self { keyed, round, sum: round, left: iterations.saturating_sub(1) }
     }
-    sum
+
+    /// At most so many more; whether none is left.
+    pub(super) fn advance(&mut self, most: u32) -> bool {
+        let rounds = self.left.min(most);
+        for _ in 0..rounds {
+            self.round = self.keyed.clone().chain_update(self.round).finalize().into_bytes().into();
+            self.sum = xor(&self.sum, &self.round);
+        }
+        self.left -= rounds;
+        self.left == 0
+    }
+
+    /// All that are left.
+    pub(super) fn finish(mut self) -> Zeroizing<Key> {
+        self.advance(u32::MAX);
+        Zeroizing::new(self.sum)
+    }
+}
+
+impl Drop for SaltedPassword {
+    fn drop(&mut self) {
+        self.round.zeroize();
+        self.sum.zeroize();
+    }
 }
 
 pub(super) fn xor(left: &Key, right: &Key) -> Key {

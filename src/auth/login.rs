@@ -15,7 +15,7 @@ use super::crypto::{Key, NoEntropy, hmac, md5_answer, md5_hex, nonce, random, sa
 use super::refusal::Refusal;
 use super::sasl::{Malformed, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, initial_response, whole_cstring};
 use super::scram_server::{ExpectClientFinal, ExpectClientFirst};
-use super::secret::{Password, ScramVerifier, StoredSecret};
+use super::secret::{Derivation, Derived, Password, ScramVerifier, StoredSecret};
 
 /// Rounds above this are not spent on checking a plain password: the owner of a stored verifier chooses its count,
 /// and two thousand million of them would hold a worker for minutes.
@@ -137,6 +137,8 @@ pub struct Login {
     state: State,
     /// The user's, for the key that a SCRAM proof reveals.
     credential: Option<Arc<Credential>>,
+    /// What was computed beforehand.
+    derived: Option<Derived>,
 }
 
 enum State {
@@ -181,7 +183,18 @@ impl Login {
             Method::ScramSha256 => begin_scram(user, &account, mock, end_point),
         };
         let (state, step) = begun.unwrap_or_else(|error| (State::Ended, Step::Refuse(error.into())));
-        (Self { state, credential }, step)
+        (Self { state, credential, derived: None }, step)
+    }
+
+    /// What the answer takes long for, if it does: to be computed in pieces and given to [`Login::prepare`] before.
+    pub fn derivation(&self, body: &[u8]) -> Option<Derivation> {
+        let State::ExpectPassword { account: Ok(credential), .. } = &self.state else { return None };
+        credential.check_derivation(non_empty(body).ok()?)
+    }
+
+    /// Takes what [`Login::derivation`] has come to.
+    pub fn prepare(&mut self, derivation: Derivation) {
+        self.derived = Some(derivation.finish());
     }
 
     /// Takes the body of the client's `p` message, without tag and length. A message after the end is refused.
@@ -200,7 +213,7 @@ impl Login {
         match mem::replace(&mut self.state, State::Ended) {
             State::ExpectPassword { user, account } => {
                 let password = non_empty(body)?;
-                if !account?.is_satisfied_by(password, &user) {
+                if !account?.is_satisfied_by(password, &user, self.derived.take()) {
                     return Err(Refusal::WrongPassword);
                 }
                 Ok((State::Ended, Step::Admit { last: None, password: Some(Password::new(password)) }))

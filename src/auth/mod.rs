@@ -34,4 +34,4 @@ pub use fuzz::{fuzz_answer, fuzz_login};
 pub use login::{Challenge, Login, Method, MockSecret, Step, password_in};
 pub use refusal::Refusal;
 pub use sasl::{Malformed, SCRAM_SHA_256, SCRAM_SHA_256_PLUS};
-pub use secret::{Password, ScramVerifier, StoredSecret};
+pub use secret::{Derivation, Password, ScramVerifier, StoredSecret};

@@ -34,7 +34,17 @@ impl Flag {
 }
 
 /// The rounds that a server may ask for. PostgreSQL's default is 4096; each million costs about a second.
-const ITERATIONS: std::ops::RangeInclusive<u32> = 1..=1_000_000;
+pub(super) const ITERATIONS: std::ops::RangeInclusive<u32> = 1..=1_000_000;
+/// Longer numbers are none.
+const MOST_DIGITS: usize = 38;
+
+/// What server-first-message asks for.
+pub(super) struct Asked<'m> {
+    message: &'m str,
+    nonce: &'m str,
+    pub(super) salt: Vec<u8>,
+    pub(super) iterations: u32,
+}
 
 /// Waits for server-first-message.
 pub(super) struct ExpectServerFirst {
@@ -57,13 +67,8 @@ impl ExpectServerFirst {
         (Self { client_nonce, client_first_bare, flag }, message)
     }
 
-    /// Takes server-first-message and returns client-final-message. `keys` gives the keys for a salt and an iteration
-    /// count, which was checked to be affordable.
-    pub(super) fn server_first(
-        self,
-        message: &[u8],
-        keys: impl FnOnce(&[u8], u32) -> Result<ScramKeys, AnswerError>,
-    ) -> Result<(ExpectServerFinal, String), AnswerError> {
+    /// What server-first-message asks for, which was checked to be affordable.
+    pub(super) fn asked<'m>(&self, message: &'m [u8]) -> Result<Asked<'m>, AnswerError> {
         let message = text(message)?;
         let mut attributes = Attributes::new(message);
         if attributes.is_next('m') {
@@ -75,16 +80,30 @@ impl ExpectServerFirst {
             return Err(AnswerError::NonceMismatch);
         }
         let salt = decode_base64(attributes.expect('s')?).ok_or(Malformed::Base64)?;
-        let iterations = attributes.expect('i')?.parse().map_err(|_| Malformed::Iterations)?;
+        let rounds = attributes.expect('i')?;
         while let Some((name, _)) = attributes.next()? {
             if name == 'm' {
                 return Err(AnswerError::MandatoryExtension);
             }
         }
-        if !ITERATIONS.contains(&iterations) {
-            return Err(AnswerError::IterationsOutOfRange(iterations));
+        if rounds.is_empty() || rounds.len() > MOST_DIGITS || !rounds.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(Malformed::Iterations.into());
         }
+        let affordable = |count: &u32| ITERATIONS.contains(count);
+        let iterations = rounds.parse().ok().filter(affordable);
+        let iterations =
+            iterations.ok_or_else(|| AnswerError::IterationsOutOfRange(rounds.parse().unwrap_or(u128::MAX)))?;
+        Ok(Asked { message, nonce, salt, iterations })
+    }
 
+    /// Takes server-first-message and returns client-final-message. `keys` gives the keys for a salt and an iteration
+    /// count.
+    pub(super) fn server_first(
+        self,
+        message: &[u8],
+        keys: impl FnOnce(&[u8], u32) -> Result<ScramKeys, AnswerError>,
+    ) -> Result<(ExpectServerFinal, String), AnswerError> {
+        let Asked { message, nonce, salt, iterations } = self.asked(message)?;
         let keys = keys(&salt, iterations)?;
         let mut binding = self.flag.header().as_bytes().to_vec();
         if let Flag::Bound(data) = &self.flag {

@@ -9,7 +9,7 @@ use std::fmt;
 
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-use super::crypto::{Key, decode_base64, decode_key, encode_base64, hmac, md5_hex, salted_password, sha256};
+use super::crypto::{Key, SaltedPassword, decode_base64, decode_key, encode_base64, hmac, md5_hex, sha256};
 
 const SCRAM_PREFIX: &str = "SCRAM-SHA-256";
 const MD5_PREFIX: &[u8] = b"md5";
@@ -183,8 +183,50 @@ impl ZeroizeOnDrop for ScramKeys {}
 
 impl ScramKeys {
     pub(super) fn derive(password: &[u8], salt: &[u8], iterations: u32) -> Self {
-        let salted = Zeroizing::new(salted_password(&prepared(password), salt, iterations));
-        Self { client_key: hmac(&*salted, b"Client Key"), server_key: hmac(&*salted, b"Server Key") }
+        Self::of(&SaltedPassword::begin(&prepared(password), salt, iterations).finish())
+    }
+
+    fn of(salted: &Key) -> Self {
+        Self { client_key: hmac(salted, b"Client Key"), server_key: hmac(salted, b"Server Key") }
+    }
+}
+
+/// More rounds than this take so long that whoever has other things to do does them meanwhile: see [`Derivation`].
+pub(super) const MANY_ROUNDS: u32 = 20_000;
+
+/// Both keys of one password, with what they were derived for.
+pub(super) struct Derived {
+    pub(super) salt: Box<[u8]>,
+    pub(super) iterations: u32,
+    pub(super) keys: ScramKeys,
+}
+
+impl Derived {
+    pub(super) fn is_for(&self, salt: &[u8], iterations: u32) -> bool {
+        self.iterations == iterations && *self.salt == *salt
+    }
+}
+
+/// A derivation of many rounds, of which some are computed at a time.
+pub struct Derivation {
+    salted: SaltedPassword,
+    salt: Box<[u8]>,
+    iterations: u32,
+}
+
+impl Derivation {
+    pub(super) fn begin(password: &[u8], salt: &[u8], iterations: u32) -> Self {
+        let salted = SaltedPassword::begin(&prepared(password), salt, iterations);
+        Self { salted, salt: salt.into(), iterations }
+    }
+
+    /// Computes at most so many rounds. Whether that was the last of them.
+    pub fn advance(&mut self, rounds: u32) -> bool {
+        self.salted.advance(rounds)
+    }
+
+    pub(super) fn finish(self) -> Derived {
+        Derived { salt: self.salt, iterations: self.iterations, keys: ScramKeys::of(&self.salted.finish()) }
     }
 }
 

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use super::encrypt::encrypt;
 use super::exchange::{ExchangeError, Messages};
 use super::record::Place;
-use super::{Backend, BackendRecord, Identity, Interner, Prepared, Route, State, is_of_a_pooler};
+use super::{Backend, BackendRecord, Identity, Interner, Prepared, Route, State, is_of_a_pooler, unhurried};
 use crate::auth::{AnswerError, Answerer, BackendSecret, Binding, Channel, end_point};
 use crate::config::ChannelBinding;
 use crate::net::tls::{Connector, HandshakeError};
@@ -211,6 +211,9 @@ pub(super) async fn log_in(
         match tag {
             back::AUTHENTICATION => {
                 let (code, body) = int32(body).ok_or(ExchangeError::Unexpected(tag))?;
+                if let Some(derivation) = answerer.derivation(code, body) {
+                    answerer.prepare(unhurried(Box::new(derivation)).await);
+                }
                 if let Some(reply) = answerer.on_request(code, body)? {
                     let mut out = Zeroizing::new(Vec::with_capacity(reply.body().len() + 5));
                     write::message(&mut out, front::PASSWORD, |out| out.put_slice(reply.body()));

@@ -19,6 +19,7 @@ mod settings;
 mod shape;
 mod statements;
 mod table;
+mod unhurried;
 
 use std::io;
 use std::sync::Arc;
@@ -43,6 +44,7 @@ pub use settings::{Difference, Interner, Settings, State, assignments, differenc
 pub use shape::Shape;
 pub use statements::{Full, Key, Origin, PREFIX, Prepares, Statement, Statements, id_of};
 pub use table::TextTable;
+pub use unhurried::unhurried;
 
 /// One logged-in connection to PostgreSQL.
 #[derive(Debug)]

@@ -10,6 +10,7 @@ use super::access::{Caller, Proving, Service};
 use super::intake::Intake;
 use super::{CONSOLE, Gate, Rejected, encode_request, is_console};
 use crate::auth::{Challenge, Login, Method, Password, Step, end_point, password_in};
+use crate::backend::unhurried;
 use crate::config::{AuthSource, AuthType, Config};
 use crate::hba::Directory;
 use crate::net::tls::Certificate;
@@ -112,7 +113,11 @@ pub(super) async fn log_in(caller: Caller<'_>, stream: &mut Stream, intake: &mut
                 let mut out = BytesMut::new();
                 encode_request(&request(challenge), &mut out)?;
                 stream.write_all(&out).await?;
-                step = login.answer(intake.password(stream, in_clear).await?);
+                let body = intake.password(stream, in_clear).await?;
+                if let Some(derivation) = login.derivation(body) {
+                    login.prepare(unhurried(Box::new(derivation)).await);
+                }
+                step = login.answer(body);
             }
             Step::Admit { last, .. } => return Ok(Proof { last, found, ..Proof::default() }),
             Step::Refuse(refusal) => {

@@ -10,6 +10,9 @@
 //! - CVE-2025-12819, the search_path of a client that has proved nothing and that auth_query runs with:
 //!   `auth_query/attacks.rs` (`no_search_path_of_a_client_reaches_the_query`).
 
+mod before_login;
+mod rounds;
+
 use std::{io::Write, time::Duration};
 
 use crate::support::{
@@ -45,8 +48,6 @@ fn assert_well(pooler: &mut Pooler) {
 }
 
 /// CVE-2023-5869 was a count of elements multiplied by their size in 32 bits, so that less was allocated than written.
-/// CVE-2026-107348, a packet of more than 2^31 bytes that a buffer could not grow to, is among these lengths:
-/// `max_packet_size` ends below it.
 #[test]
 fn cve_2023_5869_lengths_that_turn_over() {
     let cluster = Cluster::start();
@@ -191,15 +192,13 @@ fn cve_2026_6665_long_answers_in_scram() {
             "nonce900" => format!("{nonce}{},s={salt},i=4096", many(900)),
             "nonce9000" => format!("{nonce}{},s={salt},i=4096", many(9000)),
             "salt" => format!("{nonce},s={},i=4096", "c2FsdHNh".repeat(1100)),
-            "rounds" => format!("{nonce},s={salt},i=2147483647"),
-            "rounds64" => format!("{nonce},s={salt},i=18446744073709551616"),
             _ => format!("{nonce},s={salt},i=4096,x={}", many(9000)),
         }))?;
         read_message(socket)?;
         socket.write_all(&message(b'R', format!("\0\0\0\x0cv={}", many(9000)).as_bytes()))
     });
     let mut pooler = fake.pooler(&cluster, "");
-    for name in ["nonce200", "nonce900", "nonce9000", "salt", "rounds", "rounds64", "extension"] {
+    for name in ["nonce200", "nonce900", "nonce9000", "salt", "extension"] {
         let told = refused(&pooler, "alice", name);
         assert_eq!(told.severity, "FATAL", "{name}");
         assert!(!format!("{told:?}").contains("xxxx"), "{name}: {told:?}");

@@ -48,6 +48,10 @@ impl Fake {
         Pooler::trusting(cluster, 2, &format!("{general}{settings}\n{more}"))
     }
 
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
     pub(crate) fn has_served(&self, count: usize) -> bool {
         self.seen.lock().unwrap().len() >= count
     }
