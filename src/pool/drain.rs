@@ -64,7 +64,10 @@ impl Pool {
         let Some(spare) = spares.first() else { return };
         self.seek_again(now);
         let full = settings.size > 0 && self.size.used() >= settings.size;
-        if full && spares.iter().all(|record| !record.close_needed()) && self.evict_oldest(&is_replaceable) == 0 {
+        if full
+            && spares.iter().all(|record| !record.close_needed())
+            && self.evict_oldest(Closing::Misfit, &is_replaceable) == 0
+        {
             spare.close_because(Closing::Misfit);
             spare.need_close();
         }
