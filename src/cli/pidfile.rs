@@ -39,6 +39,17 @@ pub(crate) enum PidFileError {
 pub(crate) struct PidFile(PathBuf);
 
 impl PidFile {
+    /// Writes it for a process that starts. One that is to take over from `predecessor` writes it when it has; here it
+    /// is only looked whether it will be able to.
+    pub(crate) fn claim(path: &Path, predecessor: Option<u32>) -> Result<Option<PidFile>, PidFileError> {
+        let its = predecessor.filter(|pid| named(path).map(u32::try_from) == Some(Ok(*pid)));
+        if its.is_none() {
+            return PidFile::write(path, predecessor).map(Some);
+        }
+        let opened = fs::OpenOptions::new().append(true).open(path);
+        opened.map(|_| None).map_err(|source| PidFileError::Io { path: path.to_path_buf(), source })
+    }
+
     /// Writes it, unless it names a process that runs and is not `predecessor`, who has been taken over from.
     pub(crate) fn write(path: &Path, predecessor: Option<u32>) -> Result<PidFile, PidFileError> {
         if let Some(pid) = named(path)

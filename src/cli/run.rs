@@ -1,8 +1,8 @@
 //! `pgpool CONFIG`: everything around the pooler, from reading the file to the end.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pgpool::config::{Config, Loaded};
 use pgpool::net::BOUNCER;
@@ -33,11 +33,6 @@ pub(crate) fn run(path: &Path, arguments: &Arguments) -> Result<ExitCode, String
     let told = |error: &dyn std::fmt::Display| format!("pgpool: {error}");
     assume_identity(arguments.user.as_deref().unwrap_or(&config.general.user)).map_err(|error| told(&error))?;
     let log = log::begin(&config, arguments.quiet, arguments.verbose).map_err(|error| told(&error))?;
-    let pidfile = Arc::new(Mutex::new(None));
-    // A process that takes over writes it when it has.
-    if !arguments.reboot {
-        *pidfile.lock().unwrap_or_else(PoisonError::into_inner) = write_pidfile(&config, None)?;
-    }
     for warning in warnings {
         tracing::warn!("{warning}");
     }
@@ -50,7 +45,12 @@ pub(crate) fn run(path: &Path, arguments: &Arguments) -> Result<ExitCode, String
     raise_descriptor_limit(&config);
     let sockets = systemd::sockets().map_err(|error| format!("pgpool: a socket of LISTEN_FDS is unfit: {error}"))?;
     let log_counts = log.counts();
-    let around = Around { config: config.clone(), log, pidfile: Arc::clone(&pidfile), detached: arguments.detached };
+    let place = Arc::new(Place::new(&config));
+    let around = Around { log, place: Arc::clone(&place), detached: arguments.detached };
+    let admission = {
+        let place = Arc::clone(&place);
+        move |predecessor| place.claim(predecessor)
+    };
     let notify = Notify::from_environment();
     let herald = move |news: News| {
         around.hear(&news);
@@ -58,21 +58,25 @@ pub(crate) fn run(path: &Path, arguments: &Arguments) -> Result<ExitCode, String
             notify.tell(&news);
         }
     };
-    let surroundings =
-        Surroundings { take_over: arguments.reboot, sockets, herald: Some(Box::new(herald)), log_counts };
+    let surroundings = Surroundings {
+        take_over: arguments.reboot,
+        sockets,
+        admission: Some(Box::new(admission)),
+        herald: Some(Box::new(herald)),
+        log_counts,
+    };
     let runtime = runtime(config.general.workers()).map_err(|error| format!("pgpool: cannot start: {error}"))?;
     let result = runtime.block_on(run_in(config, surroundings));
     // Sessions that did not end by themselves are not waited for.
     runtime.shutdown_background();
-    drop(pidfile.lock().unwrap_or_else(PoisonError::into_inner).take());
+    place.leave();
     result.map(|()| ExitCode::SUCCESS).map_err(|error| told(&error))
 }
 
 /// What the program does about what happens to the process.
 struct Around {
-    config: Config,
     log: Log,
-    pidfile: Arc<Mutex<Option<PidFile>>>,
+    place: Arc<Place>,
     detached: bool,
 }
 
@@ -80,13 +84,7 @@ impl Around {
     fn hear(&self, news: &News) {
         match news {
             News::Ready(predecessor) => {
-                let mut pidfile = self.pidfile.lock().unwrap_or_else(PoisonError::into_inner);
-                if pidfile.is_none() {
-                    match write_pidfile(&self.config, *predecessor) {
-                        Ok(written) => *pidfile = written,
-                        Err(error) => tracing::error!("{error}"),
-                    }
-                }
+                self.place.take(*predecessor);
                 if self.detached
                     && let Err(error) = daemon::serves()
                 {
@@ -100,10 +98,43 @@ impl Around {
     }
 }
 
-fn write_pidfile(config: &Config, predecessor: Option<u32>) -> Result<Option<PidFile>, String> {
-    let path = config.general.pidfile.as_ref().map(|path| config.beside(path));
-    let written = path.map(|path| PidFile::write(&path, predecessor)).transpose();
-    written.map_err(|error| format!("pgpool: {error}"))
+/// The place that the pidfile gives to one process at a time.
+struct Place {
+    path: Option<PathBuf>,
+    file: Mutex<Option<PidFile>>,
+}
+
+impl Place {
+    fn new(config: &Config) -> Place {
+        let path = config.general.pidfile.as_ref().map(|path| config.beside(path));
+        Place { path, file: Mutex::new(None) }
+    }
+
+    /// Before it serves: takes the place, or sees that it will be free when `predecessor` was taken over from.
+    fn claim(&self, predecessor: Option<u32>) -> Result<(), String> {
+        let Some(path) = &self.path else { return Ok(()) };
+        *self.lock() = PidFile::claim(path, predecessor).map_err(|error| error.to_string())?;
+        Ok(())
+    }
+
+    /// When it serves.
+    fn take(&self, predecessor: Option<u32>) {
+        let (Some(path), mut file) = (&self.path, self.lock()) else { return };
+        if file.is_none() {
+            match PidFile::write(path, predecessor) {
+                Ok(written) => *file = Some(written),
+                Err(error) => tracing::error!("{error}"),
+            }
+        }
+    }
+
+    fn leave(&self) {
+        drop(self.lock().take());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<PidFile>> {
+        self.file.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 fn runtime(workers: usize) -> std::io::Result<runtime::Runtime> {

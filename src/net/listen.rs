@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -17,7 +17,8 @@ use super::{Endpoint, SocketOptions, Stream, tune};
 /// What the names of unix sockets begin with; the port follows.
 const PREFIX: &str = ".s.PGSQL.";
 
-/// A listening socket. A unix socket's file is removed when it is dropped, unless it was given away.
+/// A listening socket. A unix socket's file is removed when it is dropped, unless it was given away or is another one by
+/// now.
 #[derive(Debug)]
 pub enum Listener {
     /// TCP.
@@ -30,9 +31,25 @@ pub enum Listener {
         path: PathBuf,
         /// The port in the file's name.
         port: u16,
+        /// Which file it was when the socket was opened or adopted.
+        file: Option<FileId>,
         /// Somebody else answers for the file.
         given_away: AtomicBool,
     },
+}
+
+/// What makes a file this one: another of the same name has another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+impl FileId {
+    fn of(path: &Path) -> Option<FileId> {
+        let found = fs::symlink_metadata(path).ok()?;
+        Some(FileId { device: found.dev(), inode: found.ino() })
+    }
 }
 
 /// Who may use a unix socket's file.
@@ -70,7 +87,8 @@ impl Listener {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             let port = name.strip_prefix(PREFIX).and_then(|port| port.parse().ok()).unwrap_or(0);
             let listener = UnixListener::from_std(socket.into())?;
-            return Ok(Listener::Unix { listener, path, port, given_away: AtomicBool::new(false) });
+            let file = FileId::of(&path);
+            return Ok(Listener::Unix { listener, path, port, file, given_away: AtomicBool::new(false) });
         }
         Ok(Listener::Tcp(TcpListener::from_std(socket.into())?))
     }
@@ -114,10 +132,12 @@ impl Listener {
         matches!(self, Listener::Unix { given_away, .. } if given_away.load(Relaxed))
     }
 
-    /// Whether a unix socket's file is this process's to remove.
+    /// Whether a unix socket's file is this process's to remove: nobody else answers for it, and nobody has put another
+    /// in its place.
     #[must_use]
     pub fn owns_file(&self) -> bool {
-        matches!(self, Listener::Unix { given_away, path, .. } if !given_away.load(Relaxed) && !is_abstract(path))
+        let Listener::Unix { path, file, given_away, .. } = self else { return false };
+        !given_away.load(Relaxed) && !is_abstract(path) && file.is_some() && *file == FileId::of(path)
     }
 
     /// Whether it is the unix socket of this file, whichever way leads to its directory.
@@ -243,7 +263,8 @@ pub fn bind_unix(path: &Path, port: u16, rights: &Rights, backlog: u32) -> io::R
     socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
     // Only now: a socket that does not listen is one whose peer has gone, to the runtime, and stays so.
     let listener = UnixListener::from_std(socket.into())?;
-    Ok(Listener::Unix { listener, path: path.to_path_buf(), port, given_away: AtomicBool::new(false) })
+    let file = FileId::of(path);
+    Ok(Listener::Unix { listener, path: path.to_path_buf(), port, file, given_away: AtomicBool::new(false) })
 }
 
 fn grant(path: &Path, rights: &Rights) -> io::Result<()> {

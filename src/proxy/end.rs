@@ -3,6 +3,7 @@
 //! Whatever it waits for, a client is asked to leave between two transactions and never within one, until the end is
 //! there.
 
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
@@ -22,8 +23,12 @@ impl Proxy {
         *self.ending.borrow()
     }
 
-    /// Begins the end, or hastens one that has begun.
+    /// Begins the end, or hastens one that has begun; a takeover leaves that as it is.
     pub(super) fn end(&self, how: Shutdown) {
+        if how == Shutdown::TakenOver && self.ending_now().is_some() {
+            // Acceptors have to look again.
+            return self.ending.send_modify(|_| {});
+        }
         let how = match self.ending_now() {
             // What stands still would never be done.
             _ if self.pools.is_suspended() && how != Shutdown::TakenOver => Shutdown::Now,
@@ -68,7 +73,11 @@ impl Proxy {
             }
             sleep(Duration::from_millis(10)).await;
         }
-        self.is_over.store(true, Relaxed);
+        {
+            // From here on nobody takes over.
+            let _settled = self.handed_over.lock().unwrap_or_else(PoisonError::into_inner);
+            self.is_over.store(true, Relaxed);
+        }
         self.over.notify_waiters();
     }
 

@@ -34,7 +34,7 @@ use crate::pool::Pools;
 use crate::session::Workspaces;
 
 pub use identity::{IdentityError, assume_identity};
-pub use surroundings::{Herald, News, Surroundings};
+pub use surroundings::{Admission, Herald, News, Surroundings};
 pub use takeover::TakeoverError;
 pub use tasks::{run, run_in};
 
@@ -76,6 +76,9 @@ pub enum StartError {
         /// The resolver's error.
         source: std::io::Error,
     },
+    /// Whoever started the process does not let it serve.
+    #[error("{0}")]
+    Unwanted(String),
     /// The files of TLS cannot be used.
     #[error("{0}")]
     Tls(#[from] TlsError),
@@ -134,6 +137,8 @@ pub(crate) struct Proxy {
     arriving: AtomicUsize,
     /// The end that was asked for.
     ending: watch::Sender<Option<Shutdown>>,
+    /// Whether another process has the listening sockets; held while that is settled.
+    handed_over: Mutex<bool>,
     /// One reload at a time.
     reloading: tokio::sync::Mutex<()>,
     /// Woken when the process has nothing left to wait for.
@@ -160,6 +165,7 @@ impl Proxy {
             herald: None,
             arriving: AtomicUsize::new(0),
             ending: watch::Sender::new(None),
+            handed_over: Mutex::new(false),
             reloading: tokio::sync::Mutex::new(()),
             over: Notify::new(),
             is_over: AtomicBool::new(false),

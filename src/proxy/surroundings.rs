@@ -27,6 +27,10 @@ pub enum News {
 /// Whom the process tells.
 pub type Herald = Box<dyn Fn(News) + Send + Sync>;
 
+/// Who says whether the process may serve, in place of that process or of nobody. It is asked before anything is listened
+/// on, and an error is why not.
+pub type Admission = Box<dyn Fn(Option<u32>) -> Result<(), String> + Send + Sync>;
+
 /// What is around the process.
 #[derive(Default)]
 pub struct Surroundings {
@@ -34,6 +38,8 @@ pub struct Surroundings {
     pub take_over: bool,
     /// Sockets to listen on instead of those that the configuration names.
     pub sockets: Vec<OwnedFd>,
+    /// Is asked whether the process may serve.
+    pub admission: Option<Admission>,
     /// Is told what happens.
     pub herald: Option<Herald>,
     /// How much was logged, kept by who logs.
@@ -42,11 +48,12 @@ pub struct Surroundings {
 
 impl fmt::Debug for Surroundings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Surroundings { take_over, sockets, herald, log_counts } = self;
-        let herald = herald.is_some();
+        let Surroundings { take_over, sockets, admission, herald, log_counts } = self;
+        let (admission, herald) = (admission.is_some(), herald.is_some());
         f.debug_struct("Surroundings")
             .field("take_over", take_over)
             .field("sockets", sockets)
+            .field("admission", &admission)
             .field("herald", &herald)
             .field("log_counts", log_counts)
             .finish()

@@ -5,11 +5,15 @@
 //! clients that it has. Both have the same sockets meanwhile, so no connection is refused or lost in between; and where
 //! the new one fails the old one has changed nothing. Cancel requests come to the new process from then on: those whose
 //! keys it does not know it passes on to the sockets of those before it.
+//!
+//! A process whose end has begun gives what it still has: not its TCP sockets, which it is closing. One that cannot be
+//! taken over from says why, and the new one does not start.
 
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::net::UnixStream;
@@ -22,9 +26,12 @@ use crate::net::{Listener, Rights, bind_unix, connect_unix, receive_descriptors,
 
 const ASK: &[u8] = b"pgpool takeover 1\n";
 const READY: &[u8] = b"ready\n";
-const DONE: &[u8] = b"done\n";
+/// Last line of what the old process says when it accepts nobody any more.
+const DONE: &str = "done\n";
 /// Last line of the answer.
 const END: &str = "end\n";
+/// What the line begins with that stands in its place where the process does not hand over; the reason follows.
+const REFUSED: &str = "refused ";
 /// Longest answer: a path for each process that still serves clients.
 const LONGEST: usize = 64 << 10;
 /// How long either side waits for the other's next words.
@@ -50,6 +57,26 @@ pub enum TakeoverError {
         /// Its user.
         uid: u32,
     },
+    /// It says that it cannot be taken over from now.
+    #[error("the process at {} does not hand over: {why}", path.display())]
+    Refused {
+        /// Where it listens.
+        path: PathBuf,
+        /// Its words.
+        why: String,
+    },
+    /// Somebody listens for clients, and nobody for those who take over.
+    #[error(
+        "a process listens at {} and takes no questions at {}: it is no pgpool, or its file was removed; stop it, and \
+         start without -R",
+        clients.display(), path.display()
+    )]
+    Deaf {
+        /// Where it listens for clients.
+        clients: PathBuf,
+        /// Where it should be asked.
+        path: PathBuf,
+    },
     /// It is no pgpool, or of a version that talks otherwise.
     #[error("the process at {} does not understand: it may be another version", .0.display())]
     Strange(PathBuf),
@@ -74,13 +101,20 @@ pub(super) fn control_path(general: &General) -> Option<PathBuf> {
     Some(path.into())
 }
 
-/// Asks the process that runs, if there is one.
+/// Asks the process that runs, if there is one. `passed`: somebody else has opened the sockets for clients, so that one
+/// to which can be connected proves nothing.
 ///
 /// # Errors
 /// There is one that cannot be taken over from.
-pub(super) async fn ask(general: &General) -> Result<Option<Estate>, TakeoverError> {
+pub(super) async fn ask(general: &General, passed: bool) -> Result<Option<Estate>, TakeoverError> {
     let Some(path) = control_path(general) else { return Ok(None) };
-    let Ok(stream) = connect_unix(&path).await else { return Ok(None) };
+    let Ok(stream) = connect_unix(&path).await else {
+        let clients = socket_path(general.unix_socket_dir.as_deref().unwrap_or(Path::new("")), general.listen_port);
+        return match connect_unix(&clients).await {
+            Ok(_) if !passed => Err(TakeoverError::Deaf { clients, path }),
+            _ => Ok(None),
+        };
+    };
     let talk = |source| TakeoverError::Talk { path: path.clone(), source };
     if let Some(uid) = stranger(&stream).map_err(talk)? {
         return Err(TakeoverError::Stranger { path, uid });
@@ -88,7 +122,7 @@ pub(super) async fn ask(general: &General) -> Result<Option<Estate>, TakeoverErr
     let (mut bytes, mut descriptors) = (Vec::new(), Vec::new());
     let talked = timeout(PATIENCE, async {
         send_descriptors(&stream, ASK, &[]).await?;
-        while !bytes.ends_with(END.as_bytes()) && bytes.len() < LONGEST {
+        while !ends_with_line(&bytes, END) && bytes.len() < LONGEST {
             if !receive_descriptors(&stream, &mut bytes, &mut descriptors).await? {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
@@ -96,6 +130,9 @@ pub(super) async fn ask(general: &General) -> Result<Option<Estate>, TakeoverErr
         Ok(())
     });
     talked.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(talk)?;
+    if let Some(why) = read_refusal(&bytes) {
+        return Err(TakeoverError::Refused { path, why });
+    }
     let Some((pid, elders)) = read_answer(&bytes) else { return Err(TakeoverError::Strange(path)) };
     let listeners: io::Result<Vec<_>> = descriptors.into_iter().map(Listener::adopt).collect();
     let listeners = listeners.map_err(talk)?;
@@ -105,20 +142,28 @@ pub(super) async fn ask(general: &General) -> Result<Option<Estate>, TakeoverErr
 }
 
 impl Estate {
-    /// Tells the other process that this one serves, and waits until it has stopped to accept.
+    /// Tells the other process that this one is ready to serve, and waits until that has stopped to accept.
     ///
     /// # Errors
-    /// It did not answer; then it may go on accepting.
+    /// `Refused`: it goes on, and this one must not start. Else it did not answer, so most likely it has gone.
     pub(super) async fn settle(self) -> Result<(), TakeoverError> {
         let Estate { stream, path, .. } = self;
         let (mut bytes, mut descriptors) = (Vec::new(), Vec::new());
         let talked = timeout(PATIENCE, async {
-            send_descriptors(&stream, READY, &[]).await?;
-            while bytes.len() < DONE.len() && receive_descriptors(&stream, &mut bytes, &mut descriptors).await? {}
-            if bytes == DONE { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+            // It may have said already that it is too late.
+            let sent = send_descriptors(&stream, READY, &[]).await;
+            while !ends_with_line(&bytes, DONE) && !ends_with_line(&bytes, END) {
+                if !receive_descriptors(&stream, &mut bytes, &mut descriptors).await? {
+                    return Err(sent.err().unwrap_or(io::ErrorKind::UnexpectedEof.into()));
+                }
+            }
+            Ok(())
         });
         let talked = talked.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-        talked.map_err(|source| TakeoverError::Talk { path, source })
+        match (read_refusal(&bytes), talked) {
+            (Some(why), _) => Err(TakeoverError::Refused { path, why }),
+            (None, talked) => talked.map_err(|source| TakeoverError::Talk { path, source }),
+        }
     }
 }
 
@@ -126,6 +171,11 @@ impl Estate {
 fn stranger(stream: &UnixStream) -> io::Result<Option<u32>> {
     let uid = stream.peer_cred()?.uid();
     Ok((uid != 0 && uid != nix::unistd::geteuid().as_raw()).then_some(uid))
+}
+
+/// Whether this line is the last one.
+fn ends_with_line(bytes: &[u8], line: &str) -> bool {
+    bytes.strip_suffix(line.as_bytes()).is_some_and(|rest| rest.is_empty() || rest.ends_with(b"\n"))
 }
 
 fn answer<'a>(elders: impl Iterator<Item = &'a Path>) -> String {
@@ -144,10 +194,50 @@ fn read_answer(bytes: &[u8]) -> Option<(u32, Vec<PathBuf>)> {
     Some((pid, elders?))
 }
 
+fn refusal(why: &str) -> String {
+    format!("{REFUSED}{why}\n{END}")
+}
+
+fn read_refusal(bytes: &[u8]) -> Option<String> {
+    let line = std::str::from_utf8(bytes).ok()?.strip_suffix(END)?.strip_suffix('\n')?;
+    line.strip_prefix(REFUSED).map(str::to_owned)
+}
+
+impl Proxy {
+    /// Whether another process has the listening sockets.
+    pub(super) fn is_handed_over(&self) -> bool {
+        *self.handed_over.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why no other process may take over now, in words for whoever started that; one line.
+    fn obstacle(&self) -> Option<String> {
+        if self.is_over.load(Relaxed) || self.ending_now() == Some(Shutdown::Now) {
+            return Some("it is just ending; start again when it has".to_owned());
+        }
+        None
+    }
+
+    /// Leaves the sockets to the other process, unless something is in the way.
+    fn hand_over<'a>(&self, given: impl Iterator<Item = &'a Arc<Listener>>) -> Result<(), String> {
+        let mut handed_over = self.handed_over.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(obstacle) = self.obstacle() {
+            return Err(obstacle);
+        }
+        given.for_each(|listener| listener.set_given_away(true));
+        *handed_over = true;
+        drop(handed_over);
+        self.end(Shutdown::TakenOver);
+        Ok(())
+    }
+}
+
 /// What a process gives away.
 pub(super) struct Giver {
     pub(super) control: Arc<Listener>,
-    pub(super) listeners: Vec<Arc<Listener>>,
+    /// For clients. Those that are closed are no more.
+    pub(super) clients: Vec<Weak<Listener>>,
+    /// Of the HTTP server.
+    pub(super) http: Vec<Weak<Listener>>,
 }
 
 impl Giver {
@@ -155,19 +245,30 @@ impl Giver {
     /// Whoever asks and does not get as far changes nothing.
     pub(super) async fn serve(&self, proxy: &Proxy) -> Listener {
         loop {
-            let asked = match self.control.accept_local().await {
-                Ok(stream) => timeout(PATIENCE * 2, self.give(&stream, proxy)).await,
+            let (asked, stream) = match self.control.accept_local().await {
+                Ok(stream) => (timeout(PATIENCE * 2, self.give(&stream, proxy)).await, stream),
                 Err(error) => {
                     tracing::error!(%error, "cannot accept at the socket for takeovers, pausing");
                     tokio::time::sleep(Duration::from_secs(1)).await;
                     continue;
                 }
             };
-            match asked.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
-                Ok(cancels) => return cancels,
-                Err(error) => tracing::warn!(%error, "another process did not take over; this one goes on"),
+            match asked {
+                Ok(Ok(cancels)) => return cancels,
+                Ok(Err(error)) => tracing::warn!(%error, "another process did not take over; this one goes on"),
+                Err(_) => {
+                    let error = refuse(&stream, "it was not told in time that the new one is ready").await;
+                    tracing::warn!(%error, "another process did not take over; this one goes on");
+                }
             }
         }
+    }
+
+    /// What is there to be given. The TCP sockets of a process that ends are about to be closed.
+    fn present(&self, ends: bool) -> Vec<Arc<Listener>> {
+        let clients = self.clients.iter().filter_map(Weak::upgrade);
+        let clients = clients.filter(|listener| !ends || listener.file().is_some());
+        clients.chain(self.http.iter().filter_map(Weak::upgrade)).chain([Arc::clone(&self.control)]).collect()
     }
 
     async fn give(&self, stream: &UnixStream, proxy: &Proxy) -> io::Result<Listener> {
@@ -175,24 +276,35 @@ impl Giver {
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("it runs as system user {uid}")));
         }
         expect(stream, ASK).await?;
+        if let Some(obstacle) = proxy.obstacle() {
+            return Err(refuse(stream, &obstacle).await);
+        }
         let mut path = self.control.file().unwrap_or_default().into_os_string();
         path.push(format!(".{}", std::process::id()));
         let cancels = bind_unix(Path::new(&path), 0, &Rights::own(), BACKLOG)?;
         let elders = proxy.elders();
         let own = cancels.file();
         let text = answer(own.iter().chain(&elders).map(PathBuf::as_path));
-        let all = self.listeners.iter().chain([&self.control]);
-        let descriptors: Vec<_> = all.map(|listener| listener.as_fd()).collect();
-        send_descriptors(stream, text.as_bytes(), &descriptors).await?;
-        expect(stream, READY).await?;
-        for listener in self.listeners.iter().chain([&self.control]) {
-            listener.set_given_away(true);
+        {
+            let given = self.present(proxy.ending_now().is_some());
+            let descriptors: Vec<_> = given.iter().map(|listener| listener.as_fd()).collect();
+            send_descriptors(stream, text.as_bytes(), &descriptors).await?;
         }
-        proxy.end(Shutdown::TakenOver);
+        expect(stream, READY).await?;
+        if let Err(obstacle) = proxy.hand_over(self.present(false).iter()) {
+            return Err(refuse(stream, &obstacle).await);
+        }
         // It serves already.
-        let _ = send_descriptors(stream, DONE, &[]).await;
+        let _ = send_descriptors(stream, DONE.as_bytes(), &[]).await;
         Ok(cancels)
     }
+}
+
+/// Tells the other process why it does not get the sockets; answers the same as an error.
+async fn refuse(stream: &UnixStream, why: &str) -> io::Error {
+    // Where it has gone there is nobody to be told.
+    let _ = timeout(PATIENCE, send_descriptors(stream, refusal(why).as_bytes(), &[])).await;
+    io::Error::other(why.to_owned())
 }
 
 async fn expect(stream: &UnixStream, words: &[u8]) -> io::Result<()> {
@@ -214,6 +326,10 @@ mod tests {
             ["", "end\n", "pgpool 2 7\nend\n", "pgpool 1 x\nend\n", "pgpool 1 7\nother x\nend\n", "pgpool 1 7\n"]
         {
             assert_eq!(read_answer(wrong.as_bytes()), None, "{wrong}");
+            assert_eq!(read_refusal(wrong.as_bytes()), None, "{wrong}");
         }
+        let text = refusal("it rests");
+        assert_eq!(read_refusal(text.as_bytes()).as_deref(), Some("it rests"));
+        assert_eq!(read_answer(text.as_bytes()), None);
     }
 }

@@ -14,12 +14,13 @@ use super::http::{self, Http};
 use super::listen::{adopt, control, listen};
 use super::reload::{reload, take_over, warm};
 use super::said::{say_ended, say_signal, say_up};
-use super::takeover::{self, Giver};
-use super::{News, Proxy, SWEEP, StartError, Surroundings};
+use super::takeover::{self, Estate, Giver};
+use super::{News, Proxy, SWEEP, StartError, Surroundings, TakeoverError};
 use crate::admin::Shutdown;
 use crate::backend::Closing;
 use crate::config::{Config, SecretFiles};
 use crate::frontend::Errand;
+use crate::metrics::LogCounts;
 use crate::net::tls::Tls;
 use crate::net::{Endpoint, Listener, OWN};
 use crate::pool::{Desk, Hub, Pool, Pools, Slots, socket_options, sweep};
@@ -49,10 +50,14 @@ pub async fn run(config: Config) -> Result<(), StartError> {
 /// # Errors
 /// [`StartError`].
 pub async fn run_in(config: Config, surroundings: Surroundings) -> Result<(), StartError> {
-    let Surroundings { take_over: asks, sockets, herald, log_counts } = surroundings;
+    let Surroundings { take_over: asks, sockets, admission, herald, log_counts } = surroundings;
     let tls = Tls::load(&config, None)?;
-    let mut estate = if asks { takeover::ask(&config.general).await? } else { None };
     let passed = !sockets.is_empty();
+    let mut estate = if asks { takeover::ask(&config.general, passed).await? } else { None };
+    let predecessor = estate.as_ref().map(|estate| estate.pid);
+    if let Some(admission) = admission {
+        admission(predecessor).map_err(StartError::Unwanted)?;
+    }
     let mut inherited = estate.as_mut().map(|estate| std::mem::take(&mut estate.listeners)).unwrap_or_default();
     let listeners = if sockets.is_empty() { listen(&config, &mut inherited).await? } else { adopt(sockets)? };
     let control = control(takeover::control_path(&config.general).as_deref(), &mut inherited).map(Arc::new);
@@ -66,51 +71,21 @@ pub async fn run_in(config: Config, surroundings: Surroundings) -> Result<(), St
     }
     let proxy = Arc::new(proxy);
     signals(&proxy)?;
-    tokio::spawn(run_errands(errands));
-    tokio::spawn(connectors(Arc::clone(&pools), births));
-    if let Some(births) = pools.listeners.births() {
-        tokio::spawn(hubs(Arc::clone(&pools), births));
-    }
-    if let Some(births) = pools.shared.budgets.births() {
-        tokio::spawn(keepers(Arc::clone(&pools), births));
-    }
-    if let Some(births) = pools.lookups.births() {
-        tokio::spawn(desks(Arc::clone(&pools), births));
-    }
-    tokio::spawn(sweeper(Arc::clone(&proxy)));
-    tokio::spawn(statistics(Arc::clone(&proxy)));
-    tokio::spawn(secrets(Arc::clone(&pools)));
-    tokio::spawn(names(Arc::clone(&pools)));
-    tokio::spawn(zones(Arc::clone(&pools)));
     let listeners: Vec<Arc<Listener>> = listeners.into_iter().map(Arc::new).collect();
     // Nobody else sets it.
     let _ = proxy.listening.set(listeners.iter().map(Arc::downgrade).collect());
     proxy.defer_accepts();
-    for listener in &listeners {
-        tokio::spawn(accept(Arc::clone(&proxy), Arc::clone(listener)));
-    }
-    let http = Http::new(&proxy, log_counts);
-    if !http_listeners.is_empty() {
-        tokio::spawn(Arc::clone(&http).follow_trend());
-    }
-    for listener in &http_listeners {
-        tokio::spawn(accept_http(Arc::clone(&http), Arc::clone(listener)));
-    }
-    warm(&pools);
-    let predecessor = estate.as_ref().map(|estate| estate.pid);
     if let Some(estate) = estate {
-        match estate.settle().await {
-            Ok(()) => tracing::info!(predecessor, "the listening sockets were taken over"),
-            Err(error) => tracing::warn!(%error, "whether the former process still accepts is not known"),
-        }
+        settle(estate).await?;
     }
-    let local = listeners.iter().chain(&control).filter(|listener| listener.file().is_some());
-    let files: Vec<Weak<Listener>> = local.map(Arc::downgrade).collect();
     // From here on the files are this process's, unless somebody else opened the sockets for it.
     listeners.iter().for_each(|listener| listener.set_given_away(passed));
     control.iter().for_each(|listener| listener.set_given_away(false));
-    let given = listeners.into_iter().chain(http_listeners).collect();
-    drop(tokio::spawn(successor(Arc::clone(&proxy), control, given)));
+    let local = listeners.iter().chain(&control).filter(|listener| listener.file().is_some());
+    let files: Vec<Weak<Listener>> = local.map(Arc::downgrade).collect();
+    keep_house(&proxy, births, errands);
+    serve_all(&proxy, control, listeners, (http_listeners, log_counts));
+    warm(&pools);
     proxy.tell(News::Ready(predecessor));
     say_up();
     proxy.drained().await;
@@ -130,15 +105,66 @@ pub async fn run_in(config: Config, surroundings: Surroundings) -> Result<(), St
     Ok(())
 }
 
+/// Tells the process that is taken over from that it may stop to accept.
+async fn settle(estate: Estate) -> Result<(), TakeoverError> {
+    let predecessor = estate.pid;
+    match estate.settle().await {
+        Ok(()) => tracing::info!(predecessor, "the listening sockets were taken over"),
+        Err(error @ TakeoverError::Refused { .. }) => return Err(error),
+        Err(error) => tracing::warn!(%error, "whether the former process still accepts is not known"),
+    }
+    Ok(())
+}
+
+/// Starts what runs beside the clients.
+fn keep_house(proxy: &Arc<Proxy>, births: UnboundedReceiver<Arc<Pool>>, errands: UnboundedReceiver<Errand>) {
+    let pools = &proxy.pools;
+    tokio::spawn(run_errands(errands));
+    tokio::spawn(connectors(Arc::clone(pools), births));
+    if let Some(births) = pools.listeners.births() {
+        tokio::spawn(hubs(Arc::clone(pools), births));
+    }
+    if let Some(births) = pools.shared.budgets.births() {
+        tokio::spawn(keepers(Arc::clone(pools), births));
+    }
+    if let Some(births) = pools.lookups.births() {
+        tokio::spawn(desks(Arc::clone(pools), births));
+    }
+    tokio::spawn(sweeper(Arc::clone(proxy)));
+    tokio::spawn(statistics(Arc::clone(proxy)));
+    tokio::spawn(secrets(Arc::clone(pools)));
+    tokio::spawn(names(Arc::clone(pools)));
+    tokio::spawn(zones(Arc::clone(pools)));
+}
+
+/// Accepts whoever comes: clients, those who ask by HTTP, and another process that takes over.
+fn serve_all(
+    proxy: &Arc<Proxy>,
+    control: Option<Arc<Listener>>,
+    listeners: Vec<Arc<Listener>>,
+    (http_listeners, log_counts): (Vec<Arc<Listener>>, Arc<LogCounts>),
+) {
+    let http = Http::new(proxy, log_counts);
+    if !http_listeners.is_empty() {
+        tokio::spawn(Arc::clone(&http).follow_trend());
+    }
+    let weak = |listeners: &[Arc<Listener>]| listeners.iter().map(Arc::downgrade).collect();
+    if let Some(control) = control {
+        let giver = Giver { control, clients: weak(&listeners), http: weak(&http_listeners) };
+        tokio::spawn(successor(Arc::clone(proxy), giver));
+    }
+    // A socket is closed when its task is done with it.
+    for listener in listeners {
+        tokio::spawn(accept(Arc::clone(proxy), listener));
+    }
+    for listener in http_listeners {
+        tokio::spawn(accept_http(Arc::clone(&http), listener));
+    }
+}
+
 /// Gives the listening sockets to another process that takes over, and serves cancel requests for what is left.
-async fn successor(proxy: Arc<Proxy>, control: Option<Arc<Listener>>, listeners: Vec<Arc<Listener>>) {
-    let Some(control) = control else { return };
-    let giver = Giver { control, listeners };
-    let mut ending = proxy.ending.subscribe();
-    let cancels = tokio::select! {
-        cancels = giver.serve(&proxy) => cancels,
-        _ = ending.wait_for(Option::is_some) => return,
-    };
+async fn successor(proxy: Arc<Proxy>, giver: Giver) {
+    let cancels = giver.serve(&proxy).await;
     drop(giver);
     tracing::info!("another process has taken over; this one serves the clients that it has");
     let _ = proxy.cancels.set(cancels.file().unwrap_or_default());
@@ -155,8 +181,10 @@ async fn accept(proxy: Arc<Proxy>, listener: Arc<Listener>) {
     loop {
         let options = socket_options(&proxy.pools.config.load().general);
         let accepted = tokio::select! {
-            accepted = listener.accept(&options) => Some(accepted),
+            // What another process has the sockets for comes to that one.
+            biased;
             _ = ending.wait_for(ends) => None,
+            accepted = listener.accept(&options) => Some(accepted),
         };
         match accepted {
             Some(Ok((stream, peer))) => {
@@ -177,6 +205,10 @@ async fn accept(proxy: Arc<Proxy>, listener: Arc<Listener>) {
             None => break,
         }
     }
+    if proxy.is_handed_over() {
+        // The socket stays open there.
+        return;
+    }
     // Those that the system has let in already are told; closing the socket would reset them.
     let options = socket_options(&proxy.pools.config.load().general);
     while let Ok(Ok((stream, peer))) = timeout(Duration::ZERO, listener.accept(&options)).await {
@@ -192,7 +224,7 @@ async fn accept_http(http: Arc<Http>, listener: Arc<Listener>) {
     loop {
         let accepted = tokio::select! {
             accepted = socket.accept() => accepted,
-            _ = ending.wait_for(|how| *how == Some(Shutdown::TakenOver)) => return,
+            _ = ending.wait_for(|_| http.is_handed_over()) => return,
         };
         match accepted {
             Ok((stream, peer)) => match http.enter() {

@@ -65,6 +65,7 @@ mod published_holes;
 mod reload;
 mod replanning;
 mod replication;
+mod restart;
 mod secrets;
 mod settings;
 mod signals;

@@ -97,6 +97,11 @@ impl Http {
         self.proxy.ending.subscribe()
     }
 
+    /// Whether another process has the listening sockets.
+    pub(super) fn is_handed_over(&self) -> bool {
+        self.proxy.is_handed_over()
+    }
+
     /// A place for a connection that was accepted, if there is one.
     pub(super) fn enter(&self) -> Option<Seat> {
         self.crowd.enter()
