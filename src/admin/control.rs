@@ -149,8 +149,11 @@ fn canceled() -> Report {
 pub(super) fn resume(context: &Context, database: Option<&str>) -> Result<Answer, Report> {
     let pools = &context.pools;
     say("RESUME", database);
+    let stands = pools.all_paused() || pools.is_suspended();
+    // Who still has clients lets them go on.
+    let too_late = |how: Shutdown| how.forbids_resume() || (!stands && how != Shutdown::TakenOver);
     match database {
-        None if context.control.ending().is_some() => return Err(refusal("pooler is shutting down")),
+        None if context.control.ending().is_some_and(too_late) => return Err(refusal("pooler is shutting down")),
         None if pools.go_on() => {
             log("RESUME", None);
             return Ok(Answer::tag("RESUME"));

@@ -65,6 +65,14 @@ pub enum Shutdown {
     TakenOver,
 }
 
+impl Shutdown {
+    /// Whether what is paused has to stay so for it.
+    #[must_use]
+    pub fn forbids_resume(self) -> bool {
+        matches!(self, Shutdown::Now | Shutdown::WaitForServers)
+    }
+}
+
 /// Cancel requests that are passed on to another process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PeerTraffic {

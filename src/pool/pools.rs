@@ -81,6 +81,12 @@ struct Paused {
     disabled: std::collections::HashSet<String>,
 }
 
+fn sorted(names: &std::collections::HashSet<String>) -> Vec<String> {
+    let mut names: Vec<_> = names.iter().cloned().collect();
+    names.sort_unstable();
+    names
+}
+
 impl Pools {
     /// No pools yet. New ones are sent to the receiver, whose owner runs their connectors.
     #[must_use]
@@ -379,6 +385,18 @@ impl Pools {
     #[must_use]
     pub fn any_paused(&self) -> bool {
         !self.paused.lock().unwrap_or_else(PoisonError::into_inner).databases.is_empty()
+    }
+
+    /// The databases that are paused by themselves.
+    #[must_use]
+    pub fn paused_databases(&self) -> Vec<String> {
+        sorted(&self.paused.lock().unwrap_or_else(PoisonError::into_inner).databases)
+    }
+
+    /// The databases of which new clients are refused.
+    #[must_use]
+    pub fn disabled_databases(&self) -> Vec<String> {
+        sorted(&self.paused.lock().unwrap_or_else(PoisonError::into_inner).disabled)
     }
 
     /// Whether this database is paused by itself.

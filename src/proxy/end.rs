@@ -37,8 +37,8 @@ impl Proxy {
             Some(_) => Shutdown::Now,
         };
         tracing::info!(target: OWN, ?how, "shutting down");
-        if how == Shutdown::WaitForServers {
-            self.pools.set_paused(None, true);
+        if how == Shutdown::WaitForServers && self.pools.set_paused(None, true) {
+            self.paused_by_end.store(true, Relaxed);
         }
         self.ending.send_replace(Some(how));
         if how != Shutdown::TakenOver {

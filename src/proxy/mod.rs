@@ -139,6 +139,8 @@ pub(crate) struct Proxy {
     ending: watch::Sender<Option<Shutdown>>,
     /// Whether another process has the listening sockets; held while that is settled.
     handed_over: Mutex<bool>,
+    /// Everything is paused for the end and not by an operator.
+    paused_by_end: AtomicBool,
     /// One reload at a time.
     reloading: tokio::sync::Mutex<()>,
     /// Woken when the process has nothing left to wait for.
@@ -166,6 +168,7 @@ impl Proxy {
             arriving: AtomicUsize::new(0),
             ending: watch::Sender::new(None),
             handed_over: Mutex::new(false),
+            paused_by_end: AtomicBool::new(false),
             reloading: tokio::sync::Mutex::new(()),
             over: Notify::new(),
             is_over: AtomicBool::new(false),

@@ -28,6 +28,8 @@ const ASK: &[u8] = b"pgpool takeover 1\n";
 const READY: &[u8] = b"ready\n";
 /// Last line of what the old process says when it accepts nobody any more.
 const DONE: &str = "done\n";
+/// What a line before that begins with; the name of a database follows.
+const DISABLED: &str = "disabled ";
 /// Last line of the answer.
 const END: &str = "end\n";
 /// What the line begins with that stands in its place where the process does not hand over; the reason follows.
@@ -142,11 +144,12 @@ pub(super) async fn ask(general: &General, passed: bool) -> Result<Option<Estate
 }
 
 impl Estate {
-    /// Tells the other process that this one is ready to serve, and waits until that has stopped to accept.
+    /// Tells the other process that this one is ready to serve, and waits until that has stopped to accept. Answers which
+    /// databases were disabled there.
     ///
     /// # Errors
     /// `Refused`: it goes on, and this one must not start. Else it did not answer, so most likely it has gone.
-    pub(super) async fn settle(self) -> Result<(), TakeoverError> {
+    pub(super) async fn settle(self) -> Result<Vec<String>, TakeoverError> {
         let Estate { stream, path, .. } = self;
         let (mut bytes, mut descriptors) = (Vec::new(), Vec::new());
         let talked = timeout(PATIENCE, async {
@@ -162,7 +165,10 @@ impl Estate {
         let talked = talked.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         match (read_refusal(&bytes), talked) {
             (Some(why), _) => Err(TakeoverError::Refused { path, why }),
-            (None, talked) => talked.map_err(|source| TakeoverError::Talk { path, source }),
+            (None, talked) => {
+                talked.map_err(|source| TakeoverError::Talk { path, source })?;
+                Ok(read_disabled(&bytes))
+            }
         }
     }
 }
@@ -194,6 +200,31 @@ fn read_answer(bytes: &[u8]) -> Option<(u32, Vec<PathBuf>)> {
     Some((pid, elders?))
 }
 
+/// The last words of a process that has handed over.
+fn done(disabled: &[String]) -> String {
+    let mut text = String::new();
+    for name in disabled {
+        text.push_str(&format!("{DISABLED}{}\n", name.replace('\\', "\\\\").replace('\n', "\\n")));
+    }
+    text + DONE
+}
+
+fn read_disabled(bytes: &[u8]) -> Vec<String> {
+    let text = String::from_utf8_lossy(bytes);
+    let name = |written: &str| {
+        let mut name = String::with_capacity(written.len());
+        let mut rest = written.chars();
+        while let Some(character) = rest.next() {
+            name.extend(match character {
+                '\\' => rest.next().map(|escaped| if escaped == 'n' { '\n' } else { escaped }),
+                other => Some(other),
+            });
+        }
+        name
+    };
+    text.lines().filter_map(|line| line.strip_prefix(DISABLED).map(name)).collect()
+}
+
 fn refusal(why: &str) -> String {
     format!("{REFUSED}{why}\n{END}")
 }
@@ -214,7 +245,16 @@ impl Proxy {
         if self.is_over.load(Relaxed) || self.ending_now() == Some(Shutdown::Now) {
             return Some("it is just ending; start again when it has".to_owned());
         }
-        None
+        let (pools, pid) = (&self.pools, std::process::id());
+        // The new one would serve in the middle of somebody's maintenance.
+        if pools.is_suspended() {
+            return Some(format!("everything is suspended there; say RESUME first, or send SIGUSR2 to {pid}"));
+        }
+        if pools.all_paused() && !self.paused_by_end.load(Relaxed) {
+            return Some(format!("everything is paused there; say RESUME first, or send SIGUSR2 to {pid}"));
+        }
+        let paused = pools.paused_databases().into_iter().next();
+        paused.map(|name| format!("the database {name:?} is paused there; say RESUME {name:?} first"))
     }
 
     /// Leaves the sockets to the other process, unless something is in the way.
@@ -295,7 +335,7 @@ impl Giver {
             return Err(refuse(stream, &obstacle).await);
         }
         // It serves already.
-        let _ = send_descriptors(stream, DONE.as_bytes(), &[]).await;
+        let _ = send_descriptors(stream, done(&proxy.pools.disabled_databases()).as_bytes(), &[]).await;
         Ok(cancels)
     }
 }
@@ -328,6 +368,10 @@ mod tests {
             assert_eq!(read_answer(wrong.as_bytes()), None, "{wrong}");
             assert_eq!(read_refusal(wrong.as_bytes()), None, "{wrong}");
         }
+        let names = ["a", "line\nand \\n", ""].map(str::to_owned);
+        let text = done(&names);
+        assert!(ends_with_line(text.as_bytes(), DONE) && !ends_with_line(b"disabled abandone\n", DONE));
+        assert_eq!(read_disabled(text.as_bytes()), names);
         let text = refusal("it rests");
         assert_eq!(read_refusal(text.as_bytes()).as_deref(), Some("it rests"));
         assert_eq!(read_answer(text.as_bytes()), None);

@@ -76,7 +76,7 @@ pub async fn run_in(config: Config, surroundings: Surroundings) -> Result<(), St
     let _ = proxy.listening.set(listeners.iter().map(Arc::downgrade).collect());
     proxy.defer_accepts();
     if let Some(estate) = estate {
-        settle(estate).await?;
+        settle(estate, &pools).await?;
     }
     // From here on the files are this process's, unless somebody else opened the sockets for it.
     listeners.iter().for_each(|listener| listener.set_given_away(passed));
@@ -105,11 +105,17 @@ pub async fn run_in(config: Config, surroundings: Surroundings) -> Result<(), St
     Ok(())
 }
 
-/// Tells the process that is taken over from that it may stop to accept.
-async fn settle(estate: Estate) -> Result<(), TakeoverError> {
+/// Tells the process that is taken over from that it may stop to accept, and does as its operators have said.
+async fn settle(estate: Estate, pools: &Pools) -> Result<(), TakeoverError> {
     let predecessor = estate.pid;
     match estate.settle().await {
-        Ok(()) => tracing::info!(predecessor, "the listening sockets were taken over"),
+        Ok(disabled) => {
+            tracing::info!(predecessor, "the listening sockets were taken over");
+            for database in disabled {
+                tracing::info!(database, "disabled as it was there");
+                pools.set_disabled(&database, true);
+            }
+        }
         Err(error @ TakeoverError::Refused { .. }) => return Err(error),
         Err(error) => tracing::warn!(%error, "whether the former process still accepts is not known"),
     }
@@ -383,7 +389,7 @@ async fn on_signal(proxy: &Proxy, kind: SignalKind) {
         }
         let changed = proxy.pools.set_paused(None, true);
         tracing::info!(target: OWN, changed, "PAUSE by signal");
-    } else if proxy.ending_now().is_none() {
+    } else if !proxy.ending_now().is_some_and(Shutdown::forbids_resume) {
         let changed = proxy.pools.go_on() || proxy.pools.set_paused(None, false);
         tracing::info!(target: OWN, changed, "RESUME by signal");
     }

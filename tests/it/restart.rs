@@ -1,10 +1,12 @@
-//! A process that is replaced at an awkward moment: in the middle of its end, or beside somebody who has its files.
+//! A process that is replaced at an awkward moment: in the middle of its end, of a maintenance, or beside
+//! somebody who has its files.
 
 use std::{fs, path::Path, time::Duration};
 
 use crate::support::{Cluster, Pooler, Raw, eventually, for_each_worker_count, messages, pooler, process::Signal};
 
 const SOON: Duration = Duration::from_secs(10);
+const A_WHILE: Duration = Duration::from_millis(300);
 
 /// What a start with `-R` says that has to fail.
 fn fails_to_take_over(pooler: &Pooler) -> String {
@@ -115,4 +117,87 @@ fn files_that_are_somebody_elses_by_now_stay() {
     assert_eq!(pooler.wait_exit(SOON).code(), Some(0));
     assert!(pooler.socket().exists());
     assert_eq!(pidfile(&pooler), other);
+}
+
+#[test]
+fn a_maintenance_is_not_taken_over_from() {
+    for_each_worker_count(|workers| {
+        let cluster = Cluster::start();
+        let mut pooler = Pooler::trusting(&cluster, workers, "");
+        let mut console = pooler.console();
+        for (command, undo, remedy) in [
+            ("PAUSE", "RESUME", "RESUME"),
+            ("PAUSE app", "RESUME app", "RESUME \"app\""),
+            ("SUSPEND", "RESUME", "RESUME"),
+        ] {
+            console.query(command).unwrap();
+            let told = fails_to_take_over(&pooler);
+            assert!(told.contains("cannot take over (-R)") && told.contains(remedy), "{command}: {told}");
+            console.query(undo).unwrap();
+            assert_eq!(pooler.login("alice", "alicepw", "app").value("select 1"), "1");
+        }
+        drop(console);
+        let _successor = pooler.successor();
+        assert_eq!(pooler.wait_exit(SOON).code(), Some(0));
+    });
+}
+
+#[test]
+fn disabled_databases_are_so_in_the_next_process() {
+    let cluster = Cluster::start();
+    let more =
+        format!("[databases.\"two\\nlines\"]\nhost = \"127.0.0.1\"\nport = {}\ndbname = \"app\"", cluster.port());
+    let mut pooler = Pooler::trusting(&cluster, 1, &more);
+    let mut console = pooler.console();
+    console.query("DISABLE app").unwrap();
+    console.query("DISABLE \"two\nlines\"").unwrap();
+    drop(console);
+    let first = pooler.successor();
+    assert_eq!(pooler.wait_exit(SOON).code(), Some(0));
+    let second = pooler.successor();
+    eventually(SOON, "the first one has ended", || first.log().contains("pgpool has ended"));
+    for name in ["app", "two\nlines"] {
+        let refused = Raw::try_login(pooler.port(), "alice", "alicepw", name).err().unwrap();
+        assert!(refused.message.contains("is disabled"), "{refused:?}");
+    }
+    pooler.console().query("ENABLE app").unwrap();
+    assert_eq!(pooler.login("alice", "alicepw", "app").value("select 1"), "1");
+    drop(second);
+}
+
+#[test]
+fn what_was_paused_goes_on_in_a_process_that_ends() {
+    for_each_worker_count(|workers| {
+        let cluster = Cluster::start();
+        for taken_over in [true, false] {
+            let pooler = Pooler::trusting(&cluster, workers, "drain_window = 0\ndrain_timeout = 0");
+            let mut console = pooler.console_unix();
+            let mut client = pooler.login("alice", "alicepw", "app");
+            client.query("select 1").unwrap();
+            let mut successor = taken_over.then(|| pooler.successor());
+            if !taken_over {
+                pooler.signal(Signal::TERM);
+                eventually(SOON, "nobody is let in", || refuses_connections(&pooler));
+            }
+            assert!(console.query("RESUME").is_err());
+            for by_signal in [false, true] {
+                console.query("PAUSE").unwrap();
+                client.send(&messages::query("select 'resumed'"));
+                assert!(client.is_silent_for(A_WHILE));
+                match by_signal {
+                    true => pooler.signal(Signal::USR2),
+                    false => drop(console.query("RESUME").unwrap()),
+                }
+                assert_eq!(client.read_until(b'D').pop().unwrap().row(), [Some("resumed".to_owned())]);
+                client.read_until_ready();
+            }
+            console.query("PAUSE app").unwrap();
+            console.query("RESUME app").unwrap();
+            drop((client, console));
+            pooler.wait_for_log("pgpool has ended", SOON);
+            if let Some(successor) = &mut successor {
+                assert!(successor.is_running());
+            }
+        }
+    });
 }
