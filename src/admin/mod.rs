@@ -50,19 +50,19 @@ pub use stats::StatsBook;
 /// one, or leave it out.
 pub const DATABASE: &str = "pgbouncer";
 
-/// How the process is to end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How the process is to end; the more urgent the greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Shutdown {
-    /// At once.
-    Now,
-    /// When the backends are done with their transactions; queued clients are refused.
-    WaitForServers,
+    /// As with `Drain`, by `takeover_window` and `takeover_timeout`: another process has the listening sockets.
+    TakenOver,
     /// When the last client has left.
     WaitForClients,
     /// When the last client has left, or was told to between two transactions, or `drain_timeout` has passed.
     Drain,
-    /// The same by `takeover_window` and `takeover_timeout`: another process has the listening sockets.
-    TakenOver,
+    /// When the backends are done with their transactions; queued clients are refused.
+    WaitForServers,
+    /// At once.
+    Now,
 }
 
 impl Shutdown {

@@ -23,19 +23,20 @@ impl Proxy {
         *self.ending.borrow()
     }
 
-    /// Begins the end, or hastens one that has begun; a takeover leaves that as it is.
+    /// Begins the end. One that has begun goes on as it is, or as the more urgent of the two.
     pub(super) fn end(&self, how: Shutdown) {
-        if how == Shutdown::TakenOver && self.ending_now().is_some() {
-            // Acceptors have to look again.
-            return self.ending.send_modify(|_| {});
-        }
-        let how = match self.ending_now() {
+        let present = self.ending_now();
+        let how = match present {
             // What stands still would never be done.
             _ if self.pools.is_suspended() && how != Shutdown::TakenOver => Shutdown::Now,
-            // Nobody but the system has asked this process to go.
-            None | Some(Shutdown::TakenOver) => how,
-            Some(_) => Shutdown::Now,
+            None => how,
+            Some(present) => present.max(how),
         };
+        if present == Some(how) {
+            tracing::info!(target: OWN, ?how, "the end goes on as it is");
+            // After a takeover acceptors have to look again.
+            return self.ending.send_modify(|_| {});
+        }
         tracing::info!(target: OWN, ?how, "shutting down");
         if how == Shutdown::WaitForServers && self.pools.set_paused(None, true) {
             self.paused_by_end.store(true, Relaxed);
@@ -44,6 +45,12 @@ impl Proxy {
         if how != Shutdown::TakenOver {
             self.tell(News::Ending);
         }
+    }
+
+    /// The same by a signal: who sends a second one does not want to wait. A takeover is nobody's wish to end.
+    pub(super) fn end_by_signal(&self, how: Shutdown) {
+        let second = self.ending_now().is_some_and(|present| present != Shutdown::TakenOver);
+        self.end(if second { Shutdown::Now } else { how });
     }
 
     /// Waits until everything that the end has to wait for is over.

@@ -377,11 +377,11 @@ async fn on_signal(proxy: &Proxy, kind: SignalKind) {
         // The log has the problems.
         let _ = reload(proxy).await;
     } else if kind == SignalKind::terminate() {
-        proxy.end(Shutdown::Drain);
+        proxy.end_by_signal(Shutdown::Drain);
     } else if kind == SignalKind::interrupt() {
-        proxy.end(Shutdown::WaitForServers);
+        proxy.end_by_signal(Shutdown::WaitForServers);
     } else if kind == SignalKind::quit() {
-        proxy.end(Shutdown::Now);
+        proxy.end_by_signal(Shutdown::Now);
     } else if kind == SignalKind::user_defined1() {
         if proxy.pools.is_suspended() {
             tracing::info!("PAUSE by signal is ignored while everything is suspended");

@@ -155,3 +155,48 @@ fn quit_and_a_second_signal_end_at_once() {
         }
     });
 }
+
+/// The commands of the console: the more urgent one of two counts, and none but the plain one cuts anybody off.
+#[test]
+fn a_second_shutdown_of_the_console_cuts_nobody_off() {
+    for_each_worker_count(|workers| {
+        let cluster = Cluster::start();
+        const COMMANDS: [&str; 3] = ["SHUTDOWN WAIT_FOR_CLIENTS", "SHUTDOWN DRAIN", "SHUTDOWN WAIT_FOR_SERVERS"];
+        for (first, second) in COMMANDS.iter().flat_map(|first| COMMANDS.iter().map(move |second| (*first, *second))) {
+            eprintln!("{first}, {second}");
+            let mut pooler = Pooler::trusting(&cluster, workers, "drain_window = 0.001\ndrain_timeout = 20");
+            let mut busy = pooler.login("alice", "alicepw", "app");
+            let mut idle = pooler.login("alice", "alicepw", "app");
+            busy.query("begin").unwrap();
+            let mut console = pooler.console_unix();
+            for command in [first, second] {
+                console.query(command).unwrap();
+            }
+            assert!(busy.is_silent_for(A_WHILE));
+            assert_eq!(busy.value("select 'goes on'"), "goes on");
+            busy.send(&messages::query("commit"));
+            assert_eq!(busy.read().command(), "COMMIT");
+            assert_eq!(busy.read().status(), 'I');
+            match [first, second].iter().max_by_key(|command| COMMANDS.iter().position(|one| one == *command)) {
+                Some(&"SHUTDOWN WAIT_FOR_CLIENTS") => {
+                    assert_eq!(idle.value("select 'stays'"), "stays");
+                    drop((busy, idle));
+                }
+                Some(&"SHUTDOWN DRAIN") => {
+                    is_told(&mut idle);
+                    is_told(&mut busy);
+                }
+                _ => drop(idle.expect_error()),
+            }
+            assert_eq!(pooler.wait_exit(SOON).code(), Some(0));
+        }
+        let mut pooler = Pooler::trusting(&cluster, workers, "");
+        let mut busy = pooler.login("alice", "alicepw", "app");
+        busy.query("begin").unwrap();
+        let mut console = pooler.console_unix();
+        console.query("SHUTDOWN WAIT_FOR_CLIENTS").unwrap();
+        console.send(&messages::query("SHUTDOWN"));
+        is_told(&mut busy);
+        assert_eq!(pooler.wait_exit(SOON).code(), Some(0));
+    });
+}
