@@ -76,6 +76,8 @@ pub struct Interrupt {
     reason: AtomicU8,
     /// Whether the session is to end between two transactions.
     leaving: AtomicBool,
+    /// Whether it is to end as soon as PostgreSQL does nothing for it.
+    hurried: AtomicBool,
     waker: Mutex<Option<Waker>>,
 }
 
@@ -115,6 +117,21 @@ impl Interrupt {
     #[must_use]
     pub fn asked_to_leave(&self) -> bool {
         self.leaving.load(Acquire)
+    }
+
+    /// Asks the session to end as soon as nothing runs in PostgreSQL for it: what was not sent there is dropped, and an open
+    /// transaction is not waited for.
+    pub fn hurry(&self) {
+        if !self.hurried.swap(true, Release) {
+            self.nudge();
+        }
+    }
+
+    /// Whether it was asked to.
+    #[inline]
+    #[must_use]
+    pub fn is_hurried(&self) -> bool {
+        self.hurried.load(Acquire)
     }
 
     /// Registers the task to wake. A task's waker stays the same, so once per session is enough.

@@ -91,6 +91,9 @@ impl Pool {
     /// Takes note of what was raised meanwhile; answers the end of the wait, if it is one. The place in the queue is
     /// kept over failures that may pass.
     fn interrupted(&self, client: &ClientRecord, gone: &mut impl Waiting) -> Option<WaitEnd> {
+        if client.interrupt.is_hurried() {
+            return Some(WaitEnd::Interrupted(Reason::Shutdown));
+        }
         let reason = client.interrupt.raised()?;
         client.interrupt.clear();
         match reason {

@@ -58,7 +58,7 @@ pub(super) async fn cancel(proxy: &Proxy, process_id: u32, secret: &[u8]) -> &'s
 }
 
 /// Sends it to the backend `link`, if the client is still on it.
-async fn send(proxy: &Proxy, client: &ClientRecord, link: u64, limit: Duration) {
+pub(super) async fn send(proxy: &Proxy, client: &ClientRecord, link: u64, limit: Duration) {
     let Some(record) = proxy.pools.backend(link) else { return };
     let announced = record.announce_cancel();
     if client.link() == link {

@@ -3,20 +3,36 @@
 //! Whatever it waits for, a client is asked to leave between two transactions and never within one, until the end is
 //! there.
 
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
+use super::tasks::cancel_queries;
 use super::{News, Proxy};
 use crate::admin::Shutdown;
 use crate::config::General;
 use crate::net::OWN;
 use crate::pool::{Phase, Reason};
+use crate::wire::startup::Replication;
 
 /// How often it is looked whether there is anything left to wait for.
 const LOOK: Duration = Duration::from_millis(50);
+/// How long at most PostgreSQL may take to end what is cancelled at the deadline.
+const CUT_OFF: Duration = Duration::from_secs(2);
+/// How often what still runs then is cancelled again: a cancel request may have come between two queries.
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// What there is to wait for.
+enum Left {
+    /// Somebody who may stay.
+    Some,
+    /// Somebody, after the deadline.
+    Late,
+    /// Nobody.
+    Nothing,
+}
 
 impl Proxy {
     pub(super) fn ending_now(&self) -> Option<Shutdown> {
@@ -54,7 +70,7 @@ impl Proxy {
     }
 
     /// Waits until everything that the end has to wait for is over.
-    pub(super) async fn drained(&self) {
+    pub(super) async fn drained(self: &Arc<Self>) {
         let mut ending = self.ending.subscribe();
         // The sender lives as long as `self`.
         let _ = ending.wait_for(Option::is_some).await;
@@ -64,8 +80,10 @@ impl Proxy {
             if std::mem::replace(&mut last, how) != how {
                 begun = Instant::now();
             }
-            if self.is_drained(how, begun.elapsed()) {
-                break;
+            match self.left(how, begun.elapsed()) {
+                Left::Some => {}
+                Left::Late => break self.cut_off().await,
+                Left::Nothing => break,
             }
             tokio::select! {
                 () = sleep(LOOK) => {}
@@ -89,13 +107,14 @@ impl Proxy {
     }
 
     /// Looks at who is still there, and asks those to leave whose time has come.
-    fn is_drained(&self, how: Option<Shutdown>, since: Duration) -> bool {
-        let Some(how) = how else { return false };
+    fn left(&self, how: Option<Shutdown>, since: Duration) -> Left {
+        let Some(how) = how else { return Left::Some };
         match how {
-            Shutdown::Now => return true,
+            Shutdown::Now => return Left::Nothing,
             Shutdown::WaitForServers => {
                 self.pools.clients.interrupt(Reason::ServerShutdown, |client| client.phase() == Phase::Waiting);
-                return self.pools.all().iter().all(|pool| pool.counts().total == 0);
+                let idle = self.pools.all().iter().all(|pool| pool.counts().total == 0);
+                return if idle { Left::Nothing } else { Left::Some };
             }
             Shutdown::WaitForClients | Shutdown::Drain | Shutdown::TakenOver => {}
         }
@@ -103,16 +122,43 @@ impl Proxy {
         let clients = self.pools.clients.all();
         let mut left = clients.iter().filter(|client| client.pool().is_some()).peekable();
         if left.peek().is_none() && self.arriving.load(Relaxed) == 0 {
-            return self.pools.clients.departing() == 0;
+            return if self.pools.clients.departing() == 0 { Left::Nothing } else { Left::Some };
         }
         if !limit.is_zero() && since >= limit {
             tracing::warn!(clients = left.count(), ?limit, "clients are still there, ending");
-            return true;
+            return Left::Late;
         }
         if !window.is_zero() {
             left.filter(|client| since >= moment(client.id, window)).for_each(|client| client.interrupt.ask_to_leave());
         }
-        false
+        Left::Some
+    }
+
+    /// The deadline. Nobody begins anything any more, and what runs is cancelled. Its clients hear from PostgreSQL what
+    /// became of it before they are told to connect elsewhere, where they will try again what they believe not done.
+    async fn cut_off(self: &Arc<Self>) {
+        let until = Instant::now() + CUT_OFF;
+        let mut next = Instant::now();
+        while self.ending_now() != Some(Shutdown::Now) && Instant::now() < until {
+            let mut clients = self.pools.clients.all();
+            clients.retain(|client| client.pool().is_some());
+            if clients.is_empty() {
+                return;
+            }
+            for client in &clients {
+                if client.identity.replication == Replication::None {
+                    client.interrupt.hurry();
+                } else {
+                    client.interrupt.raise(Reason::Shutdown);
+                }
+            }
+            if Instant::now() >= next {
+                next += AGAIN;
+                clients.retain(|client| client.phase() == Phase::Running);
+                cancel_queries(self, clients, until - Instant::now());
+            }
+            sleep(LOOK).await;
+        }
     }
 }
 

@@ -6,9 +6,11 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
+use super::cancel::send;
 use super::client::{Arrival, serve};
 use super::http::{self, Http};
 use super::listen::{adopt, control, listen};
@@ -23,10 +25,13 @@ use crate::frontend::Errand;
 use crate::metrics::LogCounts;
 use crate::net::tls::Tls;
 use crate::net::{Endpoint, Listener, OWN};
-use crate::pool::{Desk, Hub, Pool, Pools, Slots, socket_options, sweep};
+use crate::pool::{ClientRecord, Desk, Hub, Pool, Pools, Slots, socket_options, sweep};
 
 /// How long accepting pauses when the system refuses (out of descriptors or memory).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Cancel requests of the pooler's own at the same time.
+const CANCELS: usize = 16;
 
 /// How often the files of `password_file` are looked at.
 const SECRETS: Duration = Duration::from_secs(1);
@@ -175,6 +180,19 @@ async fn successor(proxy: Arc<Proxy>, giver: Giver) {
     tracing::info!("another process has taken over; this one serves the clients that it has");
     let _ = proxy.cancels.set(cancels.file().unwrap_or_default());
     accept(proxy, Arc::new(cancels)).await;
+}
+
+/// Cancels what PostgreSQL does for these clients, within `limit`; a few at a time, since each cancel request is a
+/// connection.
+pub(super) fn cancel_queries(proxy: &Arc<Proxy>, clients: Vec<Arc<ClientRecord>>, limit: Duration) {
+    let turns = Arc::new(Semaphore::new(CANCELS));
+    for client in clients {
+        let (proxy, turns) = (Arc::clone(proxy), Arc::clone(&turns));
+        tokio::spawn(async move {
+            let _turn = turns.acquire().await;
+            send(&proxy, &client, client.link(), limit).await;
+        });
+    }
 }
 
 /// Accepts connections until the end begins; by the Unix socket, which stays for the console, until it is there or

@@ -426,8 +426,12 @@ impl Session {
         self.stream.write_all(&messages).await.map_err(End::ClientBroke)
     }
 
-    /// The same as `poll_first_bytes`, and ends the session of a client that is silent and was asked to leave.
+    /// The same as `poll_first_bytes`, and ends the session of a client that is silent and was asked to leave, or that is
+    /// hurried.
     fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, End>> {
+        if self.client.record().interrupt.is_hurried() {
+            return Poll::Ready(Err(End::Interrupted(Reason::Shutdown)));
+        }
         let polled = self.poll_first_bytes(cx);
         if polled.is_pending() && self.client.record().interrupt.asked_to_leave() && self.is_silent() {
             return Poll::Ready(Err(End::Interrupted(Reason::Shutdown)));

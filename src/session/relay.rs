@@ -189,6 +189,9 @@ impl<'a> Relay<'a> {
                 Poll::Ready(Ok(())) => return Poll::Ready(Ok(self.leaving)),
                 Poll::Pending => {}
             }
+            if interrupt.is_hurried() && self.rests() {
+                return Poll::Ready(Err(End::Interrupted(Reason::Shutdown)));
+            }
             let waiting = self.at.workspace.down.approved().len();
             if let Poll::Ready(Err(end)) = self.poll_up(cx) {
                 return Poll::Ready(Err(end));
@@ -254,6 +257,11 @@ impl<'a> Relay<'a> {
             && self.down_scanner.at_boundary()
             && self.at.workspace.down.unjudged().is_empty()
             && self.up_is_sent()
+    }
+
+    /// Whether nothing runs in PostgreSQL, be it within a transaction, and nothing is on its way there.
+    fn rests(&self) -> bool {
+        self.at.workspace.turn.waits_for_client() && self.at.scanner.at_boundary() && self.up_is_sent()
     }
 
     fn up_is_sent(&self) -> bool {

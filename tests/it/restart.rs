@@ -1,4 +1,4 @@
-//! A process that is replaced at an awkward moment: in the middle of its end, of a maintenance, or beside
+//! A process that is replaced, or ends, at an awkward moment: in the middle of its end, of a maintenance, or beside
 //! somebody who has its files.
 
 use std::{fs, path::Path, time::Duration};
@@ -200,4 +200,64 @@ fn what_was_paused_goes_on_in_a_process_that_ends() {
             }
         }
     });
+}
+
+#[test]
+fn what_runs_at_the_deadline_is_cancelled_before_its_client_is_told() {
+    for_each_worker_count(|workers| {
+        let cluster = Cluster::start();
+        cluster.sql("app", "create table kept(a int); grant all on kept to public");
+        for taken_over in [false, true] {
+            let settings = "drain_window = 0\ndrain_timeout = 1\ntakeover_timeout = 1\ndefault_pool_size = 2";
+            let mut pooler = Pooler::trusting(&cluster, workers, settings);
+            let mut writing = pooler.login("alice", "alicepw", "app");
+            let mut within = pooler.login("alice", "alicepw", "app");
+            let mut queued = pooler.login("alice", "alicepw", "app");
+            within.query("begin").unwrap();
+            within.query("insert into kept values (2)").unwrap();
+            writing.send(&messages::query("insert into kept select 1 from pg_sleep(4)"));
+            eventually(SOON, "the query runs", || running(&cluster) == "1");
+            queued.send(&messages::query("insert into kept values (3)"));
+            let mut successor = taken_over.then(|| pooler.successor());
+            if !taken_over {
+                pooler.signal(Signal::TERM);
+            }
+            assert_eq!(writing.expect_error().code, "57014");
+            // By then PostgreSQL had ended it.
+            assert_eq!(running(&cluster), "0");
+            writing.read_until_ready();
+            for client in [&mut writing, &mut within, &mut queued] {
+                assert_eq!(client.expect_error().code, "57P01");
+            }
+            assert_eq!(pooler.wait_exit(SOON).code(), Some(0));
+            assert_eq!(cluster.sql("app", "select count(*) from kept"), "0");
+            if let Some(successor) = &mut successor {
+                successor.signal(Signal::QUIT);
+                successor.wait_exit(SOON);
+            }
+        }
+    });
+}
+
+fn running(cluster: &Cluster) -> String {
+    let running =
+        "select count(*) from pg_stat_activity where query like 'insert into kept select%' and state = 'active'";
+    cluster.sql("app", running)
+}
+
+#[test]
+fn what_cannot_be_cancelled_does_not_keep_the_process() {
+    let cluster = Cluster::start();
+    let mut pooler = Pooler::trusting(&cluster, 1, "drain_window = 0\ndrain_timeout = 0.5");
+    let mut stubborn = pooler.login("alice", "alicepw", "app");
+    let endless = "do $$ begin for i in 1..20 loop begin perform pg_sleep(1); exception when query_canceled then null; \
+                   end; end loop; end $$";
+    stubborn.send(&messages::query(endless));
+    eventually(SOON, "the query runs", || {
+        cluster.sql("app", "select count(*) from pg_stat_activity where query like 'do $$%' and state = 'active'")
+            == "1"
+    });
+    pooler.signal(Signal::TERM);
+    assert_eq!(stubborn.expect_error().code, "57P01");
+    assert_eq!(pooler.wait_exit(Duration::from_secs(5)).code(), Some(0));
 }
