@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use nix::unistd::Group;
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
-use tokio::net::{TcpListener, UnixListener, UnixStream};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use super::{Endpoint, SocketOptions, Stream, tune};
 
@@ -111,6 +111,35 @@ impl Listener {
                 Ok((Stream::from(stream), Endpoint::Unix { path: PathBuf::new(), port: *port }))
             }
         }
+    }
+
+    /// A connection that waits already, asked of the system itself: the runtime may not know of it yet.
+    ///
+    /// # Errors
+    /// The system's error.
+    pub fn take_waiting(&self, options: &SocketOptions) -> io::Result<Option<(Stream, Endpoint)>> {
+        let listening = match self {
+            Listener::Tcp(listener) => SockRef::from(listener),
+            Listener::Unix { listener, .. } => SockRef::from(listener),
+        };
+        let (socket, peer) = match listening.accept() {
+            Ok(accepted) => accepted,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        socket.set_nonblocking(true)?;
+        Ok(Some(match (self, peer.as_socket()) {
+            (Listener::Unix { port, .. }, _) => {
+                let endpoint = Endpoint::Unix { path: PathBuf::new(), port: *port };
+                (Stream::from(UnixStream::from_std(socket.into())?), endpoint)
+            }
+            (Listener::Tcp(_), Some(addr)) => {
+                let stream = TcpStream::from_std(socket.into())?;
+                tune(&stream, options)?;
+                (Stream::from(stream), Endpoint::Tcp(addr))
+            }
+            (Listener::Tcp(_), None) => return Err(io::ErrorKind::InvalidData.into()),
+        }))
     }
 
     /// The next connection to a unix socket, for other than clients; none to TCP.

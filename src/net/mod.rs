@@ -5,6 +5,7 @@
 mod clock;
 mod defer;
 mod dns;
+mod door;
 mod listen;
 pub mod lookup;
 mod names;

@@ -1,7 +1,7 @@
 //! One accepted connection, from its first byte to its end.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use super::Proxy;
@@ -17,24 +17,55 @@ use crate::wire::startup::Replication;
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A connection that was accepted and is no client yet: the end waits for it.
-pub(super) struct Arrival(Arc<Proxy>);
+pub(super) struct Arrival {
+    proxy: Arc<Proxy>,
+    /// It came by a socket that is open for the console alone.
+    late: bool,
+}
 
 impl Arrival {
-    pub(super) fn new(proxy: &Arc<Proxy>) -> Arrival {
-        proxy.arriving.fetch_add(1, Relaxed);
-        Arrival(Arc::clone(proxy))
+    pub(super) fn new(proxy: &Arc<Proxy>, late: bool) -> Arrival {
+        proxy.arriving.fetch_add(1, SeqCst);
+        Arrival { proxy: Arc::clone(proxy), late }
+    }
+
+    /// Whether it has come too late to be served. Whoever had connected when the end began is served like all others,
+    /// unless that waits for no client.
+    fn is_too_late(&self) -> bool {
+        match self.proxy.ending_now() {
+            // Whoever has taken over does not serve those that were accepted here.
+            None | Some(Shutdown::TakenOver) => false,
+            Some(Shutdown::WaitForClients | Shutdown::Drain) => self.late,
+            Some(Shutdown::WaitForServers | Shutdown::Now) => true,
+        }
     }
 }
 
 impl Drop for Arrival {
     fn drop(&mut self) {
-        self.0.arriving.fetch_sub(1, Relaxed);
+        self.proxy.arriving.fetch_sub(1, SeqCst);
+    }
+}
+
+/// A listening socket that clients may still come by: the end waits until it is closed.
+pub(super) struct Door(Arc<Proxy>);
+
+impl Door {
+    pub(super) fn new(proxy: &Arc<Proxy>) -> Door {
+        proxy.doors.fetch_add(1, SeqCst);
+        Door(Arc::clone(proxy))
+    }
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        self.0.doors.fetch_sub(1, SeqCst);
     }
 }
 
 /// Serves a connection until it ends.
 pub(super) async fn serve(arrival: Arrival, mut stream: Stream, peer: Endpoint) {
-    let proxy = Arc::clone(&arrival.0);
+    let proxy = Arc::clone(&arrival.proxy);
     let connected = proxy.pools.shared.clock.now();
     let entered = proxy.gate.sources.enter(&peer, &proxy.pools.config.load().general, connected);
     let id = proxy.pools.shared.next_id();
@@ -44,8 +75,7 @@ pub(super) async fn serve(arrival: Arrival, mut stream: Stream, peer: Endpoint) 
         Ok(visit) => visit,
         Err(rejected) => return Box::pin(turn_away(&proxy, stream, &visitor, &rejected)).await,
     };
-    // Whoever has taken over does not serve those that were accepted here.
-    let ending = proxy.ending_now().is_some_and(|how| how != Shutdown::TakenOver);
+    let ending = arrival.is_too_late();
     // On the heap, so that it costs nothing once it is over.
     let admitted = Box::pin(admit(&proxy.gate, &mut stream, &mut visitor, ending)).await;
     match admitted {

@@ -3,7 +3,7 @@
 //! Whatever it waits for, a client is asked to leave between two transactions and never within one, until the end is
 //! there.
 
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -13,12 +13,14 @@ use super::tasks::cancel_queries;
 use super::{News, Proxy};
 use crate::admin::Shutdown;
 use crate::config::General;
-use crate::net::OWN;
-use crate::pool::{Phase, Reason};
+use crate::net::{Clock, Micros, OWN};
+use crate::pool::{ClientRecord, Phase, Reason};
 use crate::wire::startup::Replication;
 
 /// How often it is looked whether there is anything left to wait for.
 const LOOK: Duration = Duration::from_millis(50);
+/// How long a client that has just logged in may take to ask for something before it is idle like others.
+const FRESH: Duration = Duration::from_secs(2);
 /// How long at most PostgreSQL may take to end what is cancelled at the deadline.
 const CUT_OFF: Duration = Duration::from_secs(2);
 /// How often what still runs then is cancelled again: a cancel request may have come between two queries.
@@ -114,14 +116,16 @@ impl Proxy {
             Shutdown::WaitForServers => {
                 self.pools.clients.interrupt(Reason::ServerShutdown, |client| client.phase() == Phase::Waiting);
                 let idle = self.pools.all().iter().all(|pool| pool.counts().total == 0);
-                return if idle { Left::Nothing } else { Left::Some };
+                return if idle && self.doors.load(Relaxed) == 0 { Left::Nothing } else { Left::Some };
             }
             Shutdown::WaitForClients | Shutdown::Drain | Shutdown::TakenOver => {}
         }
         let (window, limit) = times(how, &self.pools.config.load().general);
+        // In this order: who comes is an arrival before the door is closed, and a client before he is no arrival any more.
+        let comes = self.doors.load(SeqCst) > 0 || self.arriving.load(SeqCst) > 0;
         let clients = self.pools.clients.all();
         let mut left = clients.iter().filter(|client| client.pool().is_some()).peekable();
-        if left.peek().is_none() && self.arriving.load(Relaxed) == 0 {
+        if left.peek().is_none() && !comes {
             return if self.pools.clients.departing() == 0 { Left::Nothing } else { Left::Some };
         }
         if !limit.is_zero() && since >= limit {
@@ -129,7 +133,9 @@ impl Proxy {
             return Left::Late;
         }
         if !window.is_zero() {
-            left.filter(|client| since >= moment(client.id, window)).for_each(|client| client.interrupt.ask_to_leave());
+            let now = self.pools.shared.clock.now();
+            left.filter(|client| since >= moment(client.id, window) && !is_fresh(client, now))
+                .for_each(|client| client.interrupt.ask_to_leave());
         }
         Left::Some
     }
@@ -160,6 +166,12 @@ impl Proxy {
             sleep(LOOK).await;
         }
     }
+}
+
+/// Whether it has just come and asked for nothing yet: it would be told to connect again instead of an answer.
+fn is_fresh(client: &ClientRecord, now: Micros) -> bool {
+    let silent = client.request.load(Relaxed) == client.identity.connected;
+    !client.admitted() || (silent && Clock::between(client.since.load(Relaxed), now) < FRESH)
 }
 
 /// The time over which clients are asked to leave, and that at which nobody is waited for any more; 0 = never.

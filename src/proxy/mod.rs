@@ -135,6 +135,8 @@ pub(crate) struct Proxy {
     herald: Option<Herald>,
     /// Connections that were accepted and are not clients yet.
     arriving: AtomicUsize,
+    /// Listening sockets that clients may still come by.
+    doors: AtomicUsize,
     /// The end that was asked for.
     ending: watch::Sender<Option<Shutdown>>,
     /// Whether another process has the listening sockets; held while that is settled.
@@ -166,6 +168,7 @@ impl Proxy {
             traffic: Arc::default(),
             herald: None,
             arriving: AtomicUsize::new(0),
+            doors: AtomicUsize::new(0),
             ending: watch::Sender::new(None),
             handed_over: Mutex::new(false),
             paused_by_end: AtomicBool::new(false),

@@ -17,7 +17,7 @@ use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::net::UnixStream;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::Proxy;
 use crate::admin::Shutdown;
@@ -39,6 +39,8 @@ const LONGEST: usize = 64 << 10;
 /// How long either side waits for the other's next words.
 const PATIENCE: Duration = Duration::from_secs(20);
 const BACKLOG: u32 = 64;
+/// How often it is looked whether sockets are closed.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// Why the sockets cannot be taken over.
 #[derive(Debug, thiserror::Error)]
@@ -289,7 +291,7 @@ impl Giver {
                 Ok(stream) => (timeout(PATIENCE * 2, self.give(&stream, proxy)).await, stream),
                 Err(error) => {
                     tracing::error!(%error, "cannot accept at the socket for takeovers, pausing");
-                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    sleep(Duration::from_secs(1)).await;
                     continue;
                 }
             };
@@ -318,6 +320,10 @@ impl Giver {
         expect(stream, ASK).await?;
         if let Some(obstacle) = proxy.obstacle() {
             return Err(refuse(stream, &obstacle).await);
+        }
+        while proxy.ending_now().is_some() && proxy.doors.load(Relaxed) > 0 {
+            // The other one opens their addresses anew.
+            sleep(LOOK).await;
         }
         let mut path = self.control.file().unwrap_or_default().into_os_string();
         path.push(format!(".{}", std::process::id()));

@@ -2,16 +2,16 @@
 
 use std::io;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::cancel::send;
-use super::client::{Arrival, serve};
+use super::client::{Arrival, Door, serve};
 use super::http::{self, Http};
 use super::listen::{adopt, control, listen};
 use super::reload::{reload, take_over, warm};
@@ -24,11 +24,14 @@ use crate::config::{Config, SecretFiles};
 use crate::frontend::Errand;
 use crate::metrics::LogCounts;
 use crate::net::tls::Tls;
-use crate::net::{Endpoint, Listener, OWN};
+use crate::net::{Endpoint, Listener, OWN, Stream};
 use crate::pool::{ClientRecord, Desk, Hub, Pool, Pools, Slots, socket_options, sweep};
 
 /// How long accepting pauses when the system refuses (out of descriptors or memory).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a TCP socket stays open at the end for those who have begun to connect, whose last packet may be on its way.
+const CLOSING: Duration = Duration::from_millis(200);
 
 /// Cancel requests of the pooler's own at the same time.
 const CANCELS: usize = 16;
@@ -79,10 +82,12 @@ pub async fn run_in(config: Config, surroundings: Surroundings) -> Result<(), St
     let listeners: Vec<Arc<Listener>> = listeners.into_iter().map(Arc::new).collect();
     // Nobody else sets it.
     let _ = proxy.listening.set(listeners.iter().map(Arc::downgrade).collect());
-    proxy.defer_accepts();
     if let Some(estate) = estate {
         settle(estate, &pools).await?;
     }
+    // The other one may have begun to close those sockets.
+    listeners.iter().for_each(|listener| listener.let_newcomers_in());
+    proxy.defer_accepts();
     // From here on the files are this process's, unless somebody else opened the sockets for it.
     listeners.iter().for_each(|listener| listener.set_given_away(passed));
     control.iter().for_each(|listener| listener.set_given_away(false));
@@ -195,48 +200,107 @@ pub(super) fn cancel_queries(proxy: &Arc<Proxy>, clients: Vec<Arc<ClientRecord>>
     }
 }
 
-/// Accepts connections until the end begins; by the Unix socket, which stays for the console, until it is there or
-/// another process has taken over.
+/// Accepts connections until the end begins and whoever had connected by then is in; by the Unix socket, which stays for
+/// the console, until the end is there. Where another process has the socket, it is left to that one.
 async fn accept(proxy: Arc<Proxy>, listener: Arc<Listener>) {
+    let door = Door::new(&proxy);
     let mut ending = proxy.ending.subscribe();
     let is_local = listener.file().is_some();
-    let mut pausing = false;
-    let ends = |how: &Option<Shutdown>| how.is_some() && (!is_local || listener.is_given_away());
-    loop {
-        let options = socket_options(&proxy.pools.config.load().general);
-        let accepted = tokio::select! {
-            // What another process has the sockets for comes to that one.
+    let gone = || proxy.is_handed_over() && (!is_local || listener.is_given_away());
+    let mut acceptor = Acceptor { proxy: &proxy, listener: &listener, late: false, pausing: false };
+    tokio::select! {
+        // What another process has the sockets for comes to that one.
+        biased;
+        _ = ending.wait_for(Option::is_some) => {}
+        () = acceptor.run() => {}
+    }
+    if !is_local && turn_away_newcomers(&proxy, &listener) {
+        tokio::select! {
             biased;
-            _ = ending.wait_for(ends) => None,
-            accepted = listener.accept(&options) => Some(accepted),
-        };
-        match accepted {
-            Some(Ok((stream, peer))) => {
-                if std::mem::take(&mut pausing) {
-                    tracing::info!("accepting again");
-                }
-                drop(tokio::spawn(serve(Arrival::new(&proxy), stream, peer)));
-            }
-            Some(Err(error)) if transient(&error) => {
-                tracing::debug!(%error, "connection was gone before it was accepted");
-            }
-            Some(Err(error)) => {
-                if !std::mem::replace(&mut pausing, true) {
-                    tracing::error!(%error, "cannot accept, pausing: look at the limit of open files (LimitNOFILE, ulimit -n)");
-                }
-                sleep(ACCEPT_PAUSE).await;
-            }
-            None => break,
+            _ = ending.wait_for(|_| gone()) => {}
+            () = sleep(CLOSING) => {}
+            () = acceptor.run() => {}
         }
     }
-    if proxy.is_handed_over() {
-        // The socket stays open there.
-        return;
+    if !gone() {
+        acceptor.take_waiting();
     }
-    // Those that the system has let in already are told; closing the socket would reset them.
-    let options = socket_options(&proxy.pools.config.load().general);
-    while let Ok(Ok((stream, peer))) = timeout(Duration::ZERO, listener.accept(&options)).await {
-        drop(tokio::spawn(serve(Arrival::new(&proxy), stream, peer)));
+    if !is_local || listener.is_given_away() {
+        // Who comes between these two is reset by the system.
+        drop(listener);
+        return drop(door);
+    }
+    drop(door);
+    acceptor.late = true;
+    tokio::select! {
+        biased;
+        _ = ending.wait_for(|_| gone()) => {}
+        () = acceptor.run() => {}
+    }
+}
+
+/// Has nobody else begin to connect by TCP, and answers whether that is so. A socket that another process has as well is
+/// that one's.
+fn turn_away_newcomers(proxy: &Proxy, listener: &Listener) -> bool {
+    let handed_over = proxy.handed_over.lock().unwrap_or_else(PoisonError::into_inner);
+    if *handed_over {
+        return false;
+    }
+    // Those who have connected and say nothing are about to be let in, too.
+    let told = listener.turn_away_newcomers().and_then(|()| listener.defer(false));
+    told.inspect_err(|error| tracing::debug!(%error, "who connects just now may be reset")).is_ok()
+}
+
+/// What accepts at one listening socket.
+struct Acceptor<'a> {
+    proxy: &'a Arc<Proxy>,
+    listener: &'a Listener,
+    /// Only the console is open to those who come.
+    late: bool,
+    pausing: bool,
+}
+
+impl Acceptor<'_> {
+    /// Accepts those who wait already.
+    fn take_waiting(&self) {
+        let options = socket_options(&self.proxy.pools.config.load().general);
+        loop {
+            match self.listener.take_waiting(&options) {
+                Ok(Some((stream, peer))) => self.serve(stream, peer),
+                Err(error) if transient(&error) => {}
+                Ok(None) | Err(_) => break,
+            }
+        }
+    }
+
+    fn serve(&self, stream: Stream, peer: Endpoint) {
+        drop(tokio::spawn(serve(Arrival::new(self.proxy, self.late), stream, peer)));
+    }
+
+    /// Accepts for ever.
+    ///
+    /// Cancel safety: safe; no connection is lost.
+    async fn run(&mut self) {
+        loop {
+            let options = socket_options(&self.proxy.pools.config.load().general);
+            match self.listener.accept(&options).await {
+                Ok((stream, peer)) => {
+                    if std::mem::take(&mut self.pausing) {
+                        tracing::info!("accepting again");
+                    }
+                    self.serve(stream, peer);
+                }
+                Err(error) if transient(&error) => {
+                    tracing::debug!(%error, "connection was gone before it was accepted");
+                }
+                Err(error) => {
+                    if !std::mem::replace(&mut self.pausing, true) {
+                        tracing::error!(%error, "cannot accept, pausing: look at the limit of open files (LimitNOFILE, ulimit -n)");
+                    }
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
     }
 }
 
@@ -390,7 +454,12 @@ fn signals(proxy: &Arc<Proxy>) -> Result<(), StartError> {
 }
 
 async fn on_signal(proxy: &Proxy, kind: SignalKind) {
-    say_signal(kind, proxy.ending_now().is_some(), proxy.pools.all_paused());
+    let ending = match proxy.ending_now() {
+        // What is paused goes on as long as clients are waited for.
+        Some(how) if kind == SignalKind::user_defined2() => how.forbids_resume(),
+        how => how.is_some_and(|how| how != Shutdown::TakenOver),
+    };
+    say_signal(kind, ending, proxy.pools.all_paused());
     if kind == SignalKind::hangup() {
         // The log has the problems.
         let _ = reload(proxy).await;
