@@ -1,6 +1,8 @@
 //! Several processes behind one port: a cancel request finds the process whose client it is for, in PgBouncer's layout of
 //! keys.
 
+mod mixed;
+
 use std::{
     io::{self, Read, Write},
     net::{TcpListener, TcpStream},
