@@ -2,8 +2,9 @@
 //!
 //! A standby that was promoted says so behind the next query only, and one that nobody is connected to not at all. libpq
 //! judges a new connection by what it is told (`target_session_attrs`), so nobody would ever ask. What was told by a
-//! turn, or by a login to PostgreSQL, within the last second needs no look. Nor does a server that takes writes and that
-//! there is a connection to: it does not become a standby without ending that.
+//! turn, or by a login to PostgreSQL, within the last second needs no look. Nor does a server that takes writes: it does
+//! not become a standby without ending its connections, and the next one tells; a client that comes between has a
+//! connection opened by its first query and not by its login, as ever.
 //!
 //! A look holds up a login for a second at most. Where it fails the client is told what was known before: to log in
 //! nobody needs PostgreSQL.
@@ -48,7 +49,9 @@ impl Pool {
 
     fn looks_due(&self) -> bool {
         let settings = self.settings.load();
-        let Some(refuses_writes) = settings.spec.route.said.refuses_writes() else { return false };
+        if settings.spec.route.said.refuses_writes() != Some(true) {
+            return false;
+        }
         let now = self.shared.clock.now();
         let cannot = self.paused() || self.failure().is_some() || settings.spec.secret.awaits_login();
         if cannot || now < self.next_look.load(Relaxed) || self.welcome().is_none() {
@@ -57,10 +60,7 @@ impl Pool {
         let PoolCounts { total, opening, .. } = self.counts();
         let told = match total.saturating_sub(opening) {
             0 => self.connected_at.load(Relaxed),
-            _ if refuses_writes => {
-                self.listed().values().map(|record| record.released.load(Relaxed)).max().unwrap_or(0)
-            }
-            _ => return false,
+            _ => self.listed().values().map(|record| record.released.load(Relaxed)).max().unwrap_or(0),
         };
         now.saturating_sub(told) >= FRESH
     }

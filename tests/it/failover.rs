@@ -309,6 +309,8 @@ fn a_server_that_changes_while_no_connection_is_open_is_asked_anew() {
     standby.reload();
     pooler.console().query("pause node").unwrap();
     pooler.console().query("resume node").unwrap();
+    // A server that takes writes is not asked by a login; the next connection tells.
+    assert_eq!(login(&pooler, "node").value("select 1"), "1");
     eventually(SOON, "the new default is told", || told(&pooler, "node") == ["off", "on"]);
     let mut client = Raw::connect(pooler.port());
     let own = [("user", "alice"), ("database", "node"), ("default_transaction_read_only", "off")];
