@@ -155,7 +155,9 @@ const ACTIONS: &[Action] = &[
     }),
     ("client_idle_timeout", |side, _, _| {
         side.command("SET client_idle_timeout = 1");
-        side.login("alice", "app").expect_error();
+        let mut client = side.login("alice", "app");
+        client.value("select 1");
+        client.expect_error();
         side.command("SET client_idle_timeout = 0");
     }),
     ("server_idle_timeout", |side, _, _| {
