@@ -5,11 +5,11 @@ use tokio::signal::unix::SignalKind;
 use crate::admin::Shutdown;
 use crate::net::{BOUNCER, OWN};
 
-/// Says that clients are served.
-pub(super) fn say_up() {
+/// Says that clients are served; `resolver` looks names up.
+pub(super) fn say_up(resolver: &str) {
     let version = env!("CARGO_PKG_VERSION");
     tracing::info!(target: OWN, version, pid = std::process::id(), "pgpool is ready");
-    tracing::info!(target: BOUNCER, "process up: pgpool {version}, libevent none (tokio), adns: getaddrinfo, tls: rustls");
+    tracing::info!(target: BOUNCER, "process up: pgpool {version}, libevent none (tokio), adns: {resolver}, tls: rustls");
 }
 
 /// Says that the process ends now.

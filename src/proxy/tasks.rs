@@ -97,7 +97,7 @@ pub async fn run_in(config: Config, surroundings: Surroundings) -> Result<(), St
     serve_all(&proxy, control, listeners, (http_listeners, log_counts));
     warm(&pools);
     proxy.tell(News::Ready(predecessor));
-    say_up();
+    say_up(if pools.config.load().general.resolv_conf.is_some() { "hickory" } else { "getaddrinfo" });
     proxy.drained().await;
     for pool in pools.all() {
         pool.close(Closing::Ending);

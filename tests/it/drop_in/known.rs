@@ -181,7 +181,6 @@ pub(super) const ACTIONS: &[Known] = &[
         GOES_ON,
     )
     .since(24),
-    known("what is counted of unnamed ones", "[1, 0, 1]", "[0, 0, 0]", "they follow their clients, too").since(24),
     known(
         "a newer protocol",
         "Some((2, [\"_pq_.nosuch\"])) 32",

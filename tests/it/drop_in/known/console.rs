@@ -6,7 +6,6 @@ const AROUND: &str = "for drivers, which send it around what they are told to se
 const LIKE_POSTGRESQL: &str = "as PostgreSQL takes it";
 const WRONG: &str = "which setting, and what is wrong with it";
 const SUSPEND: &str = "1.26 has no SUSPEND any more";
-const NOTHING_TO_SET: &str = "there is nothing to set";
 const OWN: &str = "of pgpool's own";
 const PATHS: &str = "a path means the same from everywhere";
 const ALL_PEERS: &str = "PgBouncer has one for a peer from the first request on that is passed on to it";
@@ -32,8 +31,6 @@ pub(in super::super) const TABLES: &[Known] = &[
 /// Commands with other answers.
 pub(in super::super) const COMMANDS: &[Known] = &[
     known("select 1", "?column?:23 SELECT 1", "ERROR 08P01: invalid command 'select 1', use SHOW HELP;", AROUND),
-    known("show timezone", "TimeZone:25", "timezone:25", LIKE_POSTGRESQL),
-    known("show datestyle", "DateStyle:25", "datestyle:25", LIKE_POSTGRESQL),
     known("set extra_float_digits = 3", "NOTICE 00000: SET ignored SET", "ERROR 08P01: SET failed", AROUND).until(25),
     known("set application_name = 'x'", "NOTICE 00000: SET ignored SET", "ERROR 08P01: SET failed", AROUND),
     known("set nosuch = 1", "ERROR 08P01: unknown setting `nosuch`", "ERROR 08P01: SET failed", WRONG),
@@ -97,14 +94,6 @@ pub(in super::super) const SHOWN: &[Known] = &[
     known("show config: server_tls_sslmode", "default=prefer, value=prefer", "default=disable, value=disable", NEWER)
         .until(18),
     known("show config: server_check_query", "default=<empty>", "default=select 1", NEWER).until(24),
-    known("show config: conffile", "no row", "a row", NOTHING_TO_SET),
-    known("show config: dns_zone_check_period", "no row", "a row", NOTHING_TO_SET),
-    known("show config: job_name", "no row", "a row", NOTHING_TO_SET),
-    known("show config: pkt_buf", "no row", "a row", NOTHING_TO_SET),
-    known("show config: resolv_conf", "no row", "a row", NOTHING_TO_SET),
-    known("show config: sbuf_loopcnt", "no row", "a row", NOTHING_TO_SET),
-    known("show config: tcp_defer_accept", "no row", "a row", NOTHING_TO_SET),
-    known("show config: track_extra_parameters", "no row", "a row", NOTHING_TO_SET).since(24),
     known("show config: disable_pqexec", "changeable=yes", "changeable=no", "a reload may change it"),
     known("show config: unix_socket_mode", "value=0777", "value=511", "a mode is shown in octal"),
     known("show config: verbose", "default=0", "default=", "what counts without it is shown"),
