@@ -271,7 +271,7 @@ pub fn socket_path(dir: &Path, port: u16) -> PathBuf {
 /// Listens on a unix socket. A file that a dead process left behind is replaced, a live one's is not.
 ///
 /// # Errors
-/// The system's error; `AddrInUse` when somebody answers there.
+/// The system's error; `AddrInUse` when somebody answers there, `InvalidInput` where it is the group that cannot be had.
 pub fn bind_unix(path: &Path, port: u16, rights: &Rights, backlog: u32) -> io::Result<Listener> {
     let address = unix_address(path)?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
@@ -298,7 +298,9 @@ pub fn bind_unix(path: &Path, port: u16, rights: &Rights, backlog: u32) -> io::R
 
 fn grant(path: &Path, rights: &Rights) -> io::Result<()> {
     if !rights.group.is_empty() {
-        chown(path, None, Some(group_id(&rights.group)?))?;
+        // Told from what is wrong with the directory.
+        let wrong = |error| io::Error::new(io::ErrorKind::InvalidInput, error);
+        chown(path, None, Some(group_id(&rights.group).map_err(wrong)?)).map_err(wrong)?;
     }
     fs::set_permissions(path, fs::Permissions::from_mode(rights.mode))
 }

@@ -1,6 +1,7 @@
 //! What the process listens on: its own sockets, those that it took over from another process, or those that whoever
 //! started it has opened.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -10,8 +11,8 @@ use crate::config::Config;
 use crate::net::{Listener, Rights, bind_tcp, bind_unix, socket_path};
 
 /// Listens on everything that the configuration names, by a socket of `inherited` where one has the address; the others
-/// of them are closed. Each address that cannot be bound is logged; only when none can, the process does not start
-/// (PgBouncer does the same).
+/// of them are closed. Each address that cannot be bound is logged. The process does not start without its Unix socket,
+/// nor when none of its TCP addresses can be had and there is no such socket (PgBouncer does the same).
 pub(super) async fn listen(config: &Config, inherited: &mut Vec<Listener>) -> Result<Vec<Listener>, StartError> {
     let general = &config.general;
     let mut listeners = Vec::new();
@@ -42,6 +43,14 @@ pub(super) async fn listen(config: &Config, inherited: &mut Vec<Listener>) -> Re
                 bind_unix(&path, general.listen_port, &rights, general.listen_backlog)
             }
         };
+        if let Err(source) = result {
+            // Who may not own it, or nobody may use it, is another setting's affair.
+            let setting = match source.kind() {
+                ErrorKind::InvalidInput if !general.unix_socket_group.is_empty() => "unix_socket_group",
+                _ => "unix_socket_dir",
+            };
+            return Err(StartError::listen(path.display().to_string(), source, setting, config));
+        }
         note(path.display().to_string(), result, "unix_socket_dir");
     }
     match failure {

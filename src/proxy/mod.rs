@@ -110,6 +110,9 @@ fn remedy(error: &std::io::Error, setting: &str) -> &'static str {
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
             "; the user that pgpool runs as has to be able to write to the directory: change its owner, or choose another"
         }
+        ErrorKind::InvalidInput if setting == "unix_socket_group" => {
+            "; the group has to exist, and the user that pgpool runs as has to be in it"
+        }
         ErrorKind::NotFound if setting == "unix_socket_dir" => {
             "; the directory has to exist: make it, or choose another"
         }

@@ -88,6 +88,28 @@ fn what_keeps_it_from_the_background_is_told_in_the_foreground() {
     assert!(!dir.path().join("pid").exists());
 }
 
+/// Whoever uses the socket would find out too late.
+#[test]
+fn nobody_starts_without_the_socket_that_was_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("pgpool.toml");
+    let own = dir.path().display();
+    for (settings, told) in [
+        ("unix_socket_dir = \"/nowhere\"".to_owned(), ["(setting `unix_socket_dir`, ", "the directory has to exist"]),
+        (
+            format!("unix_socket_dir = \"{own}\"\nunix_socket_group = \"nosuchgroup\""),
+            ["(setting `unix_socket_group`, ", "the group has to exist"],
+        ),
+    ] {
+        let text = format!("[pgpool]\nlisten_port = 0\n{settings}\n[databases.app]\n");
+        fs::write(&file, text).unwrap();
+        give_to_postgres(dir.path());
+        let done = pooler::run(&[file.to_str().unwrap()], SOON);
+        assert_eq!(done.code, Some(1), "{done:?}");
+        assert!(told.iter().all(|told| done.stderr.contains(told)), "{told:?}: {done:?}");
+    }
+}
+
 #[test]
 fn a_stale_pidfile_is_replaced_and_the_log_is_opened_again_at_a_reload() {
     let cluster = Cluster::start();
