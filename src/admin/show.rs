@@ -7,7 +7,7 @@ use super::columns::{Row, Show, row};
 use super::{
     Context, budget, databases, descriptors, fakes, holders, listeners, memory, peers, pins, sockets, statements, users,
 };
-use crate::config::Shown;
+use crate::config::{Config, Shown};
 use crate::pool::{Pools, lifetimes};
 use crate::wire::write::Report;
 
@@ -122,22 +122,10 @@ fn state(context: &Context) -> Vec<Row> {
     rows
 }
 
-/// Settings that PgBouncer's SHOW CONFIG has as NULL.
-const WITHOUT_DEFAULT: [&str; 8] = [
-    "auth_dbname",
-    "auth_file",
-    "auth_ident_file",
-    "auth_ldap_options",
-    "auth_user",
-    "client_tls13_ciphers",
-    "server_tls13_ciphers",
-    "user",
-];
-
 fn config(context: &Context) -> Vec<Row> {
     let shown = context.pools.config.load().shown();
     // PgBouncer has no value where nothing is set and there is no default.
-    let cell = |key: &str, text: String| Some(text).filter(|text| !(text.is_empty() && WITHOUT_DEFAULT.contains(&key)));
+    let cell = |key: &str, text: String| Some(text).filter(|text| !(text.is_empty() && Config::has_no_default(key)));
     let row = |row: Shown| row![row.key, cell(row.key, row.value), cell(row.key, row.default), yes_no(row.changeable)];
     shown.into_iter().map(row).collect()
 }

@@ -220,6 +220,11 @@ impl Config {
         self.general.conffile.as_ref().map_or_else(|| self.path.clone(), |file| self.beside(file))
     }
 
+    /// Whether PgBouncer has no default for the setting `name`, and no value where nothing is set.
+    pub fn has_no_default(name: &str) -> bool {
+        ini::has_no_default(name)
+    }
+
     /// Why the setting `name` of `[pgpool]` sets nothing, if so.
     pub fn why_idle(name: &str) -> Option<&'static str> {
         idle::why_idle(name)

@@ -37,6 +37,11 @@ const KEPT: &[&str] = &[
     "verbose",
 ];
 
+/// Whether PgBouncer has no default for the setting `name`.
+pub(in crate::config) fn has_no_default(name: &str) -> bool {
+    KEPT.contains(&name)
+}
+
 /// The settings of a file that says nothing.
 pub(in crate::config) fn defaults() -> General {
     let mut general = General::default();

@@ -15,7 +15,7 @@ mod entry;
 mod lines;
 mod spelling;
 
-pub(super) use defaults::defaults;
+pub(super) use defaults::{defaults, has_no_default};
 
 use crate::config::file::{Draft, RESERVED};
 use crate::config::general::General;
